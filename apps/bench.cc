@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// turboquant bench: speed of prompts and decoding at depth, with llama-bench's flags and output.
+#include "lab/bench.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <map>
+#include <memory>
+
+#include "apps/bench_grid.h"
+#include "apps/commands.h"
+#include "apps/common_flags.h"
+#include "apps/fetch_model/model_table.h"
+#include "apps/interrupt.h"
+#include "apps/progress.h"
+#include "lab/bench_report.h"
+#include "turboquant/base/version.h"
+#include "turboquant/gguf/gguf_file.h"
+
+namespace tq::app {
+namespace {
+
+struct BenchFlags {
+  ModelFlags model;
+  CacheFlags cache;
+  BenchLists lists;
+  int repetitions = 5;
+  std::string output = "md";
+  bool no_warm_up = false;
+  bool precise = false;
+};
+
+std::string CpuName() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const size_t colon = line.find(':');
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "";
+}
+
+lab::BenchMachine Describe(const Engine& engine, const std::filesystem::path& path) {
+  const GgufFile file = GgufFile::Open(path);
+  lab::BenchMachine machine;
+  std::map<std::string_view, uint64_t> bytes_of_format;
+  for (const GgufTensor& tensor : file.tensors()) {
+    machine.model_n_params += tensor.num_values();
+    machine.model_size += tensor.data.size();
+    bytes_of_format[InfoOf(tensor.format).name] += tensor.data.size();
+  }
+  std::string_view main_format;
+  uint64_t most = 0;
+  for (const auto& [name, bytes] : bytes_of_format) {
+    if (bytes > most) {
+      most = bytes;
+      main_format = name;
+    }
+  }
+  machine.build_commit = kBuildCommit;
+  machine.cpu_info = CpuName();
+  machine.model_filename = path.string();
+  machine.model_type =
+      fmt::format("{} {} {}", engine.spec().architecture, engine.spec().size_label, main_format);
+  machine.n_threads = engine.backend().threads();
+  return machine;
+}
+
+lab::BenchFormat Format(const std::string& name) {
+  return name == "json"    ? lab::BenchFormat::kJson
+         : name == "jsonl" ? lab::BenchFormat::kJsonLines
+         : name == "csv"   ? lab::BenchFormat::kCsv
+                           : lab::BenchFormat::kMarkdown;
+}
+
+void Bench(const BenchFlags& flags) {
+  const std::vector<lab::BenchCase> grid = BenchGrid(flags.lists);
+  if (grid.empty()) Throw(ErrorCode::kInvalidArgument, "nothing to run: -p and -n are both 0");
+  if (flags.repetitions < 1)
+    Throw(ErrorCode::kInvalidArgument, "-r {}: give 1 or more", flags.repetitions);
+  const auto engine = LoadEngine(flags.model);
+  lab::BenchReport report(Format(flags.output), Describe(*engine, ResolveModel(flags.model.model)),
+                          true);
+  fmt::print("{}", report.Header());
+  for (const lab::BenchCase& test : grid) {
+    CacheFlags cache = flags.cache;
+    cache.type_k = test.type_k;
+    cache.type_v = test.type_v;
+    lab::BenchOptions options;
+    options.repetitions = flags.repetitions;
+    options.warm_up = !flags.no_warm_up;
+    options.session.cache = MakeCachePolicy(*engine, cache);
+    options.session.precision = flags.precise ? Precision::kPrecise : Precision::kFast;
+    Progress bar(test.Name(), Progress::Unit::kSteps);
+    options.on_repetition = [&](int done, int of) {
+      ThrowIfInterrupted();
+      bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(of));
+    };
+    lab::BenchResult result = lab::RunBench(engine, test, options);
+    result.test.type_k =
+        CodecListText(options.session.cache.k);  // aliases become the canonical name
+    result.test.type_v = CodecListText(options.session.cache.v);
+    bar.Done();
+    fmt::print("{}", report.Row(result));
+    std::fflush(stdout);
+  }
+  fmt::print("{}", report.Footer());
+}
+
+}  // namespace
+
+void AddBenchCommand(CLI::App& root) {
+  auto flags = std::make_shared<BenchFlags>();
+  flags->lists.types_k = {kDefaultTypeK};
+  flags->lists.types_v = {kDefaultTypeV};
+  CLI::App* command = root.add_subcommand(
+      "bench", "Speed of prompts and of decoding at depth, as llama-bench measures it");
+  AddModelFlags(*command, flags->model);
+  command
+      ->add_option("-p,--n-prompt", flags->lists.prompt,
+                   "Prompt tokens (lists: A,B A-B A-B+S A-B*F)")
+      ->capture_default_str();
+  command->add_option("-n,--n-gen", flags->lists.gen, "Generated tokens")->capture_default_str();
+  command->add_option("--prompt-gen", flags->lists.prompt_gen,
+                      "PROMPT,GEN in one test (-pg; may be given several times)");
+  command
+      ->add_option("-d,--n-depth", flags->lists.depth,
+                   "Tokens in the cache before (really computed)")
+      ->capture_default_str();
+  command->add_option("-r,--repetitions", flags->repetitions, "Repetitions of each test")
+      ->capture_default_str();
+  command->add_option("-b,--batch-size", flags->lists.batch, "Tokens of one logical step")
+      ->capture_default_str();
+  command->add_option("--ubatch-size", flags->lists.ubatch, "Tokens of one forward pass (-ub)")
+      ->capture_default_str();
+  command
+      ->add_option("--cache-type-k", flags->lists.types_k,
+                   "Cache types of keys (-ctk), separated by commas")
+      ->delimiter(',');
+  command->add_option("--cache-type-v", flags->lists.types_v, "Cache types of values (-ctv)")
+      ->delimiter(',');
+  AddCacheShapeFlags(*command, flags->cache);
+  command->add_option("-o,--output", flags->output, "md, json, jsonl or csv")
+      ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))
+      ->capture_default_str();
+  command->add_flag("--no-warmup", flags->no_warm_up,
+                    "Leave out the run before the first repetition");
+  command->add_flag("--precise", flags->precise, "f32 products");
+  command->callback([flags] { Bench(*flags); });
+}
+
+}  // namespace tq::app

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/common_flags.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+
+#include "apps/fetch_model/model_table.h"
+#include "apps/interrupt.h"
+#include "apps/progress.h"
+
+namespace tq::app {
+namespace {
+
+const char* const kCacheTypeHelp =
+    "TYPE or TYPE:LAYERS,... such as turbo4:0-27,q8_0:28-29; types: ";
+
+void RefuseGpu(const ModelFlags& flags) {
+  if (flags.gpu_layers == "0" || flags.gpu_layers == "auto") return;
+  Throw(ErrorCode::kInvalidArgument,
+        "--gpu-layers {}: this build runs on the CPU only; leave the flag away or give 0",
+        flags.gpu_layers);
+}
+
+}  // namespace
+
+void AddModelFlags(CLI::App& command, ModelFlags& flags) {
+  command
+      .add_option("-m,--model", flags.model,
+                  "GGUF file, or a fetched model: " + FetchableModelNames())
+      ->envname("LLAMA_ARG_MODEL")
+      ->required();
+  command.add_option("-t,--threads", flags.threads, "Threads (0: every processor)")
+      ->envname("LLAMA_ARG_THREADS");
+  command.add_option("--threads-batch", flags.threads, "The same (-tb; one pool serves both)");
+  command.add_option("--device", flags.device, "Where to run (-dev): cpu")
+      ->envname("LLAMA_ARG_DEVICE")
+      ->capture_default_str();
+  command
+      .add_option("--gpu-layers,--n-gpu-layers", flags.gpu_layers,
+                  "Layers on a GPU (-ngl); this build has none: 0")
+      ->envname("LLAMA_ARG_N_GPU_LAYERS");
+}
+
+void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags) {
+  command
+      .add_option("--cache-type-k", flags.type_k,
+                  std::string("Keys (-ctk): ") + kCacheTypeHelp + CodecNames())
+      ->envname("LLAMA_ARG_CACHE_TYPE_K")
+      ->capture_default_str();
+  command.add_option("--cache-type-v", flags.type_v, "Values (-ctv), likewise")
+      ->envname("LLAMA_ARG_CACHE_TYPE_V")
+      ->capture_default_str();
+}
+
+void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
+  command
+      .add_option("--cache-window", flags.window,
+                  "Newest tokens that stay at 8 bits (rounded up to pages of 128)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  command
+      .add_option("--cache-sinks", flags.sinks,
+                  "First tokens that stay at 8 bits (rounded up to pages of 128)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  command.add_flag("--no-centring", flags.no_centring,
+                   "Do not subtract page means from keys (to measure what they bring)");
+}
+
+void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
+  command.add_option("-c,--ctx-size", flags.context, "Context in tokens (0: the model's)")
+      ->envname("LLAMA_ARG_CTX_SIZE")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("-b,--batch-size", flags.batch, "Tokens of one logical step")
+      ->envname("LLAMA_ARG_BATCH")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--ubatch-size", flags.ubatch, "Tokens of one forward pass (-ub)")
+      ->envname("LLAMA_ARG_UBATCH")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--prefill", flags.prefill,
+                  "exact: prompts see the cache as decoding would; fast: fresh keys and values "
+                  "inside a pass, never worse")
+      ->check(CLI::IsMember({"exact", "fast"}));
+  if (use == StepUse::kGenerate) {
+    command.add_flag("--precise", flags.precise,
+                     "f32 products instead of 8-bit activations: slower, to compare");
+  } else {
+    command.add_flag(
+        "--fast", flags.fast,
+        "Fast products and prefill as in `run` (default: f32 products, exact prefill)");
+  }
+  // Flags of users' scripts that have nothing to switch here.
+  auto ignored = std::make_shared<std::string>();
+  command
+      .add_option("--flash-attn", *ignored,
+                  "Accepted (-fa); attention here never builds the score matrix")
+      ->envname("LLAMA_ARG_FLASH_ATTN")
+      ->each([ignored](const std::string&) {});
+}
+
+void AddSamplingFlags(CLI::App& command, SamplerSpec& spec, int64_t& seed) {
+  command
+      .add_option("--temp,--temperature", spec.temperature,
+                  "Temperature (0: always the likeliest token)")
+      ->capture_default_str();
+  command.add_option("--top-k", spec.top_k, "Only the k likeliest tokens (0: all)")
+      ->envname("LLAMA_ARG_TOP_K")
+      ->capture_default_str();
+  command
+      .add_option("--top-p", spec.top_p,
+                  "Only the likeliest tokens that make up this probability (1: off)")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", spec.min_p,
+                  "Only tokens at least this likely against the likeliest (0: off)")
+      ->capture_default_str();
+  command.add_option("-s,--seed", seed, "Random seed (-1: from the clock)")->capture_default_str();
+  command
+      .add_option("--repeat-penalty", spec.repeat_penalty,
+                  "Divides the logits of recent tokens (1: off)")
+      ->capture_default_str();
+  command
+      .add_option("--repeat-last-n", spec.penalty_last_n,
+                  "Tokens that penalties look back (0: off, -1: all)")
+      ->capture_default_str();
+  command
+      .add_option("--presence-penalty", spec.presence_penalty,
+                  "Subtracted once for recent tokens (0: off)")
+      ->capture_default_str();
+  command
+      .add_option("--frequency-penalty", spec.frequency_penalty,
+                  "Subtracted per occurrence (0: off)")
+      ->capture_default_str();
+}
+
+SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed) {
+  spec.seed =
+      seed >= 0
+          ? static_cast<uint64_t>(seed)
+          : static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+  return spec;
+}
+
+std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
+  RefuseGpu(flags);
+  if (flags.threads < 0)
+    Throw(ErrorCode::kInvalidArgument, "--threads {}: give 0 (all) or more", flags.threads);
+  Progress bar("loading", Progress::Unit::kBytes);
+  EngineOptions options;
+  options.model = ResolveModel(flags.model);
+  options.backend.device = flags.device;
+  options.backend.threads = flags.threads;
+  options.progress = [&](uint64_t done, uint64_t total) {
+    ThrowIfInterrupted();
+    bar.Update(done, total);
+  };
+  auto engine = Engine::Load(options);
+  bar.Done();
+  const ModelSpec& spec = engine->spec();
+  fmt::print(stderr, "model    {} ({}, {} layers, head dim {}, {} query / {} KV heads), {} on {}\n",
+             spec.name, spec.architecture, spec.num_layers, spec.head_dim, spec.q_heads,
+             spec.kv_heads, FormatBytes(static_cast<double>(engine->weights().bytes())),
+             engine->backend().name());
+  return engine;
+}
+
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags) {
+  CachePolicy policy = MakePolicy(engine, flags.type_k, flags.type_v);
+  policy.window = flags.window;
+  policy.sink_pages = (flags.sinks + kPageTokens - 1) / kPageTokens;
+  policy.centring = !flags.no_centring;
+  return policy;
+}
+
+SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
+                                  const StepFlags& step, StepUse use) {
+  const bool measure = use == StepUse::kMeasure;
+  SessionOptions options;
+  options.cache = MakeCachePolicy(engine, cache);
+  options.context = step.context;
+  options.chunk = std::min(step.batch, step.ubatch);
+  options.precision =
+      step.precise || (measure && !step.fast) ? Precision::kPrecise : Precision::kFast;
+  const bool exact = step.prefill.empty() ? measure && !step.fast : step.prefill == "exact";
+  options.prefill = exact ? PrefillMode::kExact : PrefillMode::kFast;
+  return options;
+}
+
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy) {
+  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
+  return 8.0 * static_cast<double>(KvCache::BytesPerToken(geometry, policy)) / values;
+}
+
+void PrintCacheSummary(const Session& session) {
+  const SessionOptions& options = session.options();
+  const ModelSpec& spec = session.engine().spec();
+  const KvGeometry geometry = spec.kv_geometry();
+  const CachePolicy& policy = options.cache;
+  const int64_t context = options.context > 0 ? options.context : spec.context;
+  const bool tiles =
+      std::any_of(policy.k.begin(), policy.k.end(), [](Codec c) { return InfoOf(c).tiles; }) ||
+      std::any_of(policy.v.begin(), policy.v.end(), [](Codec c) { return InfoOf(c).tiles; });
+  fmt::print(stderr, "cache    K {}, V {}: {:.3f} bits per value, {:.2f} KiB per token",
+             CodecListText(policy.k), CodecListText(policy.v), PolicyBitsPerValue(geometry, policy),
+             static_cast<double>(KvCache::BytesPerToken(geometry, policy)) / 1024);
+  if (tiles) {
+    fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
+               policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);
+  }
+  fmt::print(stderr,
+             "\ncontext  {} tokens, at most {} of cache; {} products, {} prefill in passes of {}\n",
+             context,
+             FormatBytes(static_cast<double>(KvCache::BytesForContext(geometry, policy, context))),
+             options.precision == Precision::kPrecise ? "f32" : "fast",
+             options.prefill == PrefillMode::kExact ? "exact" : "fast", options.chunk);
+}
+
+}  // namespace tq::app

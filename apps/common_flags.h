@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flags that several commands share, spelled as llama.cpp's users know them, and what they turn
+// into.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "turboquant/engine/engine.h"
+#include "turboquant/engine/sampler.h"
+#include "turboquant/engine/session.h"
+
+namespace tq::app {
+
+inline constexpr const char* kDefaultTypeK = "turbo4";
+inline constexpr const char* kDefaultTypeV = "turbo3";
+
+struct ModelFlags {
+  std::string model;
+  int threads = 0;
+  std::string device = "cpu";
+  std::string gpu_layers = "0";
+};
+void AddModelFlags(CLI::App& command, ModelFlags& flags);
+
+struct CacheFlags {
+  std::string type_k = kDefaultTypeK;
+  std::string type_v = kDefaultTypeV;
+  int window = 128;  // tokens
+  int sinks = 128;   // tokens
+  bool no_centring = false;
+};
+void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv
+void AddCacheShapeFlags(CLI::App& command,
+                        CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring
+
+struct StepFlags {
+  int64_t context = 0;  // 0 = the model's
+  int batch = 2048;
+  int ubatch = 512;
+  std::string prefill;   // exact, fast; empty: the command's default
+  bool precise = false;  // commands that generate
+  bool fast = false;     // commands that measure
+};
+enum class StepUse { kGenerate, kMeasure };
+// Generating is fast unless told otherwise; measuring is precise and exact unless told otherwise.
+void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use);
+
+void AddSamplingFlags(CLI::App& command, SamplerSpec& spec,
+                      int64_t& seed);  // seed < 0: from the clock
+SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed);
+
+// Loads with a progress bar and says on stderr what was loaded.
+std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags);
+
+SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
+                                  const StepFlags& step, StepUse use);
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags);
+
+// Says on stderr which layers are compressed with what and what it costs (docs/cli.md).
+void PrintCacheSummary(const Session& session);
+
+// Every value of a token stored under `policy`, scales included, in the long run.
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy);
+
+}  // namespace tq::app

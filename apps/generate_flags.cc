@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/generate_flags.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "apps/progress.h"
+#include "apps/text_input.h"
+#include "apps/utf8.h"
+
+namespace tq::app {
+
+void AddGenerateFlags(CLI::App& command, GenerateFlags& flags) {
+  command
+      .add_option("-n,--predict,--n-predict", flags.predict,
+                  "Tokens to generate at most (-1: until the model ends)")
+      ->envname("LLAMA_ARG_N_PREDICT")
+      ->capture_default_str();
+  command.add_option("-r,--reverse-prompt,--stop", flags.stops,
+                     "Text that ends generation (may be given several times)");
+  command.add_flag("--ignore-eos", flags.ignore_eos, "Go on where the model would end");
+  command.add_flag("--special", flags.show_special, "Show special tokens in the output");
+  command.add_option("--system-prompt", flags.system, "System message (-sys)");
+  command.add_option("--system-prompt-file", flags.system_file,
+                     "File with the system message (-sysf)");
+  command.add_option("--chat-template", flags.chat_template,
+                     "Template by name instead of the model file's");
+  command
+      .add_option("--keep", flags.keep,
+                  "First tokens to keep when the context is full (-1: the first prompt)")
+      ->capture_default_str();
+  command.add_flag("--jinja,!--no-jinja", flags.jinja,
+                   "Accepted; templates of the known families are built in");
+}
+
+GenerateOptions MakeGenerateOptions(const GenerateFlags& flags) {
+  GenerateOptions options;
+  options.max_tokens = flags.predict < 0 ? -1 : flags.predict;
+  for (const std::string& stop : flags.stops) options.stop_strings.push_back(ProcessEscapes(stop));
+  options.ignore_eos = flags.ignore_eos;
+  options.show_special = flags.show_special;
+  return options;
+}
+
+ChatTemplate ResolveChatTemplate(const Engine& engine, const GenerateFlags& flags) {
+  if (!flags.chat_template.empty()) return ChatTemplate::FromName(flags.chat_template);
+  if (engine.chat_template() != nullptr) return *engine.chat_template();
+  Throw(ErrorCode::kUnsupported,
+        "no chat template for this model ({}); name one with --chat-template, or use `run -p` "
+        "without -sys and -st",
+        engine.why_no_chat_template());
+}
+
+std::string ReadSystemPrompt(const GenerateFlags& flags) {
+  if (!flags.system.empty() && !flags.system_file.empty())
+    Throw(ErrorCode::kInvalidArgument, "give -sys or -sysf, not both");
+  const std::string text =
+      flags.system_file.empty() ? ProcessEscapes(flags.system) : ReadTextFile(flags.system_file);
+  RequireUtf8(text, "the system prompt");
+  return text;
+}
+
+void PrintTiming(const Timing& timing, Session& session) {
+  const auto rate = [](int64_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
+  };
+  const KvMemory memory = session.cache().Memory();
+  fmt::print(stderr,
+             "prompt {} tokens, {:.1f} tok/s; generated {} tokens, {:.1f} tok/s; cache {} tokens "
+             "in {}, {:.2f} bits per value\n",
+             timing.prompt_tokens, rate(timing.prompt_tokens, timing.prompt_seconds),
+             timing.generated_tokens,
+             rate(std::max<int64_t>(timing.generated_tokens - 1, 0), timing.decode_seconds),
+             session.length(), FormatBytes(static_cast<double>(memory.used_bytes)),
+             memory.bits_per_value);
+}
+
+const char* StopReasonText(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEndOfGeneration:
+      return "end of reply";
+    case StopReason::kMaxTokens:
+      return "-n reached";
+    case StopReason::kStopString:
+      return "stop text";
+    case StopReason::kContextFull:
+      return "context full";
+    case StopReason::kCancelled:
+      return "interrupted";
+  }
+  return "";
+}
+
+}  // namespace tq::app

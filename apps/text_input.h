@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a command's text comes from: -p TEXT (with \n and the like) or -f FILE; checked to be
+// UTF-8.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace tq::app {
+
+struct TextFlags {
+  std::string prompt, file;
+  bool no_escape = false;
+  CLI::Option* prompt_option = nullptr;  // tells an empty prompt from none
+};
+void AddTextFlags(CLI::App& command, TextFlags& flags);
+
+bool HasText(const TextFlags& flags);
+// Throws kInvalidArgument if both are given or the text is no UTF-8; empty if none is.
+std::string ReadText(const TextFlags& flags);
+
+// \n \r \t \\ \' \" and \xNN; others stay as they are.
+std::string ProcessEscapes(const std::string& text);
+
+}  // namespace tq::app

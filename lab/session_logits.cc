@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lab/session_logits.h"
+
+namespace tq::lab {
+
+SessionLogits::SessionLogits(std::shared_ptr<const Engine> engine, const SessionOptions& options)
+    : session_(std::move(engine), options) {}
+
+int SessionLogits::vocabulary() const { return session_.engine().spec().vocabulary; }
+
+void SessionLogits::Clear() { session_.Clear(); }
+
+void SessionLogits::Feed(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) {
+  StepPlan plan;
+  SequenceSpan span;
+  span.sequence = session_.main_sequence();
+  span.tokens = tokens;
+  span.logits = begin < end ? LogitsWanted::kRange : LogitsWanted::kNone;
+  span.logits_begin = begin;
+  span.logits_end = end;
+  plan.spans.push_back(span);
+  plan.sink = &sink;
+  plan.prefill = session_.options().prefill;
+  plan.precision = session_.options().precision;
+  session_.Forward(plan);
+}
+
+}  // namespace tq::lab

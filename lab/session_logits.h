@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The logits of a loaded model with a given cache.
+#pragma once
+
+#include <memory>
+
+#include "lab/logits_source.h"
+#include "turboquant/engine/session.h"
+
+namespace tq::lab {
+
+class SessionLogits : public LogitsSource {
+ public:
+  SessionLogits(std::shared_ptr<const Engine> engine, const SessionOptions& options);
+  int vocabulary() const override;
+  void Clear() override;
+  void Feed(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) override;
+  Session& session() { return session_; }
+
+ private:
+  Session session_;
+};
+
+}  // namespace tq::lab

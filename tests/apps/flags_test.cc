@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lists, type pairs and escapes that flags are made of.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/bench_grid.h"
+#include "apps/compare_types.h"
+#include "apps/text_input.h"
+#include "turboquant/base/error.h"
+
+namespace tq::app {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(IntListTest, ListsAndRanges) {
+  EXPECT_THAT(ParseIntList("512", "-p"), ElementsAre(512));
+  EXPECT_THAT(ParseIntList("512,1024,0", "-p"), ElementsAre(512, 1024, 0));
+  EXPECT_THAT(ParseIntList("1-4", "-p"), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(ParseIntList("128-512+128", "-p"), ElementsAre(128, 256, 384, 512));
+  EXPECT_THAT(ParseIntList("1-64*4,7", "-p"), ElementsAre(1, 4, 16, 64, 7));
+}
+
+TEST(IntListTest, NonsenseIsRefused) {
+  for (const char* text : {"", "a", "1,,2", "5-", "5-3", "1-8+0", "1-8*1", "0-8*2", "-4", "99999999999"}) {
+    EXPECT_THROW(ParseIntList(text, "-p"), Error) << text;
+  }
+}
+
+TEST(BenchGridTest, EveryCombination) {
+  BenchLists lists;
+  lists.prompt = "512,0";
+  lists.gen = "32";
+  lists.depth = "0,4096";
+  lists.prompt_gen = {"64,16"};
+  lists.types_k = {"turbo4", "f16"};
+  lists.types_v = {"turbo3"};
+  const auto grid = BenchGrid(lists);
+  ASSERT_EQ(grid.size(), 12u);
+  EXPECT_EQ(grid[0].Name(), "pp512");
+  EXPECT_EQ(grid[1].Name(), "tg32");
+  EXPECT_EQ(grid[2].Name(), "pp64+tg16");
+  EXPECT_EQ(grid[3].Name(), "pp512 @ d4096");
+  EXPECT_EQ(grid[11].type_k, "f16");
+}
+
+TEST(TypePairsTest, PairsListsAndPolicies) {
+  EXPECT_THAT(ParseTypePairs({"q8_0,turbo4/turbo3", "turbo4:0-3,q8_0:4-29/turbo3", "q8_0"}),
+              ElementsAre(CacheTypePair{"q8_0", "q8_0"}, CacheTypePair{"turbo4", "turbo3"},
+                          CacheTypePair{"turbo4:0-3,q8_0:4-29", "turbo3"}));
+  EXPECT_EQ((CacheTypePair{"a", "b"}).Name(), "a / b");
+  EXPECT_THROW(ParseTypePairs({"a,,b"}), Error);
+  EXPECT_THROW(ParseTypePairs({"a/"}), Error);
+  EXPECT_THROW(ParseTypePairs({"a/b/c"}), Error);
+}
+
+TEST(EscapesTest, AsLlamaCpp) {
+  EXPECT_EQ(ProcessEscapes(R"(a\nb\t\\\"\x41\q)"), "a\nb\t\\\"A\\q");
+  EXPECT_EQ(ProcessEscapes("end\\"), "end\\");
+  EXPECT_EQ(ProcessEscapes("\\x4"), "\\x4");
+}
+
+}  // namespace
+}  // namespace tq::app

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// A random attention call with its reference, to compare Attend against.
+#pragma once
+
+#include <cmath>
+#include <string>
+
+#include "tests/attention/page_builder.h"
+#include "turboquant/attention/attention.h"
+#include "turboquant/attention/plan.h"
+
+namespace tq {
+
+struct CaseSpec {
+  PageSpec pages;
+  int group = 1;   // query heads per KV head
+  int tokens = 1;  // T: the last ones of the sequence
+  bool fresh = false;
+  uint64_t seed = 1;
+  double value_sigma = 1;
+
+  std::string Text() const {
+    return fmt::format("D {} G {} group {} k {} v {} length {} T {} window {} slide {} sinks {}{}",
+                       pages.head_dim, pages.kv_heads, group, InfoOf(pages.k).name,
+                       InfoOf(pages.v).name, pages.length, tokens, pages.visibility.window_pages,
+                       pages.visibility.sliding_window, pages.visibility.sink_pages,
+                       fresh ? " fresh" : "");
+  }
+};
+
+struct Case {
+  explicit Case(const CaseSpec& spec) : spec(spec) {
+    Random random(spec.seed);
+    const int d = spec.pages.head_dim;
+    const int kv = spec.pages.kv_heads;
+    heads = kv * spec.group;
+    k = GaussianVector(random, static_cast<int64_t>(spec.pages.length) * kv * d);
+    v = GaussianVector(random, static_cast<int64_t>(spec.pages.length) * kv * d, spec.value_sigma);
+    // A common part in all keys, as models have it: the reference vectors carry it.
+    const std::vector<float> common = GaussianVector(random, kv * d, 2);
+    for (size_t i = 0; i < k.size(); ++i) k[i] += common[i % common.size()];
+    q = GaussianVector(random, static_cast<int64_t>(spec.tokens) * heads * d);
+  }
+
+  void Build() { built = std::make_unique<BuiltPages>(spec.pages, k.data(), v.data()); }
+
+  AttentionArgs Args(std::vector<float>& out) const {
+    const int d = spec.pages.head_dim;
+    out.assign(static_cast<size_t>(spec.tokens * heads * d), NAN);
+    AttentionArgs args;
+    args.kv = built->view();
+    args.q = q.data();
+    args.out = out.data();
+    args.q_stride = args.out_stride = heads * d;
+    args.tokens = spec.tokens;
+    args.first_position = spec.pages.length - spec.tokens;
+    args.q_heads = heads;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(d));
+    if (spec.fresh) {
+      args.fresh_stride = spec.pages.kv_heads * d;
+      args.fresh_k = k.data() + args.first_position * args.fresh_stride;
+      args.fresh_v = v.data() + args.first_position * args.fresh_stride;
+    }
+    return args;
+  }
+
+  const std::vector<float>& Reference() {
+    if (reference.empty()) AttendReference(Args(reference));
+    return reference;
+  }
+
+  // Largest error of an output vector relative to its norm.
+  double Error(const std::vector<float>& out) {
+    const int d = spec.pages.head_dim;
+    double worst = 0;
+    for (size_t i = 0; i < out.size(); i += static_cast<size_t>(d)) {
+      double error = 0, norm = 1e-30;
+      for (size_t j = i; j < i + static_cast<size_t>(d); ++j) {
+        const double e = static_cast<double>(out[j]) - Reference()[j];
+        error += e * e;
+        norm += static_cast<double>(Reference()[j]) * Reference()[j];
+      }
+      const double relative = std::sqrt(error / norm);
+      if (!(relative <= worst)) worst = relative;  // NaN sticks
+    }
+    return worst;
+  }
+
+  CaseSpec spec;
+  int heads;
+  std::vector<float> k, v, q, reference;
+  std::unique_ptr<BuiltPages> built;
+};
+
+}  // namespace tq

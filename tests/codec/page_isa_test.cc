@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every instruction set makes the same page bytes and floats, from any input and however tokens
+// arrive.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "turboquant/base/random.h"
+#include "turboquant/codec/page_codec.h"
+
+namespace tq {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+enum Data { kGaussian, kAwkward, kTiny, kHuge, kZero, kSpike, kTies, kNumData };
+
+// One value of a kind of data; rows alternate between kinds so that a page mixes them.
+float Value(Data kind, Random& random, int dim) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const auto gaussian = static_cast<float>(random.Gaussian());
+  switch (kind) {
+    case kAwkward: {
+      const float values[] = {std::numeric_limits<float>::quiet_NaN(),
+                              kInf,
+                              -kInf,
+                              0.0f,
+                              -0.0f,
+                              1e30f,
+                              -1e30f,
+                              std::numeric_limits<float>::denorm_min(),
+                              1e-40f,
+                              3.4e38f,
+                              1.0f,
+                              65504.0f,
+                              65520.0f};
+      return values[random.Next() % std::size(values)];
+    }
+    case kTiny:
+      return gaussian * 1e-7f;
+    case kHuge:
+      return gaussian * 1e7f;
+    case kZero:
+      return random.Next() % 2 == 0 ? 0.0f : -0.0f;
+    case kSpike:
+      return dim == 17 ? 1000.0f : gaussian * 1e-3f;
+    case kTies:
+      return static_cast<float>(static_cast<int>(random.Next() % 255) - 127) * 0.25f;
+    default:
+      return gaussian;
+  }
+}
+
+std::vector<float> PageData(int dims, uint64_t seed, int only_kind = -1) {
+  Random random(seed);
+  std::vector<float> x(static_cast<size_t>(kPageTokens * dims));
+  for (int token = 0; token < kPageTokens; ++token) {
+    const Data kind =
+        only_kind >= 0 ? static_cast<Data>(only_kind) : static_cast<Data>(random.Next() % kNumData);
+    for (int dim = 0; dim < dims; ++dim)
+      x[static_cast<size_t>(token * dims + dim)] = Value(kind, random, dim);
+  }
+  return x;
+}
+
+MatrixView<const float> Rows(const std::vector<float>& x, int dims, int first, int count) {
+  return {x.data() + first * dims, count, dims};
+}
+
+struct Case {
+  int head_dim;
+  Codec k, v;  // open
+  Codec sealed_k, sealed_v;
+};
+
+std::vector<Case> Cases() {
+  const Codec tiles[] = {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2};
+  std::vector<Case> cases;
+  for (int d : kHeadDims) {
+    for (size_t i = 0; i < 4; ++i)
+      cases.push_back({d, Codec::kTurbo8, Codec::kTurbo8, tiles[i], tiles[(i + 1) % 4]});
+    cases.push_back({d, Codec::kF16, Codec::kTurbo8, Codec::kF16, Codec::kTurbo3});
+    cases.push_back({d, Codec::kTurbo8, Codec::kBf16, Codec::kTurbo2, Codec::kBf16});
+    cases.push_back({d, Codec::kF32, Codec::kF16, Codec::kF32, Codec::kF16});
+    if (d % 32 == 0) {
+      cases.push_back({d, Codec::kQ8_0, Codec::kQ4_0, Codec::kQ8_0, Codec::kQ4_0});
+      cases.push_back({d, Codec::kQ4_0, Codec::kTurbo8, Codec::kQ4_0, Codec::kTurbo4});
+    }
+  }
+  for (int d : {40, 100, 1000})
+    cases.push_back({d, Codec::kF16, Codec::kBf16, Codec::kF16, Codec::kBf16});
+  return cases;
+}
+
+struct Result {
+  Bytes open, sealed;
+  std::vector<float> k, v, sealed_k, sealed_v, mean;
+};
+
+// `steps`: how many tokens each append takes, cycled. `fill`: what memory held before.
+Result FillPage(const Case& c, const PageCodec& codec, const std::vector<float>& k,
+                const std::vector<float>& v, const std::vector<float>& r,
+                const std::vector<int>& steps, int fill) {
+  const PageLayout open = MakePageLayout(c.head_dim, 1, c.k, c.v);
+  const PageLayout sealed = MakePageLayout(c.head_dim, 1, c.sealed_k, c.sealed_v);
+  const size_t values = static_cast<size_t>(kPageTokens * c.head_dim);
+  Result result = {Bytes(open.bytes(), std::byte(fill)),
+                   Bytes(sealed.bytes(), std::byte(fill)),
+                   std::vector<float>(values),
+                   std::vector<float>(values),
+                   std::vector<float>(values),
+                   std::vector<float>(values),
+                   std::vector<float>(static_cast<size_t>(c.head_dim))};
+  codec.SetReference(open, result.open.data(), r.data());
+  size_t step = 0;
+  for (int first = 0; first < kPageTokens; ++step) {
+    const int count = std::min(steps[step % steps.size()], kPageTokens - first);
+    codec.EncodeKeys(open, result.open.data(), first, Rows(k, c.head_dim, first, count));
+    codec.EncodeValues(open, result.open.data(), first, Rows(v, c.head_dim, first, count));
+    first += count;
+  }
+  codec.SealKeys(open, result.open.data(), sealed, result.sealed.data());
+  codec.SealValues(open, result.open.data(), sealed, result.sealed.data());
+  codec.DecodeKeys(open, result.open.data(), 0, {result.k.data(), kPageTokens, c.head_dim});
+  codec.DecodeValues(open, result.open.data(), 0, {result.v.data(), kPageTokens, c.head_dim});
+  codec.DecodeKeys(sealed, result.sealed.data(), 0,
+                   {result.sealed_k.data(), kPageTokens, c.head_dim});
+  codec.DecodeValues(sealed, result.sealed.data(), 0,
+                     {result.sealed_v.data(), kPageTokens, c.head_dim});
+  codec.MeanKey(open, result.open.data(), result.mean.data());
+  return result;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void ExpectSame(const Result& a, const Result& b) {
+  ASSERT_EQ(a.open, b.open);
+  ASSERT_EQ(a.sealed, b.sealed);
+  ASSERT_TRUE(SameBits(a.k, b.k) && SameBits(a.v, b.v));
+  ASSERT_TRUE(SameBits(a.sealed_k, b.sealed_k) && SameBits(a.sealed_v, b.sealed_v));
+  ASSERT_TRUE(SameBits(a.mean, b.mean));
+}
+
+TEST(PageIsa, SameBytesOnEveryIsaHoweverTokensArrive) {
+  uint64_t seed = 1;
+  for (const Case& c : Cases()) {
+    SCOPED_TRACE(testing::Message()
+                 << c.head_dim << " " << InfoOf(c.k).name << "/" << InfoOf(c.v).name << " -> "
+                 << InfoOf(c.sealed_k).name << "/" << InfoOf(c.sealed_v).name);
+    const std::vector<float> k = PageData(c.head_dim, seed++), v = PageData(c.head_dim, seed++);
+    std::vector<float> r = PageData(c.head_dim, seed++);
+    const Result expected = FillPage(c, GetPageCodec(Isa::kScalar), k, v, r, {kPageTokens}, 0);
+    for (const auto* values : {&expected.k, &expected.v, &expected.sealed_k, &expected.sealed_v}) {
+      for (float value : *values) ASSERT_TRUE(std::isfinite(value));
+    }
+    // The sum of f32 rows may overflow, and nothing uses it; tiles cannot.
+    for (float value : expected.mean) ASSERT_TRUE(std::isfinite(value) || !InfoOf(c.k).tiles);
+    for (Isa isa : AvailableIsas()) {
+      SCOPED_TRACE(IsaName(isa));
+      // What memory held before must not matter: every byte of a full page is defined.
+      ExpectSame(FillPage(c, GetPageCodec(isa), k, v, r, {kPageTokens}, 0xff), expected);
+      ExpectSame(FillPage(c, GetPageCodec(isa), k, v, r, {1}, 0x55), expected);
+      ExpectSame(FillPage(c, GetPageCodec(isa), k, v, r, {31, 2, 40, 1}, 0), expected);
+    }
+  }
+}
+
+TEST(PageIsa, EachKindOfDataAlone) {
+  for (int kind = 0; kind < kNumData; ++kind) {
+    SCOPED_TRACE(kind);
+    for (int d : {80, 128, 192}) {
+      const Case c = {d, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4};
+      const std::vector<float> k = PageData(d, 100 + static_cast<uint64_t>(kind), kind);
+      const std::vector<float> v = PageData(d, 200 + static_cast<uint64_t>(kind), kind),
+                               r(static_cast<size_t>(d), 0.125f);
+      const Result expected = FillPage(c, GetPageCodec(Isa::kScalar), k, v, r, {kPageTokens}, 0);
+      for (Isa isa : AvailableIsas())
+        ExpectSame(FillPage(c, GetPageCodec(isa), k, v, r, {7}, 0), expected);
+    }
+  }
+}
+
+TEST(PageIsa, DecodesAnyRangeWithAnyStride) {
+  for (int d : {64, 112, 128}) {
+    const Case c = {d, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo2, Codec::kTurbo4};
+    const PageLayout sealed = MakePageLayout(d, 1, c.sealed_k, c.sealed_v);
+    const std::vector<float> x = PageData(d, 9, kGaussian), r(static_cast<size_t>(d));
+    for (Isa isa : AvailableIsas()) {
+      const PageCodec& codec = GetPageCodec(isa);
+      const Result result = FillPage(c, codec, x, x, r, {kPageTokens}, 0);
+      for (const auto& [first, count] : {std::pair{0, 1}, {127, 1}, {30, 5}, {60, 68}, {5, 0}}) {
+        const int64_t stride = d + 3;
+        std::vector<float> out(static_cast<size_t>(stride * (count + 1)), 7.0f);
+        codec.DecodeValues(sealed, result.sealed.data(), first, {out.data(), count, d, stride});
+        for (int i = 0; i < count; ++i) {
+          ASSERT_EQ(std::memcmp(out.data() + i * stride, result.sealed_v.data() + (first + i) * d,
+                                sizeof(float) * static_cast<size_t>(d)),
+                    0);
+          ASSERT_EQ(out[static_cast<size_t>(i * stride + d)], 7.0f);
+        }
+        ASSERT_EQ(out[static_cast<size_t>(count * stride)], 7.0f);
+      }
+    }
+  }
+}
+
+// An append must not touch bytes of other tokens, not even to write back what it read: other
+// threads may.
+TEST(PageIsa, AppendWritesOnlyItsOwnBytes) {
+  for (int d : kHeadDims) {
+    const PageLayout open = MakePageLayout(d, 1, Codec::kTurbo8, Codec::kTurbo8);
+    const std::vector<float> x = PageData(d, 4, kGaussian);
+    for (Isa isa : AvailableIsas()) {
+      const PageCodec& codec = GetPageCodec(isa);
+      for (int token : {0, 13, 31, 127}) {
+        Bytes page(open.bytes(), std::byte{0});
+        codec.EncodeKeys(open, page.data(), token, Rows(x, d, token, 1));
+        codec.EncodeValues(open, page.data(), token, Rows(x, d, token, 1));
+        for (int other = 0; other < kPageTokens; ++other) {
+          std::vector<float> k(static_cast<size_t>(d)), v(static_cast<size_t>(d));
+          codec.DecodeKeys(open, page.data(), other, {k.data(), 1, d});
+          codec.DecodeValues(open, page.data(), other, {v.data(), 1, d});
+          for (int i = 0; i < d; ++i) {
+            const float expected = other == token ? x[static_cast<size_t>(token * d + i)] : 0.0f;
+            ASSERT_NEAR(k[static_cast<size_t>(i)], expected, 0.05);
+            ASSERT_NEAR(v[static_cast<size_t>(i)], expected, 0.05);
+          }
+        }
+      }
+    }
+  }
+}
+
+// A page of equal vectors: nothing is left after its mean, scales are zero and codes fixed.
+TEST(PageIsa, VectorsThatEqualTheirMeanSealToIt) {
+  const PageLayout open = MakePageLayout(128, 1, Codec::kTurbo8, Codec::kTurbo8);
+  const PageLayout sealed = MakePageLayout(128, 1, Codec::kTurbo3, Codec::kTurbo3);
+  const std::vector<float> zeros(static_cast<size_t>(kPageTokens * 128));
+  std::vector<float> r(128);
+  for (size_t i = 0; i < r.size(); ++i) r[i] = static_cast<float>(i) * 0.25f;
+  std::vector<float> x;
+  for (int i = 0; i < kPageTokens; ++i) x.insert(x.end(), r.begin(), r.end());
+  for (Isa isa : AvailableIsas()) {
+    const PageCodec& codec = GetPageCodec(isa);
+    Bytes page(open.bytes()), small(sealed.bytes());
+    codec.SetReference(open, page.data(), r.data());
+    codec.EncodeKeys(open, page.data(), 0, Rows(x, 128, 0, kPageTokens));
+    codec.EncodeValues(open, page.data(), 0, Rows(zeros, 128, 0, kPageTokens));
+    codec.SealKeys(open, page.data(), sealed, small.data());
+    codec.SealValues(open, page.data(), sealed, small.data());
+    std::vector<float> k(x.size()), v(x.size(), 1.0f);
+    codec.DecodeKeys(sealed, small.data(), 0, {k.data(), kPageTokens, 128});
+    codec.DecodeValues(sealed, small.data(), 0, {v.data(), kPageTokens, 128});
+    EXPECT_EQ(k, x);
+    EXPECT_EQ(v, zeros);
+  }
+}
+
+}  // namespace
+}  // namespace tq

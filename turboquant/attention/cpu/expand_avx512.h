@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packed codes of a tile to bytes in L1, in the order that VNNI dot products want. Nothing is
+// decoded to floats, and no code crosses to another lane's dims: words are transposed so that the
+// eight lanes g of one t lie side by side, then a multishift and a byte permute make levels of
+// nibbles.
+//
+// Keys, u8 levels + 128:  [token / 8 in tile][t pair][D / 16][ t even: 8 tokens | t odd: 8 tokens ]
+//   of 4 bytes: dims t D/4 + 4 s ...
+// Values, s8 levels:      [token quad][D / 16][16 dims] of 4 bytes: the quad's tokens.
+// 4-bit levels lack a half that is added to sums later.
+#pragma once
+
+#include "turboquant/codec/codebook.h"
+#include "turboquant/codec/cpu/intrinsics.h"
+#include "turboquant/codec/page_layout.h"
+
+namespace tq::avx512 {
+namespace {
+
+// Stream words of the 32 lanes of a tile: x [t][g 0..3], y [t][g 4..7].
+struct Words {
+  __m512i x, y;
+};
+
+// 16-byte pieces: four words of every lane.
+inline void Transpose4(const std::byte* lines, __m512i* out, int stride) {
+  const auto* p = reinterpret_cast<const __m512i*>(lines);
+  const __m512i l0 = _mm512_loadu_si512(p), l1 = _mm512_loadu_si512(p + 1);
+  const __m512i l2 = _mm512_loadu_si512(p + 2), l3 = _mm512_loadu_si512(p + 3);
+  const __m512i a = _mm512_unpacklo_epi32(l0, l1), b = _mm512_unpackhi_epi32(l0, l1);
+  const __m512i c = _mm512_unpacklo_epi32(l2, l3), d = _mm512_unpackhi_epi32(l2, l3);
+  out[0] = _mm512_unpacklo_epi64(a, c);
+  out[stride] = _mm512_unpackhi_epi64(a, c);
+  out[2 * stride] = _mm512_unpacklo_epi64(b, d);
+  out[3 * stride] = _mm512_unpackhi_epi64(b, d);
+}
+
+// 8-byte pieces: two words of every lane.
+inline void Transpose2(const std::byte* lines, __m512i* out, int stride) {
+  const auto* p = reinterpret_cast<const __m512i*>(lines);
+  const __m512i l0 = _mm512_loadu_si512(p), l1 = _mm512_loadu_si512(p + 1);
+  const __m512i even = _mm512_setr_epi32(0, 8, 16, 24, 2, 10, 18, 26, 4, 12, 20, 28, 6, 14, 22, 30);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  out[0] = _mm512_permutex2var_epi32(l0, even, l1);
+  out[stride] = _mm512_permutex2var_epi32(l0, odd, l1);
+}
+
+static_assert(sizeof(Words) == 2 * sizeof(__m512i));
+
+template <int kPieceBytes>
+inline void LoadPiece(const std::byte* piece, Words* out) {
+  if constexpr (kPieceBytes == 16) {
+    Transpose4(piece, &out->x, 2);
+    Transpose4(piece + 256, &out->y, 2);
+  } else {
+    Transpose2(piece, &out->x, 2);
+    Transpose2(piece + 128, &out->y, 2);
+  }
+}
+
+// Three selector words of a 3-bit unit carry the fourth in the spare bits of their nibbles.
+inline __m512i FourthSelector(__m512i w0, __m512i w1, __m512i w2) {
+  const __m512i low = _mm512_ternarylogic_epi32(
+      _mm512_set1_epi32(0x11111111), _mm512_srli_epi32(w0, 3), _mm512_srli_epi32(w1, 2), 0xCA);
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi32(0x33333333), low, _mm512_srli_epi32(w2, 1),
+                                   0xCA);
+}
+
+// Levels by the low six bits that a multishift leaves: only the code's own bits matter.
+inline __m512i MakeTable(int bits, int offset) {
+  alignas(64) int8_t table[64] = {};
+  if (bits != 8) {
+    const Codebook& book = kCodebooks[static_cast<unsigned>(bits - 2)];
+    for (int i = 0; i < 64; ++i) {
+      int level;
+      if (bits == 4) {
+        const int magnitude = book.doubled[static_cast<unsigned>(i & 7)] >> 1;
+        level = (i & 8) != 0 ? ~magnitude : magnitude;
+      } else {
+        const int code = i & ((1 << bits) - 1);
+        const int index = code - book.magnitudes;
+        level = index >= 0 ? book.doubled[static_cast<unsigned>(index)] >> 1
+                           : -(book.doubled[static_cast<unsigned>(-1 - index)] >> 1);
+      }
+      table[i] = static_cast<int8_t>(level + offset);
+    }
+  }
+  return _mm512_load_si512(table);
+}
+
+// Byte i of each dword pair: the nibble at bit 4 i + shift of its dword.
+inline __m512i NibbleControl(int shift_low_half, int shift_high_half) {
+  alignas(64) int8_t control[64];
+  for (int i = 0; i < 64; ++i) {
+    const int shift = i < 32 ? shift_low_half : shift_high_half;
+    control[i] = static_cast<int8_t>((i & 4) * 8 + (i & 3) * 4 + shift);
+  }
+  return _mm512_load_si512(control);
+}
+
+// Levels of the nibbles that `control` picks; `sign` holds 4-bit codes' signs at bit 3 of bytes.
+template <int kBits>
+inline __m512i Levels(__m512i words, __m512i control, __m512i table, __m512i sign) {
+  __m512i index = _mm512_multishift_epi64_epi8(control, words);
+  if constexpr (kBits == 4) {
+    index = _mm512_ternarylogic_epi32(_mm512_set1_epi8(8), sign, index, 0xCA);
+  }
+  return _mm512_permutexvar_epi8(index, table);
+}
+
+// Words of a unit as four selectors of eight codes. 2 bits: a word is two selectors, and the second
+// one's shift is part of the control.
+template <int kBits>
+inline Words Selector(const Words* words, int k) {
+  if constexpr (kBits == 2) return words[k / 2];
+  if constexpr (kBits == 3) {
+    if (k == 3) {
+      return {FourthSelector(words[0].x, words[1].x, words[2].x),
+              FourthSelector(words[0].y, words[1].y, words[2].y)};
+    }
+  }
+  return words[k];
+}
+
+template <int kBits>
+struct KeyEmitter {
+  explicit KeyEmitter(const TileLayout& tile, std::byte* out)
+      : table(MakeTable(kBits, 128)), at(out), steps(tile.head_dim / 16), left(steps) {
+    for (int i = 0; i < 2; ++i) {
+      control[0][i] = NibbleControl(2 * i, 2 * i);
+      control[1][i] = NibbleControl(16 + 2 * i, 16 + 2 * i);
+    }
+  }
+
+  // Four codes of all lanes, [8 g of t | 8 g of t + 1] for both t pairs.
+  void Put(__m512i t01, __m512i t23) {
+    _mm512_store_si512(at, t01);
+    _mm512_store_si512(at + steps * 64, t23);
+    at += 64;
+    if (--left == 0) {
+      at += steps * 64;
+      left = steps;
+    }
+  }
+
+  void Unit(const Words* words) {
+    const __m512i i01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i i23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    if constexpr (kBits == 8) {
+      const __m512i flip = _mm512_set1_epi8(-128);
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; ++j) {
+        Put(_mm512_xor_si512(_mm512_permutex2var_epi64(words[j].x, i01, words[j].y), flip),
+            _mm512_xor_si512(_mm512_permutex2var_epi64(words[j].x, i23, words[j].y), flip));
+      }
+    } else {
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) {
+        const Words s = Selector<kBits>(words, k);
+        const int odd = kBits == 2 ? k & 1 : 0;
+        const __m512i a = _mm512_permutex2var_epi64(s.x, i01, s.y);
+        const __m512i b = _mm512_permutex2var_epi64(s.x, i23, s.y);
+        Put(Levels<kBits>(a, control[0][odd], table, _mm512_srli_epi32(a, 4)),
+            Levels<kBits>(b, control[0][odd], table, _mm512_srli_epi32(b, 4)));
+        Put(Levels<kBits>(a, control[1][odd], table, a),
+            Levels<kBits>(b, control[1][odd], table, b));
+      }
+    }
+  }
+
+  __m512i table;
+  __m512i control[2][2];  // [nibbles 0..3 or 4..7][2 bits: low or high pair]
+  std::byte* at;
+  int64_t steps;  // D / 16
+  int64_t left;   // in this token
+};
+
+template <int kBits>
+struct ValueEmitter {
+  ValueEmitter(const TileLayout& tile, std::byte* out)
+      : table(MakeTable(kBits, 0)),
+        base(out),
+        row(tile.head_dim / 16 * 64),
+        halves(tile.tokens / 32) {
+    for (int i = 0; i < 2; ++i) control[i] = NibbleControl(2 * i, 16 + 2 * i);
+
+    sign_shift = _mm512_maskz_mov_epi32(0x00ff, _mm512_set1_epi32(4));
+  }
+
+  // Where the quads of 16 tokens (number `second` of the m-tile's 32) of the next m-tile go.
+  std::byte* At(int second) const { return base + (half * 8 + second * 4) * row + block * 64; }
+  void NextTile() {
+    if (++half == halves) {
+      half = 0;
+      ++block;
+    }
+  }
+
+  // Eight codes: dims g in the low nibbles' half, g + 8 in the high ones'.
+  template <int kShift>
+  void Quads(const Words& s, std::byte* out) {
+#pragma GCC unroll 4
+    for (int t = 0; t < 4; ++t) {
+      const __m512i index = _mm512_setr_epi64(2 * t, 2 * t + 1, 8 + 2 * t, 9 + 2 * t, 2 * t,
+                                              2 * t + 1, 8 + 2 * t, 9 + 2 * t);
+      const __m512i w = _mm512_permutex2var_epi64(s.x, index, s.y);
+      const __m512i levels =
+          Levels<kBits>(w, control[kShift], table, _mm512_srlv_epi32(w, sign_shift));
+      _mm512_store_si512(out + t * row, levels);
+    }
+  }
+
+  void Unit(const Words* words) {
+    if constexpr (kBits == 8) {
+#pragma GCC unroll 4
+      for (int j = 0; j < 8; j += 2) {
+        Quads8(words[j], words[j + 1], At(j / 2 % 2));
+        if (j == 2 || j == 6) NextTile();
+      }
+    } else {
+      Quads<0>(Selector<kBits>(words, 0), At(0));
+      Quads<kBits == 2 ? 1 : 0>(Selector<kBits>(words, 1), At(1));
+      NextTile();
+      Quads<0>(Selector<kBits>(words, 2), At(0));
+      Quads<kBits == 2 ? 1 : 0>(Selector<kBits>(words, 3), At(1));
+      NextTile();
+    }
+  }
+
+  void Quads8(const Words& low, const Words& high, std::byte* out) {
+    const __m512i i01 = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i i23 = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    const __m512i a01 = _mm512_permutex2var_epi64(low.x, i01, low.y);
+    const __m512i b01 = _mm512_permutex2var_epi64(high.x, i01, high.y);
+    const __m512i a23 = _mm512_permutex2var_epi64(low.x, i23, low.y);
+    const __m512i b23 = _mm512_permutex2var_epi64(high.x, i23, high.y);
+    _mm512_store_si512(out, _mm512_shuffle_i64x2(a01, b01, 0x44));
+    _mm512_store_si512(out + row, _mm512_shuffle_i64x2(a01, b01, 0xEE));
+    _mm512_store_si512(out + 2 * row, _mm512_shuffle_i64x2(a23, b23, 0x44));
+    _mm512_store_si512(out + 3 * row, _mm512_shuffle_i64x2(a23, b23, 0xEE));
+  }
+
+  __m512i table;
+  __m512i control[2];
+  __m512i sign_shift;  // 4 bits: brings the sign to bit 3
+  std::byte* base;
+  int64_t row;  // bytes of a quad's D dims
+  int halves;   // of 32 tokens in the tile
+  int half = 0;
+  int64_t block = 0;  // of 16 dims
+};
+
+// Pieces are read in the smallest groups that hold whole units.
+template <int kBits, int kPieceBytes, typename Emitter>
+inline void ExpandPieces(const TileLayout& tile, const std::byte* codes, Emitter emitter) {
+  constexpr int kPieceWords = kPieceBytes / 4;
+  constexpr int kUnits = kBits == 3 ? kPieceWords : kBits < kPieceWords ? kPieceWords / kBits : 1;
+  constexpr int kPieces = kUnits * kBits / kPieceWords;
+  for (int unit = 0; unit < tile.units; unit += kUnits) {
+    Words words[kUnits * kBits];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPieces; ++p) {
+      LoadPiece<kPieceBytes>(codes + p * 32 * kPieceBytes, words + p * kPieceWords);
+    }
+    codes += kPieces * 32 * kPieceBytes;
+#pragma GCC unroll 4
+    for (int u = 0; u < kUnits; ++u) emitter.Unit(words + u * kBits);
+  }
+}
+
+template <template <int> typename Emitter, int kBits>
+inline void ExpandSide(const TileLayout& tile, const std::byte* codes, std::byte* out) {
+  if (tile.piece_bytes == 16) {
+    ExpandPieces<kBits, 16>(tile, codes, Emitter<kBits>(tile, out));
+  } else {
+    ExpandPieces<kBits, 8>(tile, codes, Emitter<kBits>(tile, out));
+  }
+}
+
+template <template <int> typename Emitter>
+inline void ExpandTile(const TileLayout& tile, const std::byte* codes, int bits, std::byte* out) {
+  switch (bits) {
+    case 2:
+      return ExpandSide<Emitter, 2>(tile, codes, out);
+    case 3:
+      return ExpandSide<Emitter, 3>(tile, codes, out);
+    case 4:
+      return ExpandSide<Emitter, 4>(tile, codes, out);
+    default:
+      return ExpandSide<Emitter, 8>(tile, codes, out);
+  }
+}
+
+}  // namespace
+}  // namespace tq::avx512

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Logits -> token. Order as llama.cpp's users know it: logit bias, penalties, top-k, top-p, min-p, temperature, draw.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "turboquant/base/random.h"
+#include "turboquant/text/tokenizer.h"
+
+namespace tq {
+
+struct SamplerSpec {
+  float temperature = 0.8f;     // <= 0: greedy
+  int top_k = 40;               // <= 0: all
+  float top_p = 0.95f;          // >= 1: off
+  float min_p = 0.05f;          // <= 0: off
+  float repeat_penalty = 1.0f;  // 1: off
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  int penalty_last_n = 64;      // 0: off, -1: all
+  std::map<TokenId, float> logit_bias;
+  uint64_t seed = 0;
+};
+
+class Sampler {
+ public:
+  explicit Sampler(const SamplerSpec& spec);
+
+  TokenId Sample(std::span<const float> logits);  // [V]; NaN logits are never chosen; ties go to the lower id
+  void Accept(TokenId token);                     // prompt and generated tokens, for the penalties
+
+  const SamplerSpec& spec() const { return spec_; }
+  std::vector<std::byte> SaveState() const;       // random state and recent tokens
+  void RestoreState(std::span<const std::byte> state);
+
+ private:
+  SamplerSpec spec_;
+  Random random_;
+  std::vector<TokenId> recent_;
+  std::vector<std::pair<float, TokenId>> candidates_;  // scratch
+};
+
+}  // namespace tq

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/engine/session.h"
+
+#include <algorithm>
+
+#include "turboquant/engine/memory_need.h"
+#include "turboquant/model/decoder.h"
+
+namespace tq {
+namespace {
+
+constexpr uint64_t kMostAddresses = uint64_t{1} << 40;  // what page ids can name
+
+// Keeps the last row of logits.
+class LastRow final : public LogitsSink {
+ public:
+  explicit LastRow(std::vector<float>& out) : out_(out) {}
+  void Rows(int, int, MatrixView<const float> logits) override {
+    const float* row = logits.row(logits.rows - 1);
+    out_.assign(row, row + logits.cols);
+  }
+
+ private:
+  std::vector<float>& out_;
+};
+
+void CheckPolicy(const ModelSpec& spec, const CachePolicy& policy) {
+  const auto layers = static_cast<size_t>(spec.num_layers);
+  if (policy.k.size() != layers || policy.v.size() != layers) {
+    Throw(ErrorCode::kInvalidArgument, "the cache policy names codecs for {} and {} layers, but the model has {}",
+          policy.k.size(), policy.v.size(), layers);
+  }
+}
+
+std::unique_ptr<KvCache> MakeCache(const Engine& engine, const SessionOptions& options) {
+  const KvGeometry geometry = engine.spec().kv_geometry();
+  CheckContextFits(geometry, options.cache, options.context, options.chunk, options.cache_budget_bytes);
+  const uint64_t need = KvCache::BytesForContext(geometry, options.cache, options.context, options.chunk);
+  const uint64_t budget = options.cache_budget_bytes != 0 ? options.cache_budget_bytes : std::max(need, AvailableMemory());
+  auto memory = engine.backend().MakeArenaMemory(std::min(2 * budget, kMostAddresses));
+  return std::make_unique<KvCache>(geometry, options.cache, std::move(memory), std::min(budget, kMostAddresses));
+}
+
+SessionOptions Resolve(const Engine& engine, SessionOptions options) {
+  CheckPolicy(engine.spec(), options.cache);
+  if (options.context == 0) options.context = engine.spec().context;
+  if (options.context < 0) Throw(ErrorCode::kInvalidArgument, "a context of {} tokens", options.context);
+  if (options.chunk < 1) Throw(ErrorCode::kInvalidArgument, "prefill in steps of {} tokens: give at least 1", options.chunk);
+  options.chunk = static_cast<int>(std::min<int64_t>(options.chunk, options.context));
+  return options;
+}
+
+}  // namespace
+
+struct Session::State {
+  State(std::shared_ptr<const Engine> loaded, const SessionOptions& wanted)
+      : engine(std::move(loaded)), options(Resolve(*engine, wanted)), cache(MakeCache(*engine, options)),
+        decoder(engine->spec(), engine->weights(), engine->backend()), main(cache->NewSequence()) {}
+
+  std::shared_ptr<const Engine> engine;
+  SessionOptions options;
+  std::unique_ptr<KvCache> cache;
+  Decoder decoder;
+  SequenceId main;
+  std::vector<TokenId> tokens;  // of `main`
+  std::vector<float> logits;
+  StepPlan step;  // kept for its memory
+
+  void CheckRoom(int64_t length, size_t more) const;
+  void Forward(const StepPlan& plan);
+  void AppendChunks(std::span<const TokenId> more, bool want_logits, const std::function<void(int64_t, int64_t)>& progress);
+};
+
+void Session::State::CheckRoom(int64_t length, size_t more) const {
+  const int64_t total = length + static_cast<int64_t>(more);
+  if (total <= options.context) return;
+  Throw(ErrorCode::kInvalidArgument, "the context is full: {} tokens and {} more are {}, but it holds {}", length, more, total,
+        options.context);
+}
+
+void Session::State::Forward(const StepPlan& plan) {
+  for (const SequenceSpan& span : plan.spans) CheckRoom(cache->Length(span.sequence), span.tokens.size());
+  const auto own = std::ranges::find(plan.spans, main, &SequenceSpan::sequence);
+  if (own != plan.spans.end()) tokens.reserve(tokens.size() + own->tokens.size());
+  const int64_t before = cache->Length(main);
+  const auto note = [&] {  // also when a sink gave up: the tokens are in the cache by then
+    if (own != plan.spans.end() && cache->Length(main) > before) tokens.insert(tokens.end(), own->tokens.begin(), own->tokens.end());
+  };
+  try {
+    decoder.Forward(plan, *cache);
+  } catch (...) {
+    note();
+    throw;
+  }
+  note();
+}
+
+void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logits,
+                                  const std::function<void(int64_t, int64_t)>& progress) {
+  CheckRoom(cache->Length(main), more.size());
+  cache->Reserve(main, static_cast<int64_t>(more.size()));
+  LastRow last(logits);
+  for (size_t done = 0; done < more.size();) {
+    const size_t count = std::min<size_t>(more.size() - done, static_cast<size_t>(options.chunk));
+    const bool wanted = want_logits && done + count == more.size();
+    step.spans.assign(1, {.sequence = main, .tokens = more.subspan(done, count),
+                          .logits = wanted ? LogitsWanted::kLast : LogitsWanted::kNone});
+    step.sink = &last;
+    step.prefill = options.prefill;
+    step.precision = options.precision;
+    Forward(step);
+    done += count;
+    if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(more.size()));
+  }
+}
+
+CachePolicy MakePolicy(const Engine& engine, std::string_view type_k, std::string_view type_v) {
+  CachePolicy policy;
+  policy.k = ParseCodecList(type_k, engine.spec().num_layers, Codec::kTurbo4);
+  policy.v = ParseCodecList(type_v, engine.spec().num_layers, Codec::kTurbo3);
+  return policy;
+}
+
+Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
+    : state_(std::make_unique<State>(std::move(engine), options)) {}
+Session::~Session() = default;
+
+const Engine& Session::engine() const { return *state_->engine; }
+const SessionOptions& Session::options() const { return state_->options; }
+KvCache& Session::cache() { return *state_->cache; }
+const std::vector<TokenId>& Session::tokens() const { return state_->tokens; }
+int64_t Session::length() const { return static_cast<int64_t>(state_->tokens.size()); }
+SequenceId Session::main_sequence() const { return state_->main; }
+
+std::span<const float> Session::Append(std::span<const TokenId> tokens, const std::function<void(int64_t, int64_t)>& progress) {
+  if (tokens.empty()) Throw(ErrorCode::kInvalidArgument, "there are no tokens to append");
+  state_->AppendChunks(tokens, true, progress);
+  return state_->logits;
+}
+
+void Session::Forward(const StepPlan& plan) { state_->Forward(plan); }
+
+void Session::Truncate(int64_t length) {
+  State& s = *state_;
+  if (length < 0 || length > this->length()) {
+    Throw(ErrorCode::kInvalidArgument, "cannot shorten {} tokens to {}", this->length(), length);
+  }
+  const int64_t kept = s.cache->Truncate(s.main, length);
+  const std::vector<TokenId> again(s.tokens.begin() + kept, s.tokens.begin() + length);
+  s.tokens.resize(static_cast<size_t>(kept));
+  s.AppendChunks(again, false, {});
+}
+
+void Session::Clear() {
+  State& s = *state_;
+  s.cache->Truncate(s.main, 0);
+  s.tokens.clear();
+}
+
+}  // namespace tq

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// PlanAppend and Commit. A plan is made in two passes: the first only looks, and takes every block
+// that the second will need; the second changes tables and cannot fail.
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "turboquant/base/error.h"
+#include "turboquant/kv/kv_state.h"
+
+namespace tq {
+namespace {
+
+// Blocks taken from the arena for a plan; what the plan did not use after all goes back.
+class BlockStash {
+ public:
+  explicit BlockStash(PageArena& arena) : arena_(arena) {}
+  BlockStash(const BlockStash&) = delete;
+  BlockStash& operator=(const BlockStash&) = delete;
+  ~BlockStash() {
+    for (const auto& [bytes, ids] : blocks_) {
+      for (const uint32_t id : ids) arena_.Free(id, bytes);
+    }
+  }
+  void Fill(uint64_t bytes, int64_t count) {
+    std::vector<uint32_t>& ids = blocks_[bytes];
+    ids.reserve(ids.size() + static_cast<size_t>(count));
+    for (; count > 0; --count) ids.push_back(arena_.Allocate(bytes));
+  }
+  uint32_t Take(uint64_t bytes) {
+    std::vector<uint32_t>& ids = blocks_.at(bytes);
+    TQ_CHECK(!ids.empty());
+    const uint32_t id = ids.back();
+    ids.pop_back();
+    return id;
+  }
+
+ private:
+  PageArena& arena_;
+  std::map<uint64_t, std::vector<uint32_t>> blocks_;
+};
+
+}  // namespace
+
+// One call of PlanAppend.
+class AppendPlanner {
+ public:
+  AppendPlanner(KvCache::State& state, std::span<const AppendRequest> batch)
+      : s_(state), batch_(batch), stash_(state.arena) {}
+
+  AppendPlan Plan() {
+    Check();
+    size_t tasks = 0;
+    for (size_t g = 0; g < s_.layout.groups.size(); ++g) tasks += Look(g);
+    plan_.seal_early.reserve(tasks);
+    plan_.seal_after_encode.reserve(tasks);
+    plan_.spans.reserve(batch_.size());
+    s_.plan_under_way.reserve(tasks);
+
+    for (const AppendRequest& request : batch_) {
+      KvSequence& sequence = s_.Get(request.sequence);
+      plan_.spans.push_back({request.sequence, sequence.length, request.tokens});
+      for (size_t g = 0; g < s_.layout.groups.size(); ++g) {
+        AddPages(g, sequence, request.tokens);
+        PlanSealing(g, request.sequence, sequence, request.tokens);
+      }
+      sequence.length += request.tokens;
+    }
+    std::stable_sort(plan_.seal_after_encode.begin(), plan_.seal_after_encode.end(),
+                     [](const SealTask& a, const SealTask& b) { return a.layer < b.layer; });
+    return std::move(plan_);
+  }
+
+ private:
+  void Check() const {
+    std::set<SequenceId> seen;
+    for (const AppendRequest& request : batch_) {
+      const KvSequence& sequence = s_.Get(request.sequence);
+      if (request.tokens <= 0) {
+        Throw(ErrorCode::kInvalidArgument, "cannot append {} tokens to sequence {}", request.tokens,
+              request.sequence);
+      }
+      if (!seen.insert(request.sequence).second) {
+        Throw(ErrorCode::kInvalidArgument, "sequence {} is named twice in one step",
+              request.sequence);
+      }
+      if (sequence.length + request.tokens > std::numeric_limits<int32_t>::max()) {
+        Throw(ErrorCode::kInvalidArgument, "sequence {} would grow beyond {} tokens",
+              request.sequence, std::numeric_limits<int32_t>::max());
+      }
+    }
+  }
+
+  // Calls fn(page) for the pages that get seal tasks in this step, newest first, among those [..,
+  // end). Older pages than the first sealed one are sealed too, and pages that no query of this
+  // step or later sees are left alone.
+  template <typename Fn>
+  static void ForPagesToSeal(const KvGroup& group, const PageTable& table, int64_t length,
+                             int64_t new_length, Fn&& fn) {
+    if (!group.visibility.seals) return;
+    const int first =
+        std::max({table.first_page, group.visibility.sink_pages, group.FirstPage(length)});
+    for (int page = static_cast<int>(new_length / kPageTokens) - 1; page >= first; --page) {
+      const bool known = page < table.pages();
+      if (known && page < table.first_open) return;
+      if (group.TasksDue(page, 0, length, new_length) > 0) fn(page);
+    }
+  }
+
+  // First pass over one group: takes all blocks and memory. Returns an upper bound of the number of
+  // seal tasks.
+  size_t Look(size_t g) {
+    const KvGroup& group = s_.layout.groups[g];
+    std::map<RecordId, int>
+        leaving;  // how many of the batch's sequences write a copy of a shared record
+    std::set<RecordId> sealing;  // records that get a sealed block
+    int64_t open = 0, sealed = 0, new_pages = 0;
+    size_t tasks = 0;
+    for (const AppendRequest& request : batch_) {
+      KvSequence& sequence = s_.Get(request.sequence);
+      PageTable& table = sequence.tables[g];
+      const int64_t new_length = sequence.length + request.tokens;
+      const int pages = PagesFor(new_length);
+      table.open.reserve(static_cast<size_t>(pages));
+      table.sealed.reserve(static_cast<size_t>(pages));
+      table.records.reserve(static_cast<size_t>(pages));
+      new_pages += pages - table.pages();
+      bool writes_copy = false;
+      if (sequence.length % kPageTokens != 0) {
+        const RecordId last = table.records.back();
+        writes_copy = s_.records[g][last].holders - leaving[last] > 1;
+        if (writes_copy) ++leaving[last], ++new_pages;
+      }
+      open += pages - table.pages() + (writes_copy ? 1 : 0);
+      ForPagesToSeal(group, table, sequence.length, new_length, [&](int page) {
+        tasks += static_cast<size_t>(group.tasks);
+        // A page written in this step is the sequence's own, without a sealed form.
+        const bool written = page >= sequence.length / kPageTokens;
+        if (written) {
+          ++sealed;
+        } else {
+          const RecordId record = table.records[static_cast<size_t>(page)];
+          if (s_.records[g][record].sealed == kNoPage && sealing.insert(record).second) ++sealed;
+        }
+      });
+    }
+    s_.records[g].Prepare(static_cast<size_t>(new_pages));
+    stash_.Fill(group.open_bytes, open);
+    if (group.visibility.seals) stash_.Fill(group.sealed_bytes, sealed);
+    return tasks;
+  }
+
+  // Second pass: makes the last page the sequence's own and adds new ones.
+  void AddPages(size_t g, KvSequence& sequence, int tokens) {
+    const KvGroup& group = s_.layout.groups[g];
+    PageTable& table = sequence.tables[g];
+    PageRecords& records = s_.records[g];
+    if (sequence.length % kPageTokens != 0) {
+      RecordId& last = table.records.back();
+      if (records[last].holders > 1) {
+        const uint32_t copy = stash_.Take(group.open_bytes);
+        s_.arena.memory().CopyBlock(records[last].open * kPageIdUnit, copy * kPageIdUnit,
+                                    group.open_bytes);
+        records.Drop(last, true);
+        last = records.Add(copy, kNoPage);
+        table.open.back() = copy;
+      } else {
+        records.VoidSealing(last);  // left over from a fork that saw the page full
+      }
+      table.sealed.back() = kNoPage;
+    }
+    for (int page = table.pages(); page < PagesFor(sequence.length + tokens); ++page) {
+      const uint32_t block = stash_.Take(group.open_bytes);
+      table.records.push_back(records.Add(block, kNoPage));
+      table.open.push_back(block);
+      table.sealed.push_back(kNoPage);
+    }
+  }
+
+  void PlanSealing(size_t g, SequenceId id, KvSequence& sequence, int tokens) {
+    const KvGroup& group = s_.layout.groups[g];
+    PageTable& table = sequence.tables[g];
+    const int64_t length = sequence.length, new_length = length + tokens;
+    ForPagesToSeal(group, table, length, new_length, [&](int page) {
+      const RecordId record_id = table.records[static_cast<size_t>(page)];
+      PageRecord& record = s_.records[g][record_id];
+      if (record.sealed == kNoPage) record.sealed = stash_.Take(group.sealed_bytes);
+      table.sealed[static_cast<size_t>(page)] = record.sealed;
+      const int due = group.TasksDue(page, record.planned_tasks, length, new_length);
+      const bool full_before = (int64_t{page} + 1) * kPageTokens <= length;
+      std::vector<SealTask>& tasks = full_before ? plan_.seal_early : plan_.seal_after_encode;
+      for (int i = 0; i < due; ++i) tasks.push_back(group.Task(id, page, record.planned_tasks + i));
+      if (due > 0) s_.plan_under_way.push_back({static_cast<int>(g), record_id});
+      record.planned_tasks += due;
+    });
+  }
+
+  KvCache::State& s_;
+  std::span<const AppendRequest> batch_;
+  BlockStash stash_;
+  AppendPlan plan_;
+};
+
+AppendPlan KvCache::PlanAppend(std::span<const AppendRequest> batch) {
+  state_->AbandonPlan();
+  return AppendPlanner(*state_, batch).Plan();
+}
+
+void KvCache::Commit(const AppendPlan& plan) {
+  State& s = *state_;
+  for (const State::PlannedSeal& seal : s.plan_under_way) {
+    PageRecord& record = s.records[static_cast<size_t>(seal.group)][seal.record];
+    record.sealed_tasks = record.planned_tasks;
+  }
+  s.plan_under_way.clear();
+  for (const AppendPlan::Span& span : plan.spans) {
+    KvSequence& sequence = s.Get(span.sequence);
+    const int64_t kept = std::max<int64_t>(0, sequence.length - s.policy.rollback);
+    for (size_t g = 0; g < sequence.tables.size(); ++g)
+      s.Trim(static_cast<int>(g), sequence.tables[g], kept);
+  }
+}
+
+}  // namespace tq

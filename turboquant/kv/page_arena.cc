@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/kv/page_arena.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "turboquant/base/error.h"
+#include "turboquant/kv/kv_view.h"
+
+namespace tq {
+namespace {
+
+constexpr uint64_t kSlab = PageArena::kSlabBytes;
+
+uint64_t RoundBlock(uint64_t bytes) {
+  return (bytes + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
+}
+uint64_t SlabsOver(uint64_t bytes) { return (bytes + kSlab - 1) / kSlab; }
+double Mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+// How many slabs a run for blocks of this size takes: the fewest that lose at most 1/16 at the end,
+// else the best of 16.
+uint64_t RunSlabs(uint64_t block) {
+  const uint64_t least = SlabsOver(block);
+  uint64_t best = least;
+  double best_loss = 1;
+  for (uint64_t slabs = least; slabs < least + 16; ++slabs) {
+    const double loss =
+        static_cast<double>(slabs * kSlab % block) / static_cast<double>(slabs * kSlab);
+    if (loss <= 1.0 / 16) return slabs;
+    if (loss < best_loss) best = slabs, best_loss = loss;
+  }
+  return best;
+}
+
+// A run of slabs cut into blocks of one size.
+struct Run {
+  uint64_t first_slab;
+  uint64_t slabs;
+  uint64_t capacity;  // blocks
+  uint64_t live;
+};
+
+// All blocks of one size.
+struct SizeClass {
+  std::map<uint64_t, Run> runs;  // by first slab
+  std::set<uint32_t> free;       // ids in existing runs, lowest first
+};
+
+}  // namespace
+
+struct PageArena::State {
+  std::unique_ptr<ArenaMemory> memory;
+  uint64_t budget = 0;
+  uint64_t committed = 0;
+  std::vector<uint32_t> users;  // [slabs] live blocks that touch it; committed while > 0
+  std::vector<bool> taken;      // [slabs] belongs to a run
+  std::map<uint64_t, SizeClass> classes;
+
+  // Calls fn(slab, begin, end) for each slab that the block touches; begin and end are offsets from
+  // the arena's start.
+  template <typename Fn>
+  static void ForSlabs(uint64_t id, uint64_t block, Fn&& fn) {
+    const uint64_t begin = id * kPageIdUnit, end = begin + block;
+    for (uint64_t slab = begin / kSlab; slab * kSlab < end; ++slab) {
+      fn(slab, std::max(begin, slab * kSlab), std::min(end, (slab + 1) * kSlab));
+    }
+  }
+
+  uint64_t NewSlabs(uint64_t id, uint64_t block) const {
+    uint64_t count = 0;
+    ForSlabs(id, block, [&](uint64_t slab, uint64_t, uint64_t) { count += users[slab] == 0; });
+    return count;
+  }
+
+  // First run of `slabs` consecutive free slabs, or users.size().
+  uint64_t FindSlabs(uint64_t slabs) const {
+    uint64_t length = 0;
+    for (uint64_t slab = 0; slab < taken.size(); ++slab) {
+      length = taken[slab] ? 0 : length + 1;
+      if (length == slabs) return slab + 1 - slabs;
+    }
+    return taken.size();
+  }
+
+  // Takes addresses for a new run; shorter than wished if the reserved range is nearly full.
+  bool AddRun(SizeClass& c, uint64_t block) {
+    for (uint64_t slabs = RunSlabs(block); slabs >= SlabsOver(block); --slabs) {
+      const uint64_t first = FindSlabs(slabs);
+      if (first == taken.size()) continue;
+      const Run run{first, slabs, slabs * kSlab / block, 0};
+      for (uint64_t i = 0; i < run.capacity; ++i) {
+        c.free.insert(static_cast<uint32_t>((first * kSlab + i * block) / kPageIdUnit));
+      }
+      c.runs.emplace(first, run);
+      std::fill_n(taken.begin() + static_cast<int64_t>(first), slabs, true);
+      return true;
+    }
+    return false;
+  }
+
+  void DropRun(SizeClass& c, const Run& run, uint64_t block) {
+    for (uint64_t i = 0; i < run.capacity; ++i) {
+      c.free.erase(static_cast<uint32_t>((run.first_slab * kSlab + i * block) / kPageIdUnit));
+    }
+    std::fill_n(taken.begin() + static_cast<int64_t>(run.first_slab), run.slabs, false);
+    c.runs.erase(run.first_slab);
+  }
+
+  Run& RunOf(SizeClass& c, uint32_t id) {
+    auto it = c.runs.upper_bound(id * kPageIdUnit / kSlab);
+    TQ_CHECK(it != c.runs.begin());
+    Run& run = std::prev(it)->second;
+    TQ_CHECK(id * kPageIdUnit / kSlab < run.first_slab + run.slabs);
+    return run;
+  }
+
+  // Drops the block's hold on its slabs [from, end of block); slabs that nobody touches any more go
+  // back.
+  void ReleaseSlabs(uint32_t id, uint64_t block, uint64_t up_to_slab) {
+    ForSlabs(id, block, [&](uint64_t slab, uint64_t, uint64_t) {
+      if (slab >= up_to_slab || --users[slab] > 0) return;
+      memory->Decommit(slab * kSlab, kSlab);
+      committed -= kSlab;
+    });
+  }
+
+  // Commits and zeroes; leaves everything as it was if the system refuses.
+  void HoldSlabs(uint32_t id, uint64_t block) {
+    ForSlabs(id, block, [&](uint64_t slab, uint64_t begin, uint64_t end) {
+      if (users[slab] > 0) {
+        memory->ZeroBlock(begin, end - begin);
+      } else {
+        try {
+          memory->Commit(slab * kSlab, kSlab);
+        } catch (...) {
+          ReleaseSlabs(id, block, slab);
+          throw;
+        }
+        committed += kSlab;
+      }
+      ++users[slab];
+    });
+  }
+};
+
+PageArena::PageArena(std::unique_ptr<ArenaMemory> memory, uint64_t budget_bytes)
+    : state_(std::make_unique<State>()) {
+  // Ids are 32 bits, and the last one means "no page".
+  const uint64_t addressable = uint64_t{kNoPage} * kPageIdUnit;
+  const uint64_t reserved = std::min(memory->reserved_bytes(), addressable);
+  state_->budget = budget_bytes == 0 ? reserved : std::min(budget_bytes, reserved);
+  state_->memory = std::move(memory);
+  state_->users.resize(reserved / kSlab);
+  state_->taken.resize(reserved / kSlab);
+}
+
+PageArena::~PageArena() = default;
+
+uint32_t PageArena::Allocate(uint64_t bytes) {
+  TQ_CHECK(bytes > 0);
+  State& s = *state_;
+  const uint64_t block = RoundBlock(bytes);
+  SizeClass& c = s.classes[block];
+  const auto fail = [&](const char* why) {
+    Throw(ErrorCode::kOutOfMemory,
+          "a cache page of {:.2f} MiB does not fit: {} (budget {:.1f} MiB, in use {:.1f} MiB); use "
+          "a smaller context or "
+          "cache type, or a larger cache budget",
+          Mib(block), why, Mib(s.budget), Mib(s.committed));
+  };
+  const bool fresh = c.free.empty();
+  if (fresh && !s.AddRun(c, block)) fail("the cache's addresses are used up");
+  auto it = c.free.begin();
+  const auto affordable = [&](uint32_t id) {
+    return s.committed + s.NewSlabs(id, block) * kSlab <= s.budget;
+  };
+  while (it != c.free.end() && !affordable(*it)) ++it;
+  if (it == c.free.end()) {
+    if (fresh) s.DropRun(c, s.RunOf(c, *c.free.begin()), block);
+    fail("the cache's budget is used up");
+  }
+  const uint32_t id = *it;
+  try {
+    s.HoldSlabs(id, block);
+  } catch (...) {
+    if (fresh) s.DropRun(c, s.RunOf(c, id), block);
+    throw;
+  }
+  c.free.erase(it);
+  ++s.RunOf(c, id).live;
+  return id;
+}
+
+void PageArena::Free(uint32_t id, uint64_t bytes) {
+  State& s = *state_;
+  const uint64_t block = RoundBlock(bytes);
+  SizeClass& c = s.classes[block];
+  Run& run = s.RunOf(c, id);
+  TQ_CHECK((id * kPageIdUnit - run.first_slab * kSlab) % block == 0);
+  TQ_CHECK(c.free.insert(id).second);  // else freed twice
+  s.ReleaseSlabs(id, block, s.users.size());
+  if (--run.live == 0) s.DropRun(c, Run(run), block);
+}
+
+uint64_t PageArena::ExtraCommit(uint64_t bytes, int64_t count) const {
+  const State& s = *state_;
+  const uint64_t block = RoundBlock(bytes);
+  std::set<uint64_t> slabs;
+  if (const auto it = s.classes.find(block); it != s.classes.end()) {
+    for (auto id = it->second.free.begin(); id != it->second.free.end() && count > 0;
+         ++id, --count) {
+      State::ForSlabs(*id, block, [&](uint64_t slab, uint64_t, uint64_t) {
+        if (s.users[slab] == 0) slabs.insert(slab);
+      });
+    }
+  }
+  return slabs.size() * kSlab + CommitFor(bytes, count);
+}
+
+uint64_t PageArena::CommitFor(uint64_t bytes, int64_t count) {
+  if (count <= 0) return 0;
+  const uint64_t block = RoundBlock(bytes);
+  const uint64_t per_run = RunSlabs(block) * kSlab / block;
+  const uint64_t runs = static_cast<uint64_t>(count) / per_run,
+                 rest = static_cast<uint64_t>(count) % per_run;
+  return (runs * SlabsOver(per_run * block) + SlabsOver(rest * block)) * kSlab;
+}
+
+bool PageArena::Fits(uint64_t bytes, int64_t count) const {
+  return state_->committed + ExtraCommit(bytes, count) <= state_->budget;
+}
+
+ArenaMemory& PageArena::memory() const { return *state_->memory; }
+std::byte* PageArena::base() const { return state_->memory->base(); }
+uint64_t PageArena::committed_bytes() const { return state_->committed; }
+uint64_t PageArena::budget_bytes() const { return state_->budget; }
+
+}  // namespace tq

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which codec for which layer, side and age: a small value with a text form.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "turboquant/codec/codec.h"
+
+namespace tq {
+
+// "turbo4" or "turbo4:0-27,q8_0:28,30-35" (TYPE:LAYERS[,LAYERS]...; layers not named take
+// `fallback`). Errors name the position in the text, the layer out of range, or the layer given
+// twice.
+std::vector<Codec> ParseCodecList(std::string_view text, int num_layers, Codec fallback);
+// The shortest text that parses back to the same list.
+std::string CodecListText(const std::vector<Codec>& codecs);
+
+struct CachePolicy {
+  std::vector<Codec> k;  // [L] final codec of keys
+  std::vector<Codec> v;  // [L]
+  int window = 128;      // newest tokens kept at 8 bits; rounded up to whole pages
+  int sink_pages = 1;    // leading pages kept at 8 bits
+  int rollback = 64;     // tokens for which a published page keeps its 8-bit form
+  bool centring = true;  // page reference vectors; off only to measure what they bring
+
+  int window_pages() const { return (window + 127) / 128; }
+  bool operator==(const CachePolicy&) const = default;
+};
+
+// The codec in which tokens of a final codec enter: turbo8 for tiles, itself for rows.
+Codec OpenCodec(Codec final_codec);
+
+}  // namespace tq

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/base/error.h"
+#include "turboquant/base/hash.h"
+#include "turboquant/kv/atomic_file.h"
+#include "turboquant/kv/kv_state.h"
+#include "turboquant/kv/session_file.h"
+
+namespace tq {
+namespace {
+
+// Which forms of the sequence's pages are worth saving. A form half sealed is not: it is made again
+// from the open one.
+SessionGroup GroupOf(const KvGroup& group, const PageTable& table, const PageRecords& records,
+                     int64_t length) {
+  SessionGroup out{group.visibility.sliding_window,
+                   group.visibility.seals,
+                   group.open_bytes,
+                   group.sealed_bytes,
+                   table.first_page,
+                   {}};
+  for (int page = table.first_page; page < table.pages(); ++page) {
+    const auto p = static_cast<size_t>(page);
+    const bool full = (int64_t{page} + 1) * kPageTokens <= length;
+    const bool published =
+        group.visibility.seals && records[table.records[p]].sealed_tasks == group.tasks;
+    out.pages.push_back(
+        {table.HasOpen(group, page), full && published && table.sealed[p] != kNoPage, 0, 0});
+  }
+  return out;
+}
+
+}  // namespace
+
+void SessionFile::Save(const std::filesystem::path& path, const KvCache& cache, SequenceId id,
+                       const Contents& contents) {
+  const KvCache::State& s = *cache.state_;
+  const KvSequence& sequence = s.Get(id);
+  if (static_cast<int64_t>(contents.tokens.size()) != sequence.length) {
+    Throw(ErrorCode::kInvalidArgument, "cannot save {} tokens with a cache of {}",
+          contents.tokens.size(), sequence.length);
+  }
+  SessionHeader header{contents.model_id,
+                       contents.calibration_id,
+                       TransformId(s.geometry, s.policy),
+                       s.geometry,
+                       s.policy,
+                       CodebookIds(s.policy),
+                       contents.tokens,
+                       contents.extra,
+                       {}};
+  for (size_t g = 0; g < s.layout.groups.size(); ++g) {
+    header.groups.push_back(
+        GroupOf(s.layout.groups[g], sequence.tables[g], s.records[g], sequence.length));
+  }
+
+  // The pages first: their checksums belong into the header, whose size is known already.
+  AtomicFile file(path);
+  SessionPreamble preamble;
+  preamble.header_bytes = WriteSessionHeader(header).size();
+  uint64_t offset = SessionPagesOffset(preamble.header_bytes);
+  std::vector<std::byte> buffer;
+  const auto write_block = [&](uint32_t block, uint64_t bytes) {
+    buffer.resize(bytes);
+    s.arena.memory().ReadBlock(block * kPageIdUnit, buffer.data(), bytes);
+    file.WriteAt(offset, buffer);
+    offset += bytes;
+    return Hash64(buffer);
+  };
+  for (size_t g = 0; g < header.groups.size(); ++g) {
+    SessionGroup& group = header.groups[g];
+    const PageTable& table = sequence.tables[g];
+    for (size_t i = 0; i < group.pages.size(); ++i) {
+      const size_t page = static_cast<size_t>(group.first_page) + i;
+      if (group.pages[i].has_open)
+        group.pages[i].open_checksum = write_block(table.open[page], group.open_bytes);
+      if (group.pages[i].has_sealed)
+        group.pages[i].sealed_checksum = write_block(table.sealed[page], group.sealed_bytes);
+    }
+  }
+  std::vector<std::byte> bytes = WriteSessionHeader(header);
+  TQ_CHECK(bytes.size() == preamble.header_bytes);
+  bytes.resize(SessionPagesOffset(preamble.header_bytes) - sizeof(preamble));
+  preamble.file_bytes = offset;
+  preamble.header_checksum = SessionChecksum(preamble, bytes);
+  file.WriteAt(0, std::as_bytes(std::span(&preamble, 1)));
+  file.WriteAt(sizeof(preamble), bytes);
+  file.Commit();
+}
+
+}  // namespace tq

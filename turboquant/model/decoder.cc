@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/model/decoder.h"
+
+#include <algorithm>
+
+#include "turboquant/model/decoder_scratch.h"
+#include "turboquant/model/logits.h"
+
+namespace tq {
+
+struct Decoder::State {
+  State(const ModelSpec& spec, const Weights& weights, Backend& backend)
+      : spec(spec), weights(weights), backend(backend), scratch(spec, backend), logits(spec, weights, backend) {}
+
+  const ModelSpec& spec;
+  const Weights& weights;
+  Backend& backend;
+  DecoderScratch scratch;
+  LogitsHead logits;
+  std::vector<AppendRequest> requests;
+  std::vector<LinearOut> outs;
+  std::vector<AttentionArgs> calls;
+
+  void Check(const StepPlan& plan);
+  void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out, Precision precision);
+  void NormHeads(int first_head, int heads, const Buffer& weight);
+  void Observe(const StepPlan& plan, const AppendPlan& append, int layer);
+  void EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer);
+  void AttentionBlock(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer);
+  void FeedForwardBlock(const StepPlan& plan, int layer);
+};
+
+Decoder::Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend)
+    : state_(std::make_unique<State>(spec, weights, backend)) {}
+Decoder::~Decoder() = default;
+
+void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
+  State& s = *state_;
+  s.Check(plan);
+  s.scratch.Begin(plan);
+  const AppendPlan append = cache.PlanAppend(s.requests);
+  s.scratch.SetPositions(append);
+
+  try {
+    s.backend.Seal(cache, append.seal_early);
+    s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale, s.scratch.x());
+    for (int layer = 0; layer < s.spec.num_layers; ++layer) {
+      s.AttentionBlock(plan, append, cache, layer);
+      s.FeedForwardBlock(plan, layer);
+    }
+  } catch (...) {  // out of memory, or an observer that had enough: as if the step had never been asked for
+    for (const AppendPlan::Span& span : append.spans) cache.Truncate(span.sequence, span.first_position);
+    throw;
+  }
+  cache.Commit(append);
+  s.logits.Deliver(plan, s.scratch.x());
+}
+
+void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer) {
+  const LayerWeights& w = weights.layers[layer];
+  const MatrixView<float> x = scratch.x(), normed = scratch.normed(), qkv = scratch.qkv();
+
+  backend.RmsNorm(x, w.attention_norm->data(), spec.norm_eps, normed);
+  Project(w.qkv, normed, qkv, plan.precision);
+  if (spec.qk_norm) {
+    NormHeads(0, spec.q_heads, *w.q_norm);
+    NormHeads(spec.q_heads, spec.kv_heads, *w.k_norm);
+  }
+  // q and k lie side by side: one call turns the heads of both.
+  backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(), spec.ropes[spec.layers[layer].rope]);
+  if (plan.observer != nullptr) Observe(plan, append, layer);
+  EncodeAndAttend(plan, append, cache, layer);
+  Project(w.output, scratch.attended(), normed, plan.precision);
+  if (spec.post_norms) backend.RmsNorm(normed, w.post_attention_norm->data(), spec.norm_eps, normed);
+  backend.Add(x, normed);
+}
+
+void Decoder::State::FeedForwardBlock(const StepPlan& plan, int layer) {
+  const LayerWeights& w = weights.layers[layer];
+  const MatrixView<float> x = scratch.x(), normed = scratch.normed();
+
+  backend.RmsNorm(x, w.feed_forward_norm->data(), spec.norm_eps, normed);
+  Project(w.gate_up, normed, scratch.gate_up(), plan.precision);
+  backend.GatedActivation(spec.activation, scratch.gate(), scratch.up(), scratch.gate());
+  Project(w.down, scratch.gate(), normed, plan.precision);
+  if (spec.post_norms) backend.RmsNorm(normed, w.post_feed_forward_norm->data(), spec.norm_eps, normed);
+  backend.Add(x, normed);
+}
+
+void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer) {
+  const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
+  calls.clear();
+  int64_t row = 0;
+  for (const AppendPlan::Span& span : append.spans) {
+    const KvLayerView kv = cache.View(span.sequence, layer);
+    const auto [q, k, v] = scratch.HeadsOf(row);
+    backend.EncodeKv({.kv = kv, .k = k, .v = v, .stride = qkv.stride, .first_position = span.first_position,
+                      .tokens = span.tokens, .key_maps = nullptr, .centring = cache.policy().centring});
+    const bool fresh = plan.prefill == PrefillMode::kFast && span.tokens > 1;
+    calls.push_back({.kv = kv, .q = q, .out = attended.row(row), .q_stride = qkv.stride, .out_stride = attended.stride,
+                     .tokens = span.tokens, .first_position = span.first_position, .q_heads = spec.q_heads,
+                     .scale = spec.attention_scale, .fresh_k = fresh ? k : nullptr, .fresh_v = fresh ? v : nullptr,
+                     .fresh_stride = qkv.stride});
+    row += span.tokens;
+  }
+  const auto due = std::ranges::equal_range(append.seal_after_encode, layer, {}, &SealTask::layer);
+  if (!due.empty()) backend.Seal(cache, {due.begin(), due.end()});
+  backend.Attend(calls, nullptr);
+}
+
+// Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a token, or one head of all
+// tokens, at a time, whichever takes fewer calls.
+void Decoder::State::NormHeads(int first_head, int heads, const Buffer& weight) {
+  const MatrixView<float> qkv = scratch.qkv();
+  const int64_t dim = spec.head_dim;
+  if (qkv.rows <= heads) {
+    for (int64_t t = 0; t < qkv.rows; ++t) {
+      const MatrixView<float> view(qkv.row(t) + first_head * dim, heads, dim);
+      backend.RmsNorm(view, weight.data(), spec.norm_eps, view);
+    }
+  } else {
+    for (int h = first_head; h < first_head + heads; ++h) {
+      const MatrixView<float> view(qkv.data + h * dim, qkv.rows, dim, qkv.stride);
+      backend.RmsNorm(view, weight.data(), spec.norm_eps, view);
+    }
+  }
+}
+
+void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int layer) {
+  const int64_t stride = scratch.qkv().stride, dim = spec.head_dim;
+  int64_t row = 0;
+  for (const AppendPlan::Span& span : append.spans) {
+    const auto [q, k, v] = scratch.HeadsOf(row);
+    plan.observer->Layer(layer, span.sequence, span.first_position, {q, span.tokens, spec.q_heads * dim, stride},
+                         {k, span.tokens, spec.kv_heads * dim, stride}, {v, span.tokens, spec.kv_heads * dim, stride});
+    row += span.tokens;
+  }
+}
+
+// Parts that could not be stacked write to column ranges of one output.
+void Decoder::State::Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out, Precision precision) {
+  outs.clear();
+  int64_t column = 0;
+  for (size_t i = 0; i < projection.parts.size(); ++i) {
+    const PackedWeight& part = *projection.parts[i];
+    const float* bias = projection.biases.empty() ? nullptr : projection.biases[i]->data();
+    outs.push_back({&part, bias, {out.data + column, out.rows, part.rows(), out.stride}});
+    column += part.rows();
+  }
+  backend.Linear(x, outs, precision);
+}
+
+void Decoder::State::Check(const StepPlan& plan) {
+  requests.clear();
+  for (size_t i = 0; i < plan.spans.size(); ++i) {
+    const SequenceSpan& span = plan.spans[i];
+    if (span.tokens.empty()) Throw(ErrorCode::kInvalidArgument, "span {} of the step has no tokens", i);
+    for (const int32_t token : span.tokens) {
+      if (token < 0 || token >= spec.vocabulary) {
+        Throw(ErrorCode::kInvalidArgument, "token {} is not in the model's vocabulary of {}", token, spec.vocabulary);
+      }
+    }
+    const auto count = static_cast<int>(span.tokens.size());
+    if (span.logits == LogitsWanted::kRange && !(0 <= span.logits_begin && span.logits_begin <= span.logits_end && span.logits_end <= count)) {
+      Throw(ErrorCode::kInvalidArgument, "logits of tokens [{}, {}) are wanted of a span of {}", span.logits_begin, span.logits_end, count);
+    }
+    requests.push_back({span.sequence, count});
+  }
+  if (plan.spans.empty()) Throw(ErrorCode::kInvalidArgument, "a step without tokens");
+}
+
+}  // namespace tq

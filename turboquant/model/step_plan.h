@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one forward pass is asked for: the one entry of the engine, from single tokens to batches of prompts.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "turboquant/base/matrix_view.h"
+#include "turboquant/kv/kv_cache.h"
+#include "turboquant/ops/linear.h"
+
+namespace tq {
+
+enum class LogitsWanted { kNone, kLast, kRange };
+
+struct SequenceSpan {
+  SequenceId sequence = 0;
+  std::span<const int32_t> tokens;      // appended at the sequence's current length
+  LogitsWanted logits = LogitsWanted::kLast;
+  int logits_begin = 0, logits_end = 0;  // for kRange: indices into tokens
+};
+
+// Receives logits in blocks of rows (never T x V at once). Rows come in order within a sequence.
+class LogitsSink {
+ public:
+  virtual ~LogitsSink() = default;
+  // logits [rows, V] of tokens [first_token, first_token + rows) of span `span`; host memory, valid during the call.
+  virtual void Rows(int span, int first_token, MatrixView<const float> logits) = 0;
+};
+
+// Sees post-RoPE q [T, H, D], k and v [T, G, D] of one sequence at one layer, in the model's basis, before encoding.
+// May change them in place: simulated ablations and calibration hang here.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void Layer(int layer, SequenceId sequence, int64_t first_position, MatrixView<float> q, MatrixView<float> k, MatrixView<float> v) = 0;
+};
+
+enum class PrefillMode {
+  kExact,  // every query sees pages exactly as decoding would (measurements, tests)
+  kFast,   // fresh keys and values inside the call's own tokens (generation)
+};
+
+struct StepPlan {
+  std::vector<SequenceSpan> spans;  // each sequence once
+  LogitsSink* sink = nullptr;
+  Observer* observer = nullptr;
+  PrefillMode prefill = PrefillMode::kFast;
+  Precision precision = Precision::kFast;
+};
+
+}  // namespace tq
