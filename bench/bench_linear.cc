@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products of ops/linear.h: verifies against the reference, then times one pass over all matrices of a model's
-// shape (random weights in the model's formats) for decode and prefill, and each layout alone.
+// Matrix products of ops/linear.h: verifies against the reference, then times one pass over all
+// matrices of a model's shape (random weights in the model's formats) for decode and prefill, and
+// each layout alone.
 //   bench_linear [smollm2|qwen2.5-1.5b|layouts ...] [--threads N] [--tokens N,N...] [--precise]
 #include <fmt/format.h>
 
@@ -75,16 +76,19 @@ Model Load(const std::vector<Step>& steps, const ThreadPool& pool) {
   for (const Step& step : steps) {
     auto& weights = model.steps.emplace_back();
     for (const Shape& s : step) {
-      weights.push_back(PackedWeight::Pack(MakeRandomTensor(s.format, s.rows, s.cols, seed++).tensor, pool));
+      weights.push_back(
+          PackedWeight::Pack(MakeRandomTensor(s.format, s.rows, s.cols, seed++).tensor, pool));
       model.bytes += weights.back()->bytes();
-      (&step == &steps.back() && steps.size() > 1 ? model.head_values : model.body_values) += s.rows * s.cols;
+      (&step == &steps.back() && steps.size() > 1 ? model.head_values : model.body_values) +=
+          s.rows * s.cols;
     }
   }
   return model;
 }
 
-void RunStep(const std::vector<std::unique_ptr<const PackedWeight>>& weights, const std::vector<float>& x, int64_t tokens,
-             std::vector<float>& out, const Options& options, LinearWorkspace& workspace, const ThreadPool& pool) {
+void RunStep(const std::vector<std::unique_ptr<const PackedWeight>>& weights,
+             const std::vector<float>& x, int64_t tokens, std::vector<float>& out,
+             const Options& options, LinearWorkspace& workspace, const ThreadPool& pool) {
   std::vector<LinearOut> jobs;
   float* at = out.data();
   for (const auto& w : weights) {
@@ -94,15 +98,18 @@ void RunStep(const std::vector<std::unique_ptr<const PackedWeight>>& weights, co
   Linear({x.data(), tokens, weights[0]->cols()}, jobs, options.precision, workspace, pool);
 }
 
-void Verify(const std::unique_ptr<const PackedWeight>& w, const Options& options, const ThreadPool& pool) {
+void Verify(const std::unique_ptr<const PackedWeight>& w, const Options& options,
+            const ThreadPool& pool) {
   const int64_t tokens = 17;
   Random random(3);
-  std::vector<float> x(static_cast<size_t>(tokens * w->cols())), out(static_cast<size_t>(tokens * w->rows())), expected(out);
+  std::vector<float> x(static_cast<size_t>(tokens * w->cols())),
+      out(static_cast<size_t>(tokens * w->rows())), expected(out);
   for (float& f : x) f = static_cast<float>(random.Gaussian());
   LinearWorkspace workspace;
   const LinearOut job = {w.get(), nullptr, {out.data(), tokens, w->rows()}};
   Linear({x.data(), tokens, w->cols()}, std::span(&job, 1), options.precision, workspace, pool);
-  LinearReference({x.data(), tokens, w->cols()}, {w.get(), nullptr, {expected.data(), tokens, w->rows()}});
+  LinearReference({x.data(), tokens, w->cols()},
+                  {w.get(), nullptr, {expected.data(), tokens, w->rows()}});
   double error = 0, norm = 0;
   for (size_t i = 0; i < out.size(); ++i) {
     error += std::pow(static_cast<double>(out[i] - expected[i]), 2);
@@ -121,9 +128,11 @@ void Time(const std::string& name, const std::vector<Step>& steps, const Options
       int64_t rows = 0;
       for (const Shape& s : step) rows += s.rows;
       widest_in = std::max(widest_in, step[0].cols);
-      widest_out = std::max(widest_out, rows * (&step == &steps.back() && steps.size() > 1 ? 1 : tokens));
+      widest_out =
+          std::max(widest_out, rows * (&step == &steps.back() && steps.size() > 1 ? 1 : tokens));
     }
-    std::vector<float> x(static_cast<size_t>(tokens * widest_in)), out(static_cast<size_t>(widest_out));
+    std::vector<float> x(static_cast<size_t>(tokens * widest_in)),
+        out(static_cast<size_t>(widest_out));
     Random random(5);
     for (float& f : x) f = static_cast<float>(random.Gaussian());
     LinearWorkspace workspace;
@@ -137,9 +146,11 @@ void Time(const std::string& name, const std::vector<Step>& steps, const Options
       }
       best = std::min(best, Seconds() - start);
     }
-    const double operations = 2.0 * static_cast<double>(model.body_values * tokens + model.head_values);
-    fmt::print("{:24} T {:4}: {:9.3f} ms {:8.1f} tok/s {:7.1f} GB/s {:8.1f} GFLOP/s\n", name, tokens, best * 1e3,
-               static_cast<double>(tokens) / best, static_cast<double>(model.bytes) / best / 1e9, operations / best / 1e9);
+    const double operations =
+        2.0 * static_cast<double>(model.body_values * tokens + model.head_values);
+    fmt::print("{:24} T {:4}: {:9.3f} ms {:8.1f} tok/s {:7.1f} GB/s {:8.1f} GFLOP/s\n", name,
+               tokens, best * 1e3, static_cast<double>(tokens) / best,
+               static_cast<double>(model.bytes) / best / 1e9, operations / best / 1e9);
   }
 }
 
@@ -153,7 +164,8 @@ int Main(int argc, char** argv) {
       options.precision = Precision::kPrecise;
     } else if (arg == "--tokens" && i + 1 < argc) {
       options.tokens.clear();
-      for (char* part = std::strtok(argv[++i], ","); part != nullptr; part = std::strtok(nullptr, ",")) {
+      for (char* part = std::strtok(argv[++i], ","); part != nullptr;
+           part = std::strtok(nullptr, ",")) {
         options.tokens.push_back(std::atoll(part));
       }
     } else {
@@ -167,7 +179,8 @@ int Main(int argc, char** argv) {
     } else if (what == "qwen2.5-1.5b") {
       Time(what, Qwen(), options);
     } else if (what == "layouts") {
-      for (const BlockFormatInfo& info : kBlockFormats) Time(std::string(info.name), {{{info.format, 8192, 8192}}}, options);
+      for (const BlockFormatInfo& info : kBlockFormats)
+        Time(std::string(info.name), {{{info.format, 8192, 8192}}}, options);
     } else {
       fmt::print(stderr, "unknown: {}; known: smollm2, qwen2.5-1.5b, layouts\n", what);
       return 2;

@@ -22,7 +22,8 @@ TEST(IntListTest, ListsAndRanges) {
 }
 
 TEST(IntListTest, NonsenseIsRefused) {
-  for (const char* text : {"", "a", "1,,2", "5-", "5-3", "1-8+0", "1-8*1", "0-8*2", "-4", "99999999999"}) {
+  for (const char* text :
+       {"", "a", "1,,2", "5-", "5-3", "1-8+0", "1-8*1", "0-8*2", "-4", "99999999999"}) {
     EXPECT_THROW(ParseIntList(text, "-p"), Error) << text;
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logits and greedy continuations of real models against an independent float32 forward pass (tests/data/greedy.json).
+// Logits and greedy continuations of real models against an independent float32 forward pass
+// (tests/data/greedy.json).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -27,11 +28,13 @@ TEST_P(GreedyParity, FirstLogitsAndContinuations) {
     ++seen;
     const auto cache = model.MakeCache(Codec::kF32, Codec::kF32);
     const SequenceId sequence = cache->NewSequence();
-    std::vector<float> logits = model.Run(*cache, sequence, record["prompt_ids"].get<std::vector<int32_t>>()).back();
+    std::vector<float> logits =
+        model.Run(*cache, sequence, record["prompt_ids"].get<std::vector<int32_t>>()).back();
 
     std::vector<int> order(logits.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
-    std::partial_sort(order.begin(), order.begin() + 5, order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+    std::partial_sort(order.begin(), order.begin() + 5, order.end(),
+                      [&](int a, int b) { return logits[a] > logits[b]; });
     for (int i = 0; i < 5; ++i) {
       const int expected_id = record["first_logits_top5"][i][0];
       const float expected = record["first_logits_top5"][i][1];
@@ -43,9 +46,11 @@ TEST_P(GreedyParity, FirstLogitsAndContinuations) {
     for (size_t i = 0; i < expected_ids.size(); ++i) {
       const int32_t token = test::ArgMax(logits);
       if (token != expected_ids[i]) {
-        EXPECT_LT(record["gap_to_second"][i].get<double>(), 0.1) << "token " << i << " is " << token << ", not " << expected_ids[i];
+        EXPECT_LT(record["gap_to_second"][i].get<double>(), 0.1)
+            << "token " << i << " is " << token << ", not " << expected_ids[i];
       }
-      logits = model.Run(*cache, sequence, {&expected_ids[i], 1}).back();  // on along the reference's path, also past ties
+      logits = model.Run(*cache, sequence, {&expected_ids[i], 1})
+                   .back();  // on along the reference's path, also past ties
     }
   }
   EXPECT_EQ(seen, 3);

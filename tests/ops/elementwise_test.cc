@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elementwise operations against the same formulas in double, on every instruction set of the machine.
+// Elementwise operations against the same formulas in double, on every instruction set of the
+// machine.
 #include "turboquant/ops/elementwise.h"
 
 #include <gtest/gtest.h>
@@ -30,14 +31,17 @@ TEST_P(ElementwiseTest, RmsNorm) {
       const std::vector<float> x = Gaussian(static_cast<size_t>(rows) * stride, 3);
       const std::vector<float> weight = Gaussian(n);
       std::vector<float> out(static_cast<size_t>(rows) * n, -1);
-      RmsNorm({x.data(), rows, n, stride}, weight.data(), 1e-5f, {out.data(), rows, n}, pool_, GetParam());
+      RmsNorm({x.data(), rows, n, stride}, weight.data(), 1e-5f, {out.data(), rows, n}, pool_,
+              GetParam());
       for (int t = 0; t < rows; ++t) {
         double sum = 0;
-        for (int i = 0; i < n; ++i) sum += static_cast<double>(x[t * stride + i]) * x[t * stride + i];
+        for (int i = 0; i < n; ++i)
+          sum += static_cast<double>(x[t * stride + i]) * x[t * stride + i];
         const double rms = std::sqrt(sum / n + 1e-5);
         for (int i = 0; i < n; ++i) {
           const double expected = x[t * stride + i] / rms * weight[i];
-          ASSERT_NEAR(out[t * n + i], expected, 2e-6 * (std::abs(expected) + 1)) << n << " " << t << " " << i;
+          ASSERT_NEAR(out[t * n + i], expected, 2e-6 * (std::abs(expected) + 1))
+              << n << " " << t << " " << i;
         }
       }
     }
@@ -66,15 +70,19 @@ TEST_P(ElementwiseTest, GatedActivation) {
   const int n = 3001;
   std::vector<float> gate(n), up(n, 1.0f), out(n);
   for (int i = 0; i < n; ++i) gate[i] = static_cast<float>(i - 1500) * 0.02f;  // -30 .. 30
-  GatedActivation(Activation::kSilu, {gate.data(), 1, n}, {up.data(), 1, n}, {out.data(), 1, n}, pool_, GetParam());
+  GatedActivation(Activation::kSilu, {gate.data(), 1, n}, {up.data(), 1, n}, {out.data(), 1, n},
+                  pool_, GetParam());
   for (int i = 0; i < n; ++i) {
     const double x = gate[i], expected = x / (1 + std::exp(-x));
     ASSERT_NEAR(out[i], expected, 4e-7 * std::abs(expected) + 1e-12) << x;
   }
-  GatedActivation(Activation::kGeluTanh, {gate.data(), 1, n}, {up.data(), 1, n}, {out.data(), 1, n}, pool_, GetParam());
+  GatedActivation(Activation::kGeluTanh, {gate.data(), 1, n}, {up.data(), 1, n}, {out.data(), 1, n},
+                  pool_, GetParam());
   for (int i = 0; i < n; ++i) {
     const double x = gate[i];
-    const double expected = 0.5 * x * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    const double expected =
+        0.5 * x *
+        (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
     ASSERT_NEAR(out[i], expected, 2e-6 * std::abs(expected) + 1e-7) << x;
   }
 }
@@ -82,7 +90,8 @@ TEST_P(ElementwiseTest, GatedActivation) {
 TEST_P(ElementwiseTest, GatedActivationAtTheEnds) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> gate = {1e4f, -1e4f, 1e30f, -1e30f, 0.0f, nan, 200.0f}, up(7, 2.0f), out(7);
-  GatedActivation(Activation::kSilu, {gate.data(), 1, 7}, {up.data(), 1, 7}, {out.data(), 1, 7}, pool_, GetParam());
+  GatedActivation(Activation::kSilu, {gate.data(), 1, 7}, {up.data(), 1, 7}, {out.data(), 1, 7},
+                  pool_, GetParam());
   EXPECT_FLOAT_EQ(out[0], 2e4f);
   EXPECT_NEAR(out[1], 0, 1e-30);
   EXPECT_FLOAT_EQ(out[2], 2e30f);
@@ -93,12 +102,14 @@ TEST_P(ElementwiseTest, GatedActivationAtTheEnds) {
 
 TEST_P(ElementwiseTest, RopeAgainstDoubleUpToAMillion) {
   for (const RopeStyle style : {RopeStyle::kInterleaved, RopeStyle::kHalves}) {
-    for (const auto& [head_dim, rotary] : {std::pair{64, 64}, {128, 128}, {80, 80}, {128, 32}, {256, 256}, {20, 10}}) {
+    for (const auto& [head_dim, rotary] :
+         {std::pair{64, 64}, {128, 128}, {80, 80}, {128, 32}, {256, 256}, {20, 10}}) {
       RopeTable table;
       table.style = style;
       table.rotary_dim = rotary;
       table.magnitude = 1.25f;
-      for (int i = 0; i < rotary / 2; ++i) table.frequencies.push_back(std::pow(1e4, -2.0 * i / rotary));
+      for (int i = 0; i < rotary / 2; ++i)
+        table.frequencies.push_back(std::pow(1e4, -2.0 * i / rotary));
       const std::vector<int32_t> positions = {0, 1, 4097, 131071, 1000003};
       const int heads = 3, rows = static_cast<int>(positions.size()), stride = heads * head_dim + 8;
       std::vector<float> x = Gaussian(static_cast<size_t>(rows) * stride);

@@ -54,7 +54,8 @@ TEST_P(EveryFormat, DecodesRowsToTheSameBits) {
     const size_t row_bytes = random.bytes.size() / static_cast<size_t>(rows);
     std::vector<float> expected(static_cast<size_t>(cols)), got(expected);
     for (int64_t r = 0; r < rows; ++r) {
-      DequantizeRow(format, random.bytes.data() + static_cast<size_t>(r) * row_bytes, cols, expected.data());
+      DequantizeRow(format, random.bytes.data() + static_cast<size_t>(r) * row_bytes, cols,
+                    expected.data());
       weight->DecodeRow(r, got.data());
       ASSERT_EQ(std::memcmp(expected.data(), got.data(), expected.size() * 4), 0) << "row " << r;
     }
@@ -91,7 +92,8 @@ TEST_P(EveryFormat, AgreesWithTheReferenceOnEveryIsa) {
           const MatrixView<float> out_view(out.data(), tokens, rows, out_stride);
           const LinearOut job = {weight.get(), bias_or_null, out_view};
           Linear(x_view, std::span(&job, 1), precision, workspace, pool, isa);
-          EXPECT_LT(RelativeError(out_view, expected_view), precision == Precision::kFast ? 1.5e-2 : 1e-5)
+          EXPECT_LT(RelativeError(out_view, expected_view),
+                    precision == Precision::kFast ? 1.5e-2 : 1e-5)
               << IsaName(isa) << " rows " << rows << " tokens " << tokens
               << (precision == Precision::kFast ? " fast" : " precise");
           for (int64_t t = 0; t < tokens; ++t) {
@@ -110,7 +112,8 @@ INSTANTIATE_TEST_SUITE_P(All, EveryFormat, ::testing::ValuesIn(kBlockFormats),
 TEST(Linear, IsasAgreeClosely) {
   const ThreadPool pool(1);
   LinearWorkspace workspace;
-  for (BlockFormat format : {BlockFormat::kQ4_1, BlockFormat::kQ6_K, BlockFormat::kQ8_0, BlockFormat::kQ2_K}) {
+  for (BlockFormat format :
+       {BlockFormat::kQ4_1, BlockFormat::kQ6_K, BlockFormat::kQ8_0, BlockFormat::kQ2_K}) {
     const auto weight = PackedWeight::Pack(MakeRandomTensor(format, 32, 1024, 3).tensor, pool);
     const std::vector<float> x = RandomFloats(5 * 1024, 5);
     std::vector<float> first;
@@ -132,7 +135,8 @@ TEST(Linear, LargeBatchesWalkTheColumnsInChunks) {
     const auto weight = PackedWeight::Pack(MakeRandomTensor(format, 20, cols, 3).tensor, pool);
     const std::vector<float> x = RandomFloats(tokens * cols, 5), bias = RandomFloats(20, 6);
     std::vector<float> expected(static_cast<size_t>(tokens * 20)), out(expected);
-    LinearReference({x.data(), tokens, cols}, {weight.get(), bias.data(), {expected.data(), tokens, 20}});
+    LinearReference({x.data(), tokens, cols},
+                    {weight.get(), bias.data(), {expected.data(), tokens, 20}});
     for (Isa isa : AvailableIsas()) {
       for (Precision precision : {Precision::kFast, Precision::kPrecise}) {
         const LinearOut job = {weight.get(), bias.data(), {out.data(), tokens, 20}};
@@ -145,7 +149,8 @@ TEST(Linear, LargeBatchesWalkTheColumnsInChunks) {
 }
 
 TEST(Linear, ThreadsDoNotChangeResults) {
-  const RandomTensor q = MakeRandomTensor(BlockFormat::kQ4_K, 100, 512, 1), v = MakeRandomTensor(BlockFormat::kQ6_K, 30, 512, 2);
+  const RandomTensor q = MakeRandomTensor(BlockFormat::kQ4_K, 100, 512, 1),
+                     v = MakeRandomTensor(BlockFormat::kQ6_K, 30, 512, 2);
   LinearWorkspace workspace;
   std::vector<float> first;
   const std::vector<float> x = RandomFloats(4 * 512, 9);
@@ -153,7 +158,8 @@ TEST(Linear, ThreadsDoNotChangeResults) {
     const ThreadPool pool(threads);
     const auto wq = PackedWeight::Pack(q.tensor, pool), wv = PackedWeight::Pack(v.tensor, pool);
     std::vector<float> out(4 * 130);
-    const LinearOut jobs[] = {{wq.get(), nullptr, {out.data(), 4, 100, 130}}, {wv.get(), nullptr, {out.data() + 100, 4, 30, 130}}};
+    const LinearOut jobs[] = {{wq.get(), nullptr, {out.data(), 4, 100, 130}},
+                              {wv.get(), nullptr, {out.data() + 100, 4, 30, 130}}};
     for (Precision precision : {Precision::kFast, Precision::kPrecise}) {
       Linear({x.data(), 4, 512}, jobs, precision, workspace, pool);
     }
@@ -164,7 +170,8 @@ TEST(Linear, ThreadsDoNotChangeResults) {
 
 TEST(Linear, StackedEqualsSeparate) {
   const ThreadPool pool(2);
-  const RandomTensor a = MakeRandomTensor(BlockFormat::kQ5_0, 21, 96, 1), b = MakeRandomTensor(BlockFormat::kQ5_0, 50, 96, 2);
+  const RandomTensor a = MakeRandomTensor(BlockFormat::kQ5_0, 21, 96, 1),
+                     b = MakeRandomTensor(BlockFormat::kQ5_0, 50, 96, 2);
   const GgufTensor* both[] = {&a.tensor, &b.tensor};
   const auto stacked = PackedWeight::PackStacked(both, pool);
   ASSERT_NE(stacked, nullptr);
@@ -176,7 +183,8 @@ TEST(Linear, StackedEqualsSeparate) {
     r < 21 ? wa->DecodeRow(r, expected.data()) : wb->DecodeRow(r - 21, expected.data());
     ASSERT_EQ(got, expected) << r;
   }
-  const RandomTensor other = MakeRandomTensor(BlockFormat::kQ5_1, 16, 96, 3), wider = MakeRandomTensor(BlockFormat::kQ5_0, 16, 128, 3);
+  const RandomTensor other = MakeRandomTensor(BlockFormat::kQ5_1, 16, 96, 3),
+                     wider = MakeRandomTensor(BlockFormat::kQ5_0, 16, 128, 3);
   const GgufTensor* formats[] = {&a.tensor, &other.tensor};
   const GgufTensor* widths[] = {&a.tensor, &wider.tensor};
   EXPECT_EQ(PackedWeight::PackStacked(formats, pool), nullptr);
@@ -186,7 +194,8 @@ TEST(Linear, StackedEqualsSeparate) {
 TEST(Linear, ZeroTinyAndNonFiniteTokens) {
   const ThreadPool pool(1);
   LinearWorkspace workspace;
-  const auto weight = PackedWeight::Pack(MakeRandomTensor(BlockFormat::kQ4_1, 16, 64, 3).tensor, pool);
+  const auto weight =
+      PackedWeight::Pack(MakeRandomTensor(BlockFormat::kQ4_1, 16, 64, 3).tensor, pool);
   for (Isa isa : AvailableIsas()) {
     std::vector<float> x(4 * 64, 0.0f), out(4 * 16, 1.0f);
     for (size_t i = 64; i < 128; ++i) x[i] = 1e-42f;

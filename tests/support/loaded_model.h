@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model below the engine: spec, weights, decoder and cache, without tokenizer. For tests of the forward pass.
+// A model below the engine: spec, weights, decoder and cache, without tokenizer. For tests of the
+// forward pass.
 #pragma once
 
 #include <cstdlib>
@@ -17,7 +18,8 @@ class CollectLogits : public LogitsSink {
  public:
   void Rows(int span, int first_token, MatrixView<const float> logits) override {
     for (int64_t r = 0; r < logits.rows; ++r) {
-      rows.push_back({span, first_token + static_cast<int>(r), {logits.row(r), logits.row(r) + logits.cols}});
+      rows.push_back(
+          {span, first_token + static_cast<int>(r), {logits.row(r), logits.row(r) + logits.cols}});
     }
   }
   struct Row {
@@ -30,8 +32,10 @@ class CollectLogits : public LogitsSink {
 
 struct LoadedModel {
   explicit LoadedModel(const GgufFile& file, int threads = 2)
-      : spec(ReadModelSpec(file)), backend(MakeBackend({.device = "cpu", .threads = threads})),
-        weights(LoadWeights(file, spec, *backend)), decoder(spec, weights, *backend) {}
+      : spec(ReadModelSpec(file)),
+        backend(MakeBackend({.device = "cpu", .threads = threads})),
+        weights(LoadWeights(file, spec, *backend)),
+        decoder(spec, weights, *backend) {}
 
   CachePolicy Policy(Codec k, Codec v) const {
     CachePolicy policy;
@@ -40,17 +44,23 @@ struct LoadedModel {
     return policy;
   }
   std::unique_ptr<KvCache> MakeCache(const CachePolicy& policy) const {
-    return std::make_unique<KvCache>(spec.kv_geometry(), policy, backend->MakeArenaMemory(uint64_t{4} << 30), 0);
+    return std::make_unique<KvCache>(spec.kv_geometry(), policy,
+                                     backend->MakeArenaMemory(uint64_t{4} << 30), 0);
   }
   std::unique_ptr<KvCache> MakeCache(Codec k, Codec v) const { return MakeCache(Policy(k, v)); }
 
   // Appends tokens to one sequence; logits of all of them if `all`, else of the last.
-  std::vector<std::vector<float>> Run(KvCache& cache, SequenceId sequence, std::span<const int32_t> tokens, bool all = false,
-                                      PrefillMode prefill = PrefillMode::kExact, Precision precision = Precision::kPrecise) {
+  std::vector<std::vector<float>> Run(KvCache& cache, SequenceId sequence,
+                                      std::span<const int32_t> tokens, bool all = false,
+                                      PrefillMode prefill = PrefillMode::kExact,
+                                      Precision precision = Precision::kPrecise) {
     CollectLogits sink;
     StepPlan plan;
-    plan.spans = {{.sequence = sequence, .tokens = tokens, .logits = all ? LogitsWanted::kRange : LogitsWanted::kLast,
-                   .logits_begin = 0, .logits_end = static_cast<int>(tokens.size())}};
+    plan.spans = {{.sequence = sequence,
+                   .tokens = tokens,
+                   .logits = all ? LogitsWanted::kRange : LogitsWanted::kLast,
+                   .logits_begin = 0,
+                   .logits_end = static_cast<int>(tokens.size())}};
     plan.sink = &sink;
     plan.prefill = prefill;
     plan.precision = precision;

@@ -8,7 +8,8 @@ namespace tq {
 
 std::unique_ptr<Backend> MakeBackend(const BackendOptions& options) {
   if (options.threads < 0) {
-    Throw(ErrorCode::kInvalidArgument, "{} threads: give 1 or more, or 0 for all processors", options.threads);
+    Throw(ErrorCode::kInvalidArgument, "{} threads: give 1 or more, or 0 for all processors",
+          options.threads);
   }
   if (options.device == "cpu") return MakeCpuBackend(options.threads);
   if (options.device == "cuda") return MakeCudaBackend(options);

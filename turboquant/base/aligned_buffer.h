@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owning memory aligned to 64 bytes (a cache line, a 512-bit vector). Move-only; contents are uninitialised.
+// Owning memory aligned to 64 bytes (a cache line, a 512-bit vector). Move-only; contents are
+// uninitialised.
 #pragma once
 
 #include <cstddef>

@@ -14,11 +14,13 @@ bool Runs(Isa isa) {
     case Isa::kScalar:
       return true;
     case Isa::kAvx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("bmi2");
     case Isa::kAvx512:
-      return Runs(Isa::kAvx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+      return Runs(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+             __builtin_cpu_supports("avx512vbmi");
   }
   return false;
 }
@@ -32,7 +34,8 @@ Isa ChooseIsa() {
     if (IsaName(isa) == wanted) return isa;
     names += std::string(names.empty() ? "" : ", ") + std::string(IsaName(isa));
   }
-  Throw(ErrorCode::kUnsupported, "TQ_ISA={} is not available on this machine; available: {}", wanted, names);
+  Throw(ErrorCode::kUnsupported, "TQ_ISA={} is not available on this machine; available: {}",
+        wanted, names);
 }
 
 }  // namespace

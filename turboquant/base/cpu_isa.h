@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which instruction sets the kernels may use. The closed list; kernel tables, tests and help iterate over it.
+// Which instruction sets the kernels may use. The closed list; kernel tables, tests and help
+// iterate over it.
 #pragma once
 
 #include <array>
@@ -16,8 +17,8 @@ std::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx512"
 // What this machine runs, slowest first.
 std::vector<Isa> AvailableIsas();
 
-// The best available one, or what TQ_ISA names. Throws kUnsupported if TQ_ISA names one that is unknown or that this
-// machine lacks. Decided once per process.
+// The best available one, or what TQ_ISA names. Throws kUnsupported if TQ_ISA names one that is
+// unknown or that this machine lacks. Decided once per process.
 Isa ActiveIsa();
 
 // Hardware bf16 dot products (AVX512_BF16): decides which prefill path matrix products take.

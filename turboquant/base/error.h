@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one error type: wrong input throws tq::Error (what, where, what to do); our own bugs abort through TQ_CHECK.
+// The one error type: wrong input throws tq::Error (what, where, what to do); our own bugs abort
+// through TQ_CHECK.
 #pragma once
 
 #include <fmt/format.h>
@@ -29,7 +30,8 @@ class Error : public std::runtime_error {
   ErrorCode code_;
 };
 
-// Throws Error with a formatted message. Messages say what is wrong, where, and what to do about it.
+// Throws Error with a formatted message. Messages say what is wrong, where, and what to do about
+// it.
 template <typename... Args>
 [[noreturn]] void Throw(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw Error(code, fmt::format(format, std::forward<Args>(args)...));

@@ -20,7 +20,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-  // Tells the system that this byte range will not be read again soon, so that it leaves resident memory.
+  // Tells the system that this byte range will not be read again soon, so that it leaves resident
+  // memory.
   void Release(uint64_t offset, uint64_t size) const;
 
  private:

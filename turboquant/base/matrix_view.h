@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row-major matrix that somebody else owns. Plain data; memory belongs to the backend that made it.
+// A row-major matrix that somebody else owns. Plain data; memory belongs to the backend that made
+// it.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,10 @@ struct MatrixView {
   int64_t stride = 0;  // elements from one row to the next, >= cols
 
   MatrixView() = default;
-  MatrixView(T* data, int64_t rows, int64_t cols) : data(data), rows(rows), cols(cols), stride(cols) {}
-  MatrixView(T* data, int64_t rows, int64_t cols, int64_t stride) : data(data), rows(rows), cols(cols), stride(stride) {}
+  MatrixView(T* data, int64_t rows, int64_t cols)
+      : data(data), rows(rows), cols(cols), stride(cols) {}
+  MatrixView(T* data, int64_t rows, int64_t cols, int64_t stride)
+      : data(data), rows(rows), cols(cols), stride(stride) {}
   T* row(int64_t r) const { return data + r * stride; }
   operator MatrixView<const T>() const { return {data, rows, cols, stride}; }
 };

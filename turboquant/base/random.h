@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small deterministic generator (SplitMix64), the same stream on every machine: sampling, tests, table tools.
+// A small deterministic generator (SplitMix64), the same stream on every machine: sampling, tests,
+// table tools.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process's one thread runtime. It sits on OpenMP because oneDNN does: two runtimes on few cores thrash.
+// The process's one thread runtime. It sits on OpenMP because oneDNN does: two runtimes on few
+// cores thrash.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +16,22 @@ class ThreadPool {
 
   int num_threads() const { return num_threads_; }
 
-  // Calls fn(begin, end, worker) on disjoint ranges that cover [0, n), each a multiple of `grain` long but the last;
-  // worker is in [0, num_threads()). Ranges are static and contiguous: worker w gets the w-th part. Does not nest.
+  // Calls fn(begin, end, worker) on disjoint ranges that cover [0, n), each a multiple of `grain`
+  // long but the last; worker is in [0, num_threads()). Ranges are static and contiguous: worker w
+  // gets the w-th part. Does not nest.
   template <typename Fn>
   void ParallelFor(int64_t n, int64_t grain, Fn&& fn) const {
-    Run(n, grain, &Call<std::remove_reference_t<Fn>>, static_cast<void*>(const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn)));
+    Run(n, grain, &Call<std::remove_reference_t<Fn>>,
+        static_cast<void*>(const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn)));
   }
 
-  // As above, but ranges of `grain` are handed out as workers become free: for items of unequal cost.
+  // As above, but ranges of `grain` are handed out as workers become free: for items of unequal
+  // cost.
   template <typename Fn>
   void ParallelForDynamic(int64_t n, int64_t grain, Fn&& fn) const {
-    RunDynamic(n, grain, &Call<std::remove_reference_t<Fn>>, static_cast<void*>(const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn)));
+    RunDynamic(
+        n, grain, &Call<std::remove_reference_t<Fn>>,
+        static_cast<void*>(const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn)));
   }
 
  private:

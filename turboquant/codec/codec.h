@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The closed list of cache codecs: what a user names, what a page-table entry says, what kernels switch on.
+// The closed list of cache codecs: what a user names, what a page-table entry says, what kernels
+// switch on.
 #pragma once
 
 #include <array>
@@ -12,8 +13,15 @@ namespace tq {
 
 // Values are part of the session file format: never renumber.
 enum class Codec : uint8_t {
-  kF32 = 0, kF16 = 1, kBf16 = 2, kQ8_0 = 3, kQ4_0 = 4,               // rows, raw basis: for comparison
-  kTurbo8 = 8, kTurbo4 = 9, kTurbo3 = 10, kTurbo2 = 11,              // packed tiles, stored basis
+  kF32 = 0,
+  kF16 = 1,
+  kBf16 = 2,
+  kQ8_0 = 3,
+  kQ4_0 = 4,  // rows, raw basis: for comparison
+  kTurbo8 = 8,
+  kTurbo4 = 9,
+  kTurbo3 = 10,
+  kTurbo2 = 11,  // packed tiles, stored basis
 };
 
 struct CodecInfo {

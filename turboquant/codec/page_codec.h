@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Floats to page bytes and back. `head` points at one head's block (PageLayout::head_bytes) of a page. Tokens are counted
-// from the page's start. Everything here is bit-exact: the same input gives the same bytes on every ISA and device.
+// Floats to page bytes and back. `head` points at one head's block (PageLayout::head_bytes) of a
+// page. Tokens are counted from the page's start. Everything here is bit-exact: the same input
+// gives the same bytes on every ISA and device.
 #pragma once
 
 #include <cstddef>
@@ -15,22 +16,30 @@ struct PageCodec {
   // Writes the reference vector r [D] of a page (K in tiles; a no-op for rows), rounded to f16.
   void (*SetReference)(const PageLayout&, std::byte* head, const float* r) noexcept;
 
-  // Appends tokens [first, first + z.rows): z [n][D]. Layout sides must be turbo8 or rows ("open" pages).
-  // turbo8: codes of z - r (r read back from the page), scale = absmax / 127 as f16, half to even, within +-127.
-  // Defined for every input: NaN and infinities: see docs/format.md.
-  void (*EncodeKeys)(const PageLayout&, std::byte* head, int first, MatrixView<const float> z) noexcept;
-  void (*EncodeValues)(const PageLayout&, std::byte* head, int first, MatrixView<const float> z) noexcept;
+  // Appends tokens [first, first + z.rows): z [n][D]. Layout sides must be turbo8 or rows ("open"
+  // pages). turbo8: codes of z - r (r read back from the page), scale = absmax / 127 as f16, half
+  // to even, within +-127. Defined for every input: NaN and infinities: see docs/format.md.
+  void (*EncodeKeys)(const PageLayout&, std::byte* head, int first,
+                     MatrixView<const float> z) noexcept;
+  void (*EncodeValues)(const PageLayout&, std::byte* head, int first,
+                       MatrixView<const float> z) noexcept;
 
-  // Compresses one side of a full open page into a sealed page of another layout, a pure function of the open bytes.
-  // Keys: the sealed r is the mean of the page's decoded keys. Rows are copied.
-  void (*SealKeys)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed, std::byte* sealed_head) noexcept;
-  void (*SealValues)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed, std::byte* sealed_head) noexcept;
+  // Compresses one side of a full open page into a sealed page of another layout, a pure function
+  // of the open bytes. Keys: the sealed r is the mean of the page's decoded keys. Rows are copied.
+  void (*SealKeys)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
+                   std::byte* sealed_head) noexcept;
+  void (*SealValues)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
+                     std::byte* sealed_head) noexcept;
 
-  // Decodes tokens [first, first + out.rows) to out [n][D] (stored basis for tiles, r included; raw basis for rows).
-  void (*DecodeKeys)(const PageLayout&, const std::byte* head, int first, MatrixView<float> out) noexcept;
-  void (*DecodeValues)(const PageLayout&, const std::byte* head, int first, MatrixView<float> out) noexcept;
+  // Decodes tokens [first, first + out.rows) to out [n][D] (stored basis for tiles, r included; raw
+  // basis for rows).
+  void (*DecodeKeys)(const PageLayout&, const std::byte* head, int first,
+                     MatrixView<float> out) noexcept;
+  void (*DecodeValues)(const PageLayout&, const std::byte* head, int first,
+                       MatrixView<float> out) noexcept;
 
-  // Mean over the page's 128 decoded keys, summed in f32 in token order: the next open page's r. mean [D].
+  // Mean over the page's 128 decoded keys, summed in f32 in token order: the next open page's r.
+  // mean [D].
   void (*MeanKey)(const PageLayout&, const std::byte* head, float* mean) noexcept;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where everything lies in a page: 128 tokens of all KV heads of one layer. Plain data, computed by constexpr functions;
-// kernels, tests and docs/format.md iterate over the same table. docs/format.md draws the bytes.
+// Where everything lies in a page: 128 tokens of all KV heads of one layer. Plain data, computed by
+// constexpr functions; kernels, tests and docs/format.md iterate over the same table.
+// docs/format.md draws the bytes.
 #pragma once
 
 #include <cstdint>
@@ -16,23 +17,30 @@ inline constexpr int kUnitCodes = 32;  // codes of one unit: one lane's W words
 struct TileLayout {
   int head_dim;
   int tokens;       // 32, 64 or 128
-  int piece_bytes;  // a lane's contiguous bytes: 16 (8 for D = 80 and 112); storage is [piece][32 lanes][piece_bytes]
+  int piece_bytes;  // a lane's contiguous bytes: 16 (8 for D = 80 and 112); storage is [piece][32
+                    // lanes][piece_bytes]
   int units;        // units of 32 codes per lane and side
 
   constexpr int tiles_per_page() const { return kPageTokens / tokens; }
-  constexpr int side_bytes(int bits) const { return 32 * units * bits * 4; }  // codes of one side; W = bits words per unit
-  constexpr int scale_bytes() const { return tokens / 32 * 128; }             // f16 scales of K and V
+  constexpr int side_bytes(int bits) const {
+    return 32 * units * bits * 4;
+  }  // codes of one side; W = bits words per unit
+  constexpr int scale_bytes() const { return tokens / 32 * 128; }  // f16 scales of K and V
 };
 
 constexpr TileLayout MakeTileLayout(int head_dim) {
-  const int tokens = (head_dim == 80 || head_dim == 96 || head_dim == 112) ? 128 : (head_dim == 64 || head_dim == 192) ? 64 : 32;
+  const int tokens = (head_dim == 80 || head_dim == 96 || head_dim == 112) ? 128
+                     : (head_dim == 64 || head_dim == 192)                 ? 64
+                                                                           : 32;
   const int piece = (head_dim == 80 || head_dim == 112) ? 8 : 16;
   return {head_dim, tokens, piece, head_dim * tokens / (32 * kUnitCodes)};
 }
 
-// A page of one layer is kv_heads blocks of head_bytes. One block, in order, each part present only if needed:
-//   reference r: D x f16 (K in tiles) | tiles_per_page x [K codes][V codes][scales] (sides in tiles; scales if either is)
-//   | K rows [128][row bytes] (K in rows) | V rows [128][row bytes] (V in rows).  head_bytes is a multiple of 64.
+// A page of one layer is kv_heads blocks of head_bytes. One block, in order, each part present only
+// if needed:
+//   reference r: D x f16 (K in tiles) | tiles_per_page x [K codes][V codes][scales] (sides in
+//   tiles; scales if either is) | K rows [128][row bytes] (K in rows) | V rows [128][row bytes] (V
+//   in rows).  head_bytes is a multiple of 64.
 struct PageLayout {
   TileLayout tile;
   Codec k;
@@ -45,25 +53,28 @@ struct PageLayout {
   uint32_t tile_k_offset;     // within a tile
   uint32_t tile_v_offset;
   uint32_t tile_scale_offset;
-  uint32_t k_rows_offset;     // within a head block; rows of k_row_bytes
+  uint32_t k_rows_offset;  // within a head block; rows of k_row_bytes
   uint32_t v_rows_offset;
-  uint32_t k_row_bytes;       // 0 if the side is in tiles
+  uint32_t k_row_bytes;  // 0 if the side is in tiles
   uint32_t v_row_bytes;
   uint32_t head_bytes;
   uint32_t bytes() const { return head_bytes * static_cast<uint32_t>(kv_heads); }
 };
 
-// Throws kUnsupported if head_dim is not in kHeadDims and a side is in tiles, or not a multiple of 32 for q8_0 / q4_0.
+// Throws kUnsupported if head_dim is not in kHeadDims and a side is in tiles, or not a multiple of
+// 32 for q8_0 / q4_0.
 PageLayout MakePageLayout(int head_dim, int kv_heads, Codec k, Codec v);
 
-// Where code `dim` of `token` (0..127 in the page) lies, by the definition of packed tiles: tile, lane, unit and index in
-// the unit. The slow, exact statement of the format: reference kernels, goldens and tests use it, fast kernels do not.
+// Where code `dim` of `token` (0..127 in the page) lies, by the definition of packed tiles: tile,
+// lane, unit and index in the unit. The slow, exact statement of the format: reference kernels,
+// goldens and tests use it, fast kernels do not.
 struct CodePlace {
   int tile, lane, unit, index;
 };
 CodePlace PlaceOfKey(const TileLayout& layout, int token, int dim);
 CodePlace PlaceOfValue(const TileLayout& layout, int token, int dim);
-// Byte offset, within one side's codes of a tile, of word `word` of `unit` of `lane` (W = bits words per unit).
+// Byte offset, within one side's codes of a tile, of word `word` of `unit` of `lane` (W = bits
+// words per unit).
 uint32_t WordOffset(const TileLayout& layout, int bits, int lane, int unit, int word);
 // Byte offset within a tile's scales.
 uint32_t KeyScaleOffset(int token_in_tile);

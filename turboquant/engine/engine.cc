@@ -9,8 +9,8 @@ std::shared_ptr<const Engine> Engine::Load(const EngineOptions& options) {
   engine->spec_ = ReadModelSpec(file);
   engine->tokenizer_ = Tokenizer::FromGguf(file);
   if (engine->tokenizer_->size() > engine->spec_.vocabulary) {
-    Throw(ErrorCode::kCorruptFile, "{}: {} tokens, but embeddings of {} only", options.model.string(),
-          engine->tokenizer_->size(), engine->spec_.vocabulary);
+    Throw(ErrorCode::kCorruptFile, "{}: {} tokens, but embeddings of {} only",
+          options.model.string(), engine->tokenizer_->size(), engine->spec_.vocabulary);
   }
   try {
     engine->chat_template_ = ChatTemplate::FromGguf(file);

@@ -19,7 +19,8 @@ namespace tq {
 struct EngineOptions {
   std::filesystem::path model;
   BackendOptions backend;
-  std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights; may throw Error(kCancelled)
+  std::function<void(uint64_t done, uint64_t total)>
+      progress;  // bytes of weights; may throw Error(kCancelled)
 };
 
 class Engine {
@@ -34,7 +35,7 @@ class Engine {
   const std::string& why_no_chat_template() const { return why_no_chat_template_; }
   const Weights& weights() const { return weights_; }
   Backend& backend() const { return *backend_; }
-  uint64_t model_id() const { return model_id_; }      // identity of the file, for session files
+  uint64_t model_id() const { return model_id_; }  // identity of the file, for session files
   uint64_t file_bytes() const { return file_bytes_; }
 
  private:

@@ -13,8 +13,8 @@
 namespace tq {
 
 struct GenerateOptions {
-  int64_t max_tokens = -1;                  // -1: until a stop or the context is full
-  std::vector<std::string> stop_strings;    // never part of the text delivered
+  int64_t max_tokens = -1;                // -1: until a stop or the context is full
+  std::vector<std::string> stop_strings;  // never part of the text delivered
   bool ignore_eos = false;
   bool show_special = false;
 };
@@ -28,9 +28,10 @@ struct GenerateResult {
   double decode_seconds = 0;  // of tokens.size() - 1 decode steps
 };
 
-// Continues from `logits` (those of the session's last token). on_text gets whole UTF-8 characters as they are certain;
-// it returns false to cancel (Ctrl-C).
-GenerateResult Generate(Session& session, Sampler& sampler, std::span<const float> logits, const GenerateOptions& options,
+// Continues from `logits` (those of the session's last token). on_text gets whole UTF-8 characters
+// as they are certain; it returns false to cancel (Ctrl-C).
+GenerateResult Generate(Session& session, Sampler& sampler, std::span<const float> logits,
+                        const GenerateOptions& options,
                         const std::function<bool(std::string_view)>& on_text = {});
 
 }  // namespace tq

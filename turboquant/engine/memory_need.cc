@@ -13,15 +13,17 @@
 namespace tq {
 namespace {
 
-// The number after `key` in a text file of "key value" lines, or the first number if `key` is empty; `fallback` if there
-// is none ("max" in a control group).
+// The number after `key` in a text file of "key value" lines, or the first number if `key` is
+// empty; `fallback` if there is none ("max" in a control group).
 uint64_t NumberIn(const char* path, const std::string& key, uint64_t fallback) {
   std::ifstream file(path);
   std::string word;
   while (file >> word) {
     if (!key.empty() && word != key) continue;
     uint64_t value = 0;
-    if (key.empty()) return word.find_first_not_of("0123456789") == std::string::npos ? std::stoull(word) : fallback;
+    if (key.empty())
+      return word.find_first_not_of("0123456789") == std::string::npos ? std::stoull(word)
+                                                                       : fallback;
     return file >> value ? value : fallback;
   }
   return fallback;
@@ -33,7 +35,8 @@ double MiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 uint64_t AvailableMemory() {
   constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
-  const uint64_t physical = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+  const uint64_t physical = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                            static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
   const uint64_t kib = NumberIn("/proc/meminfo", "MemAvailable:", kNone);
   uint64_t available = kib == kNone ? physical : std::min(physical, kib * 1024);
   const uint64_t limit = NumberIn("/sys/fs/cgroup/memory.max", "", kNone);
@@ -45,8 +48,11 @@ uint64_t AvailableMemory() {
   return available;
 }
 
-void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int64_t context, int chunk, uint64_t budget_bytes) {
-  const auto need = [&](int64_t tokens) { return KvCache::BytesForContext(geometry, policy, tokens, chunk); };
+void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int64_t context,
+                      int chunk, uint64_t budget_bytes) {
+  const auto need = [&](int64_t tokens) {
+    return KvCache::BytesForContext(geometry, policy, tokens, chunk);
+  };
   const uint64_t limit = budget_bytes != 0 ? budget_bytes : AvailableMemory();
   const uint64_t bytes = need(context);
   if (bytes <= limit) return;
@@ -56,10 +62,13 @@ void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int
     (need(middle) <= limit ? fits : too_many) = middle;
   }
   const std::string what = budget_bytes != 0 ? "the cache budget is" : "this machine has";
-  const std::string advice = fits > 0 ? fmt::format("{} tokens would fit; fewer bits per value or a smaller context help", fits)
-                                      : std::string("not even one page of tokens would fit");
-  Throw(ErrorCode::kOutOfMemory, "a context of {} tokens needs {:.1f} MiB of cache, but {} {:.1f} MiB: {}", context, MiB(bytes),
-        what, MiB(limit), advice);
+  const std::string advice =
+      fits > 0
+          ? fmt::format("{} tokens would fit; fewer bits per value or a smaller context help", fits)
+          : std::string("not even one page of tokens would fit");
+  Throw(ErrorCode::kOutOfMemory,
+        "a context of {} tokens needs {:.1f} MiB of cache, but {} {:.1f} MiB: {}", context,
+        MiB(bytes), what, MiB(limit), advice);
 }
 
 }  // namespace tq

@@ -8,11 +8,13 @@
 
 namespace tq {
 
-// Bytes that this process could still take: free memory of the machine, or of its control group if that is less.
+// Bytes that this process could still take: free memory of the machine, or of its control group if
+// that is less.
 uint64_t AvailableMemory();
 
-// Throws kOutOfMemory, naming need, limit and the longest context that fits, if a sequence of `context` tokens needs more
-// than `budget_bytes` (0: than AvailableMemory()).
-void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int64_t context, int chunk, uint64_t budget_bytes);
+// Throws kOutOfMemory, naming need, limit and the longest context that fits, if a sequence of
+// `context` tokens needs more than `budget_bytes` (0: than AvailableMemory()).
+void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int64_t context,
+                      int chunk, uint64_t budget_bytes);
 
 }  // namespace tq

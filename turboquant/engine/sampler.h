@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logits -> token. Order as llama.cpp's users know it: logit bias, penalties, top-k, top-p, min-p, temperature, draw.
+// Logits -> token. Order as llama.cpp's users know it: logit bias, penalties, top-k, top-p, min-p,
+// temperature, draw.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ struct SamplerSpec {
   float repeat_penalty = 1.0f;  // 1: off
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
-  int penalty_last_n = 64;      // 0: off, -1: all
+  int penalty_last_n = 64;  // 0: off, -1: all
   std::map<TokenId, float> logit_bias;
   uint64_t seed = 0;
 };
@@ -29,11 +30,12 @@ class Sampler {
  public:
   explicit Sampler(const SamplerSpec& spec);
 
-  TokenId Sample(std::span<const float> logits);  // [V]; NaN logits are never chosen; ties go to the lower id
-  void Accept(TokenId token);                     // prompt and generated tokens, for the penalties
+  TokenId Sample(
+      std::span<const float> logits);  // [V]; NaN logits are never chosen; ties go to the lower id
+  void Accept(TokenId token);          // prompt and generated tokens, for the penalties
 
   const SamplerSpec& spec() const { return spec_; }
-  std::vector<std::byte> SaveState() const;       // random state and recent tokens
+  std::vector<std::byte> SaveState() const;  // random state and recent tokens
   void RestoreState(std::span<const std::byte> state);
 
  private:

@@ -27,25 +27,33 @@ class LastRow final : public LogitsSink {
 void CheckPolicy(const ModelSpec& spec, const CachePolicy& policy) {
   const auto layers = static_cast<size_t>(spec.num_layers);
   if (policy.k.size() != layers || policy.v.size() != layers) {
-    Throw(ErrorCode::kInvalidArgument, "the cache policy names codecs for {} and {} layers, but the model has {}",
+    Throw(ErrorCode::kInvalidArgument,
+          "the cache policy names codecs for {} and {} layers, but the model has {}",
           policy.k.size(), policy.v.size(), layers);
   }
 }
 
 std::unique_ptr<KvCache> MakeCache(const Engine& engine, const SessionOptions& options) {
   const KvGeometry geometry = engine.spec().kv_geometry();
-  CheckContextFits(geometry, options.cache, options.context, options.chunk, options.cache_budget_bytes);
-  const uint64_t need = KvCache::BytesForContext(geometry, options.cache, options.context, options.chunk);
-  const uint64_t budget = options.cache_budget_bytes != 0 ? options.cache_budget_bytes : std::max(need, AvailableMemory());
+  CheckContextFits(geometry, options.cache, options.context, options.chunk,
+                   options.cache_budget_bytes);
+  const uint64_t need =
+      KvCache::BytesForContext(geometry, options.cache, options.context, options.chunk);
+  const uint64_t budget = options.cache_budget_bytes != 0 ? options.cache_budget_bytes
+                                                          : std::max(need, AvailableMemory());
   auto memory = engine.backend().MakeArenaMemory(std::min(2 * budget, kMostAddresses));
-  return std::make_unique<KvCache>(geometry, options.cache, std::move(memory), std::min(budget, kMostAddresses));
+  return std::make_unique<KvCache>(geometry, options.cache, std::move(memory),
+                                   std::min(budget, kMostAddresses));
 }
 
 SessionOptions Resolve(const Engine& engine, SessionOptions options) {
   CheckPolicy(engine.spec(), options.cache);
   if (options.context == 0) options.context = engine.spec().context;
-  if (options.context < 0) Throw(ErrorCode::kInvalidArgument, "a context of {} tokens", options.context);
-  if (options.chunk < 1) Throw(ErrorCode::kInvalidArgument, "prefill in steps of {} tokens: give at least 1", options.chunk);
+  if (options.context < 0)
+    Throw(ErrorCode::kInvalidArgument, "a context of {} tokens", options.context);
+  if (options.chunk < 1)
+    Throw(ErrorCode::kInvalidArgument, "prefill in steps of {} tokens: give at least 1",
+          options.chunk);
   options.chunk = static_cast<int>(std::min<int64_t>(options.chunk, options.context));
   return options;
 }
@@ -54,8 +62,11 @@ SessionOptions Resolve(const Engine& engine, SessionOptions options) {
 
 struct Session::State {
   State(std::shared_ptr<const Engine> loaded, const SessionOptions& wanted)
-      : engine(std::move(loaded)), options(Resolve(*engine, wanted)), cache(MakeCache(*engine, options)),
-        decoder(engine->spec(), engine->weights(), engine->backend()), main(cache->NewSequence()) {}
+      : engine(std::move(loaded)),
+        options(Resolve(*engine, wanted)),
+        cache(MakeCache(*engine, options)),
+        decoder(engine->spec(), engine->weights(), engine->backend()),
+        main(cache->NewSequence()) {}
 
   std::shared_ptr<const Engine> engine;
   SessionOptions options;
@@ -68,23 +79,27 @@ struct Session::State {
 
   void CheckRoom(int64_t length, size_t more) const;
   void Forward(const StepPlan& plan);
-  void AppendChunks(std::span<const TokenId> more, bool want_logits, const std::function<void(int64_t, int64_t)>& progress);
+  void AppendChunks(std::span<const TokenId> more, bool want_logits,
+                    const std::function<void(int64_t, int64_t)>& progress);
 };
 
 void Session::State::CheckRoom(int64_t length, size_t more) const {
   const int64_t total = length + static_cast<int64_t>(more);
   if (total <= options.context) return;
-  Throw(ErrorCode::kInvalidArgument, "the context is full: {} tokens and {} more are {}, but it holds {}", length, more, total,
+  Throw(ErrorCode::kInvalidArgument,
+        "the context is full: {} tokens and {} more are {}, but it holds {}", length, more, total,
         options.context);
 }
 
 void Session::State::Forward(const StepPlan& plan) {
-  for (const SequenceSpan& span : plan.spans) CheckRoom(cache->Length(span.sequence), span.tokens.size());
+  for (const SequenceSpan& span : plan.spans)
+    CheckRoom(cache->Length(span.sequence), span.tokens.size());
   const auto own = std::ranges::find(plan.spans, main, &SequenceSpan::sequence);
   if (own != plan.spans.end()) tokens.reserve(tokens.size() + own->tokens.size());
   const int64_t before = cache->Length(main);
   const auto note = [&] {  // also when a sink gave up: the tokens are in the cache by then
-    if (own != plan.spans.end() && cache->Length(main) > before) tokens.insert(tokens.end(), own->tokens.begin(), own->tokens.end());
+    if (own != plan.spans.end() && cache->Length(main) > before)
+      tokens.insert(tokens.end(), own->tokens.begin(), own->tokens.end());
   };
   try {
     decoder.Forward(plan, *cache);
@@ -103,7 +118,8 @@ void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logit
   for (size_t done = 0; done < more.size();) {
     const size_t count = std::min<size_t>(more.size() - done, static_cast<size_t>(options.chunk));
     const bool wanted = want_logits && done + count == more.size();
-    step.spans.assign(1, {.sequence = main, .tokens = more.subspan(done, count),
+    step.spans.assign(1, {.sequence = main,
+                          .tokens = more.subspan(done, count),
                           .logits = wanted ? LogitsWanted::kLast : LogitsWanted::kNone});
     step.sink = &last;
     step.prefill = options.prefill;
@@ -132,7 +148,8 @@ const std::vector<TokenId>& Session::tokens() const { return state_->tokens; }
 int64_t Session::length() const { return static_cast<int64_t>(state_->tokens.size()); }
 SequenceId Session::main_sequence() const { return state_->main; }
 
-std::span<const float> Session::Append(std::span<const TokenId> tokens, const std::function<void(int64_t, int64_t)>& progress) {
+std::span<const float> Session::Append(std::span<const TokenId> tokens,
+                                       const std::function<void(int64_t, int64_t)>& progress) {
   if (tokens.empty()) Throw(ErrorCode::kInvalidArgument, "there are no tokens to append");
   state_->AppendChunks(tokens, true, progress);
   return state_->logits;

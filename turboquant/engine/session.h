@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One or more timelines over a loaded model: tokens, their cache and the scratch to go on. Not thread-safe.
+// One or more timelines over a loaded model: tokens, their cache and the scratch to go on. Not
+// thread-safe.
 #pragma once
 
 #include <filesystem>
@@ -16,12 +17,12 @@
 namespace tq {
 
 struct SessionOptions {
-  CachePolicy cache;               // k and v sized [L] (MakePolicy)
-  int64_t context = 0;             // tokens a sequence may grow to; 0 = the model's
-  uint64_t cache_budget_bytes = 0; // 0 = what `context` needs
+  CachePolicy cache;                // k and v sized [L] (MakePolicy)
+  int64_t context = 0;              // tokens a sequence may grow to; 0 = the model's
+  uint64_t cache_budget_bytes = 0;  // 0 = what `context` needs
   PrefillMode prefill = PrefillMode::kFast;
   Precision precision = Precision::kFast;
-  int chunk = 512;                 // tokens of one prefill step
+  int chunk = 512;  // tokens of one prefill step
 };
 
 // A policy for the engine's layers from --cache-type-k / --cache-type-v texts.
@@ -36,12 +37,14 @@ class Session {
   const Engine& engine() const;
   const SessionOptions& options() const;
   KvCache& cache();
-  const std::vector<TokenId>& tokens() const;   // of the main timeline, all of them in the cache
+  const std::vector<TokenId>& tokens() const;  // of the main timeline, all of them in the cache
   int64_t length() const;
 
-  // Appends tokens in chunks; returns the logits [V] after the last one (valid until the next call). progress(done, total)
-  // after each chunk; it may throw Error(kCancelled): what was appended stays. Throws kInvalidArgument if the context is full.
-  std::span<const float> Append(std::span<const TokenId> tokens, const std::function<void(int64_t, int64_t)>& progress = {});
+  // Appends tokens in chunks; returns the logits [V] after the last one (valid until the next
+  // call). progress(done, total) after each chunk; it may throw Error(kCancelled): what was
+  // appended stays. Throws kInvalidArgument if the context is full.
+  std::span<const float> Append(std::span<const TokenId> tokens,
+                                const std::function<void(int64_t, int64_t)>& progress = {});
 
   // One forward pass over any spans (batches, ranges of logits, observers): the general entry.
   void Forward(const StepPlan& plan);
@@ -51,11 +54,13 @@ class Session {
   void Clear();
   SequenceId main_sequence() const;
 
-  // The whole state in one file (format: docs/format.md), written beside and renamed over `path` after fsync. `extra` is
-  // opaque to the session (sampler and random state). Throws kIo (disk full and the like): the previous file is intact.
+  // The whole state in one file (format: docs/format.md), written beside and renamed over `path`
+  // after fsync. `extra` is opaque to the session (sampler and random state). Throws kIo (disk full
+  // and the like): the previous file is intact.
   void Save(const std::filesystem::path& path, std::span<const std::byte> extra = {}) const;
-  // Replaces the state. Throws kNotFound, kCorruptFile (damaged, truncated, foreign: what and where), kInvalidArgument
-  // (another model, policy or geometry: which); the session is unchanged then. Returns `extra`.
+  // Replaces the state. Throws kNotFound, kCorruptFile (damaged, truncated, foreign: what and
+  // where), kInvalidArgument (another model, policy or geometry: which); the session is unchanged
+  // then. Returns `extra`.
   std::vector<std::byte> Restore(const std::filesystem::path& path);
 
  private:

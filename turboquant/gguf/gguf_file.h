@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A GGUF model file (v2, v3; single or split): header, metadata, tensor index. Every count and offset is checked
-// against the bytes that are there before it is used.
+// A GGUF model file (v2, v3; single or split): header, metadata, tensor index. Every count and
+// offset is checked against the bytes that are there before it is used.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@
 
 namespace tq {
 
-// A metadata value. Integers are widened to 64 bits, floats to double. Arrays of strings, integers and floats; an array
-// of arrays is refused.
+// A metadata value. Integers are widened to 64 bits, floats to double. Arrays of strings, integers
+// and floats; an array of arrays is refused.
 using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>,
                                std::vector<double>, std::vector<std::string>>;
 
@@ -39,11 +39,12 @@ struct GgufTensor {
 
 class GgufFile {
  public:
-  // Opens `path`; if it is the first of a split set (name-00001-of-0000N.gguf), opens the others too.
-  // Throws kNotFound, kIo, kCorruptFile (with the byte offset), kUnsupported (version, block format, by name).
+  // Opens `path`; if it is the first of a split set (name-00001-of-0000N.gguf), opens the others
+  // too. Throws kNotFound, kIo, kCorruptFile (with the byte offset), kUnsupported (version, block
+  // format, by name).
   static GgufFile Open(const std::filesystem::path& path);
-  // Parses bytes in memory (tests, fuzzing). `bytes` must outlive the object and start at an address that is a multiple
-  // of 8 (as allocated memory does), so that tensor data is aligned.
+  // Parses bytes in memory (tests, fuzzing). `bytes` must outlive the object and start at an
+  // address that is a multiple of 8 (as allocated memory does), so that tensor data is aligned.
   static GgufFile Parse(std::span<const std::byte> bytes, std::string_view name);
 
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
@@ -54,8 +55,9 @@ class GgufFile {
   const GgufTensor& Tensor(std::string_view name) const;      // throws kCorruptFile if absent
 
   bool Has(std::string_view key) const;
-  // Typed look-ups; the one-argument form throws kCorruptFile naming the key if it is absent, both if the type is wrong.
-  // Any integer type will do for GetUint (if not negative), integers also for GetFloat and GetFloats.
+  // Typed look-ups; the one-argument form throws kCorruptFile naming the key if it is absent, both
+  // if the type is wrong. Any integer type will do for GetUint (if not negative), integers also for
+  // GetFloat and GetFloats.
   uint64_t GetUint(std::string_view key) const;
   uint64_t GetUint(std::string_view key, uint64_t fallback) const;
   double GetFloat(std::string_view key) const;

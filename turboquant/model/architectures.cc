@@ -7,7 +7,8 @@ namespace tq {
 namespace {
 
 constexpr std::array kArchitectures = {
-    //           name      rope                     activation             qk_norm post  scales local
+    //           name      rope                     activation             qk_norm post  scales
+    //           local
     Architecture{"llama", RopeStyle::kInterleaved, Activation::kSilu, false, false, false, 0},
     Architecture{"qwen2", RopeStyle::kHalves, Activation::kSilu, false, false, false, 0},
     Architecture{"qwen3", RopeStyle::kHalves, Activation::kSilu, true, false, false, 0},
@@ -29,7 +30,8 @@ const Architecture& FindArchitecture(std::string_view name) {
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name == name) return architecture;
   }
-  Throw(ErrorCode::kUnsupported, "models of architecture '{}' are not run; these are: {}", name, ArchitectureNames());
+  Throw(ErrorCode::kUnsupported, "models of architecture '{}' are not run; these are: {}", name,
+        ArchitectureNames());
 }
 
 }  // namespace tq

@@ -10,7 +10,11 @@ namespace tq {
 
 struct Decoder::State {
   State(const ModelSpec& spec, const Weights& weights, Backend& backend)
-      : spec(spec), weights(weights), backend(backend), scratch(spec, backend), logits(spec, weights, backend) {}
+      : spec(spec),
+        weights(weights),
+        backend(backend),
+        scratch(spec, backend),
+        logits(spec, weights, backend) {}
 
   const ModelSpec& spec;
   const Weights& weights;
@@ -22,11 +26,14 @@ struct Decoder::State {
   std::vector<AttentionArgs> calls;
 
   void Check(const StepPlan& plan);
-  void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out, Precision precision);
+  void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
+               Precision precision);
   void NormHeads(int first_head, int heads, const Buffer& weight);
   void Observe(const StepPlan& plan, const AppendPlan& append, int layer);
-  void EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer);
-  void AttentionBlock(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer);
+  void EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache,
+                       int layer);
+  void AttentionBlock(const StepPlan& plan, const AppendPlan& append, const KvCache& cache,
+                      int layer);
   void FeedForwardBlock(const StepPlan& plan, int layer);
 };
 
@@ -43,20 +50,24 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
 
   try {
     s.backend.Seal(cache, append.seal_early);
-    s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale, s.scratch.x());
+    s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale,
+                    s.scratch.x());
     for (int layer = 0; layer < s.spec.num_layers; ++layer) {
       s.AttentionBlock(plan, append, cache, layer);
       s.FeedForwardBlock(plan, layer);
     }
-  } catch (...) {  // out of memory, or an observer that had enough: as if the step had never been asked for
-    for (const AppendPlan::Span& span : append.spans) cache.Truncate(span.sequence, span.first_position);
+  } catch (...) {  // out of memory, or an observer that had enough: as if the step had never been
+                   // asked for
+    for (const AppendPlan::Span& span : append.spans)
+      cache.Truncate(span.sequence, span.first_position);
     throw;
   }
   cache.Commit(append);
   s.logits.Deliver(plan, s.scratch.x());
 }
 
-void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer) {
+void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& append,
+                                    const KvCache& cache, int layer) {
   const LayerWeights& w = weights.layers[layer];
   const MatrixView<float> x = scratch.x(), normed = scratch.normed(), qkv = scratch.qkv();
 
@@ -67,11 +78,13 @@ void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& appe
     NormHeads(spec.q_heads, spec.kv_heads, *w.k_norm);
   }
   // q and k lie side by side: one call turns the heads of both.
-  backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(), spec.ropes[spec.layers[layer].rope]);
+  backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(),
+               spec.ropes[spec.layers[layer].rope]);
   if (plan.observer != nullptr) Observe(plan, append, layer);
   EncodeAndAttend(plan, append, cache, layer);
   Project(w.output, scratch.attended(), normed, plan.precision);
-  if (spec.post_norms) backend.RmsNorm(normed, w.post_attention_norm->data(), spec.norm_eps, normed);
+  if (spec.post_norms)
+    backend.RmsNorm(normed, w.post_attention_norm->data(), spec.norm_eps, normed);
   backend.Add(x, normed);
 }
 
@@ -83,23 +96,39 @@ void Decoder::State::FeedForwardBlock(const StepPlan& plan, int layer) {
   Project(w.gate_up, normed, scratch.gate_up(), plan.precision);
   backend.GatedActivation(spec.activation, scratch.gate(), scratch.up(), scratch.gate());
   Project(w.down, scratch.gate(), normed, plan.precision);
-  if (spec.post_norms) backend.RmsNorm(normed, w.post_feed_forward_norm->data(), spec.norm_eps, normed);
+  if (spec.post_norms)
+    backend.RmsNorm(normed, w.post_feed_forward_norm->data(), spec.norm_eps, normed);
   backend.Add(x, normed);
 }
 
-void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer) {
+void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& append,
+                                     const KvCache& cache, int layer) {
   const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
   calls.clear();
   int64_t row = 0;
   for (const AppendPlan::Span& span : append.spans) {
     const KvLayerView kv = cache.View(span.sequence, layer);
     const auto [q, k, v] = scratch.HeadsOf(row);
-    backend.EncodeKv({.kv = kv, .k = k, .v = v, .stride = qkv.stride, .first_position = span.first_position,
-                      .tokens = span.tokens, .key_maps = nullptr, .centring = cache.policy().centring});
+    backend.EncodeKv({.kv = kv,
+                      .k = k,
+                      .v = v,
+                      .stride = qkv.stride,
+                      .first_position = span.first_position,
+                      .tokens = span.tokens,
+                      .key_maps = nullptr,
+                      .centring = cache.policy().centring});
     const bool fresh = plan.prefill == PrefillMode::kFast && span.tokens > 1;
-    calls.push_back({.kv = kv, .q = q, .out = attended.row(row), .q_stride = qkv.stride, .out_stride = attended.stride,
-                     .tokens = span.tokens, .first_position = span.first_position, .q_heads = spec.q_heads,
-                     .scale = spec.attention_scale, .fresh_k = fresh ? k : nullptr, .fresh_v = fresh ? v : nullptr,
+    calls.push_back({.kv = kv,
+                     .q = q,
+                     .out = attended.row(row),
+                     .q_stride = qkv.stride,
+                     .out_stride = attended.stride,
+                     .tokens = span.tokens,
+                     .first_position = span.first_position,
+                     .q_heads = spec.q_heads,
+                     .scale = spec.attention_scale,
+                     .fresh_k = fresh ? k : nullptr,
+                     .fresh_v = fresh ? v : nullptr,
                      .fresh_stride = qkv.stride});
     row += span.tokens;
   }
@@ -108,8 +137,8 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
   backend.Attend(calls, nullptr);
 }
 
-// Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a token, or one head of all
-// tokens, at a time, whichever takes fewer calls.
+// Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a
+// token, or one head of all tokens, at a time, whichever takes fewer calls.
 void Decoder::State::NormHeads(int first_head, int heads, const Buffer& weight) {
   const MatrixView<float> qkv = scratch.qkv();
   const int64_t dim = spec.head_dim;
@@ -131,14 +160,17 @@ void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int
   int64_t row = 0;
   for (const AppendPlan::Span& span : append.spans) {
     const auto [q, k, v] = scratch.HeadsOf(row);
-    plan.observer->Layer(layer, span.sequence, span.first_position, {q, span.tokens, spec.q_heads * dim, stride},
-                         {k, span.tokens, spec.kv_heads * dim, stride}, {v, span.tokens, spec.kv_heads * dim, stride});
+    plan.observer->Layer(layer, span.sequence, span.first_position,
+                         {q, span.tokens, spec.q_heads * dim, stride},
+                         {k, span.tokens, spec.kv_heads * dim, stride},
+                         {v, span.tokens, spec.kv_heads * dim, stride});
     row += span.tokens;
   }
 }
 
 // Parts that could not be stacked write to column ranges of one output.
-void Decoder::State::Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out, Precision precision) {
+void Decoder::State::Project(const Projection& projection, MatrixView<const float> x,
+                             MatrixView<float> out, Precision precision) {
   outs.clear();
   int64_t column = 0;
   for (size_t i = 0; i < projection.parts.size(); ++i) {
@@ -154,15 +186,20 @@ void Decoder::State::Check(const StepPlan& plan) {
   requests.clear();
   for (size_t i = 0; i < plan.spans.size(); ++i) {
     const SequenceSpan& span = plan.spans[i];
-    if (span.tokens.empty()) Throw(ErrorCode::kInvalidArgument, "span {} of the step has no tokens", i);
+    if (span.tokens.empty())
+      Throw(ErrorCode::kInvalidArgument, "span {} of the step has no tokens", i);
     for (const int32_t token : span.tokens) {
       if (token < 0 || token >= spec.vocabulary) {
-        Throw(ErrorCode::kInvalidArgument, "token {} is not in the model's vocabulary of {}", token, spec.vocabulary);
+        Throw(ErrorCode::kInvalidArgument, "token {} is not in the model's vocabulary of {}", token,
+              spec.vocabulary);
       }
     }
     const auto count = static_cast<int>(span.tokens.size());
-    if (span.logits == LogitsWanted::kRange && !(0 <= span.logits_begin && span.logits_begin <= span.logits_end && span.logits_end <= count)) {
-      Throw(ErrorCode::kInvalidArgument, "logits of tokens [{}, {}) are wanted of a span of {}", span.logits_begin, span.logits_end, count);
+    if (span.logits == LogitsWanted::kRange &&
+        !(0 <= span.logits_begin && span.logits_begin <= span.logits_end &&
+          span.logits_end <= count)) {
+      Throw(ErrorCode::kInvalidArgument, "logits of tokens [{}, {}) are wanted of a span of {}",
+            span.logits_begin, span.logits_end, count);
     }
     requests.push_back({span.sequence, count});
   }

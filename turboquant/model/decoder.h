@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One forward pass of a decoder-only transformer over a batch of token spans. decoder.cc is the only place where the
-// order of a block is written.
+// One forward pass of a decoder-only transformer over a batch of token spans. decoder.cc is the
+// only place where the order of a block is written.
 #pragma once
 
 #include <memory>
@@ -12,14 +12,13 @@
 
 namespace tq {
 
-
 class Decoder {
  public:
   Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend);
   ~Decoder();
 
-  // Appends the plan's tokens to their sequences in `cache` and delivers the logits that were asked for. Throws before
-  // anything is changed if the cache cannot take them.
+  // Appends the plan's tokens to their sequences in `cache` and delivers the logits that were asked
+  // for. Throws before anything is changed if the cache cannot take them.
   void Forward(const StepPlan& plan, KvCache& cache);
 
  private:

@@ -28,7 +28,8 @@ class DecoderScratch {
   // Sizes everything for the plan's T tokens, spans one after another; may throw kOutOfMemory.
   void Begin(const StepPlan& plan) {
     tokens_.clear();
-    for (const SequenceSpan& span : plan.spans) tokens_.insert(tokens_.end(), span.tokens.begin(), span.tokens.end());
+    for (const SequenceSpan& span : plan.spans)
+      tokens_.insert(tokens_.end(), span.tokens.begin(), span.tokens.end());
     EnsureSize(x_, backend_, rows() * spec_.embedding);
     EnsureSize(normed_, backend_, rows() * spec_.embedding);
     EnsureSize(qkv_, backend_, rows() * qkv_cols());
@@ -39,7 +40,8 @@ class DecoderScratch {
   void SetPositions(const AppendPlan& append) {
     positions_.clear();
     for (const AppendPlan::Span& span : append.spans) {
-      for (int t = 0; t < span.tokens; ++t) positions_.push_back(static_cast<int32_t>(span.first_position + t));
+      for (int t = 0; t < span.tokens; ++t)
+        positions_.push_back(static_cast<int32_t>(span.first_position + t));
     }
     TQ_CHECK(positions_.size() == tokens_.size());
   }
@@ -47,14 +49,25 @@ class DecoderScratch {
   std::span<const int32_t> tokens() const { return tokens_; }        // [T]
   std::span<const int32_t> positions() const { return positions_; }  // [T]
 
-  MatrixView<float> x() const { return {x_->data(), rows(), spec_.embedding}; }            // [T, E] the residual stream
-  MatrixView<float> normed() const { return {normed_->data(), rows(), spec_.embedding}; }  // [T, E] what blocks read and give
-  MatrixView<float> qkv() const { return {qkv_->data(), rows(), qkv_cols()}; }             // [T, (H + 2 G) D]
-  MatrixView<float> attended() const { return {attended_->data(), rows(), int64_t{spec_.q_heads} * spec_.head_dim}; }
-  MatrixView<float> gate_up() const { return {gate_up_->data(), rows(), int64_t{2} * spec_.feed_forward}; }  // [T, 2 F]
-  MatrixView<float> gate() const { return {gate_up_->data(), rows(), spec_.feed_forward, int64_t{2} * spec_.feed_forward}; }
+  MatrixView<float> x() const {
+    return {x_->data(), rows(), spec_.embedding};
+  }  // [T, E] the residual stream
+  MatrixView<float> normed() const {
+    return {normed_->data(), rows(), spec_.embedding};
+  }  // [T, E] what blocks read and give
+  MatrixView<float> qkv() const { return {qkv_->data(), rows(), qkv_cols()}; }  // [T, (H + 2 G) D]
+  MatrixView<float> attended() const {
+    return {attended_->data(), rows(), int64_t{spec_.q_heads} * spec_.head_dim};
+  }
+  MatrixView<float> gate_up() const {
+    return {gate_up_->data(), rows(), int64_t{2} * spec_.feed_forward};
+  }  // [T, 2 F]
+  MatrixView<float> gate() const {
+    return {gate_up_->data(), rows(), spec_.feed_forward, int64_t{2} * spec_.feed_forward};
+  }
   MatrixView<float> up() const {
-    return {gate_up_->data() + spec_.feed_forward, rows(), spec_.feed_forward, int64_t{2} * spec_.feed_forward};
+    return {gate_up_->data() + spec_.feed_forward, rows(), spec_.feed_forward,
+            int64_t{2} * spec_.feed_forward};
   }
 
   struct Heads {

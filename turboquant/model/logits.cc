@@ -11,7 +11,9 @@ constexpr int64_t kLeastRows = 8;
 }  // namespace
 
 LogitsHead::LogitsHead(const ModelSpec& spec, const Weights& weights, Backend& backend)
-    : spec_(spec), weights_(weights), backend_(backend),
+    : spec_(spec),
+      weights_(weights),
+      backend_(backend),
       block_rows_(std::clamp(kBlockFloats / spec.vocabulary, kLeastRows, kMostRows)) {}
 
 void LogitsHead::Deliver(const StepPlan& plan, MatrixView<float> x) {
@@ -43,15 +45,18 @@ void LogitsHead::Deliver(const StepPlan& plan, MatrixView<float> x) {
 void LogitsHead::Block(const StepPlan& plan, MatrixView<float> x, std::span<const Run> runs) {
   int64_t rows = 0;
   for (const Run& run : runs) rows += run.count;
-  const MatrixView<float> normed(EnsureSize(normed_, backend_, rows * spec_.embedding), rows, spec_.embedding);
-  const MatrixView<float> logits(EnsureSize(logits_, backend_, rows * spec_.vocabulary), rows, spec_.vocabulary);
+  const MatrixView<float> normed(EnsureSize(normed_, backend_, rows * spec_.embedding), rows,
+                                 spec_.embedding);
+  const MatrixView<float> logits(EnsureSize(logits_, backend_, rows * spec_.vocabulary), rows,
+                                 spec_.vocabulary);
   int64_t done = 0;
   for (const Run& run : runs) {
-    backend_.RmsNorm({x.row(run.row), run.count, x.cols, x.stride}, weights_.final_norm->data(), spec_.norm_eps,
-                     {normed.row(done), run.count, normed.cols});
+    backend_.RmsNorm({x.row(run.row), run.count, x.cols, x.stride}, weights_.final_norm->data(),
+                     spec_.norm_eps, {normed.row(done), run.count, normed.cols});
     done += run.count;
   }
-  const LinearOut out{weights_.logits ? weights_.logits.get() : weights_.embedding.get(), nullptr, logits};
+  const LinearOut out{weights_.logits ? weights_.logits.get() : weights_.embedding.get(), nullptr,
+                      logits};
   backend_.Linear(normed, {&out, 1}, plan.precision);
 
   const float* host = logits_->host();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a forward pass: final norm and logits, only of the rows that are wanted, in blocks of bounded size.
+// The end of a forward pass: final norm and logits, only of the rows that are wanted, in blocks of
+// bounded size.
 #pragma once
 
 #include <memory>

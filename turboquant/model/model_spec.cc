@@ -13,33 +13,45 @@ namespace {
 // Keys "<architecture>.<name>" of one file.
 class Metadata {
  public:
-  Metadata(const GgufFile& file, std::string_view architecture) : file_(file), prefix_(std::string(architecture) + ".") {}
+  Metadata(const GgufFile& file, std::string_view architecture)
+      : file_(file), prefix_(std::string(architecture) + ".") {}
 
   std::string Key(std::string_view name) const { return prefix_ + std::string(name); }
   bool Has(std::string_view name) const { return file_.Has(Key(name)); }
 
   // A size within [1, most].
-  int Size(std::string_view name, uint64_t most) const { return Check(name, file_.GetUint(Key(name)), most); }
+  int Size(std::string_view name, uint64_t most) const {
+    return Check(name, file_.GetUint(Key(name)), most);
+  }
   int Size(std::string_view name, uint64_t most, uint64_t fallback) const {
     return Check(name, file_.GetUint(Key(name), fallback), most);
   }
   // A size that some files give per layer; only equal ones are run.
   int SizeOfAllLayers(std::string_view name, uint64_t most) const {
     const auto found = file_.metadata().find(Key(name));
-    const auto* list = found == file_.metadata().end() ? nullptr : std::get_if<std::vector<int64_t>>(&found->second);
+    const auto* list = found == file_.metadata().end()
+                           ? nullptr
+                           : std::get_if<std::vector<int64_t>>(&found->second);
     if (list == nullptr) return Size(name, most);
     for (const int64_t value : *list) {
       if (value != list->front()) {
-        Throw(ErrorCode::kUnsupported, "'{}' differs from layer to layer ({} and {}): such models are not run", Key(name),
+        Throw(ErrorCode::kUnsupported,
+              "'{}' differs from layer to layer ({} and {}): such models are not run", Key(name),
               list->front(), value);
       }
     }
     return Check(name, list->empty() ? 0 : static_cast<uint64_t>(list->front()), most);
   }
 
-  double Positive(std::string_view name, double fallback) const { return CheckPositive(name, file_.GetFloat(Key(name), fallback)); }
-  double Positive(std::string_view name) const { return CheckPositive(name, file_.GetFloat(Key(name))); }
-  std::string Text(std::string_view name, std::string_view fallback) const { return file_.GetString(Key(name), fallback); }
+  double Positive(std::string_view name, double fallback) const {
+    return CheckPositive(name, file_.GetFloat(Key(name), fallback));
+  }
+  double Positive(std::string_view name) const {
+    return CheckPositive(name, file_.GetFloat(Key(name)));
+  }
+  std::string Text(std::string_view name, std::string_view fallback) const {
+    return file_.GetString(Key(name), fallback);
+  }
 
   // A feature that is present but not run.
   void Refuse(std::string_view name, std::string_view what) const {
@@ -51,7 +63,9 @@ class Metadata {
           return false;
         },
         found->second);
-    if (!zero) Throw(ErrorCode::kUnsupported, "the model has {} ('{}'): such models are not run", what, Key(name));
+    if (!zero)
+      Throw(ErrorCode::kUnsupported, "the model has {} ('{}'): such models are not run", what,
+            Key(name));
   }
 
  private:
@@ -81,10 +95,13 @@ void RefuseWhatIsNotRun(const Metadata& meta) {
 }
 
 // Applies the file's scaling rule to a table that has base frequencies.
-void ApplyScaling(const Metadata& meta, const GgufFile& file, double base, int context, RopeTable& table) {
-  const std::string type = meta.Text("rope.scaling.type", meta.Has("rope.scale_linear") ? "linear" : "none");
+void ApplyScaling(const Metadata& meta, const GgufFile& file, double base, int context,
+                  RopeTable& table) {
+  const std::string type =
+      meta.Text("rope.scaling.type", meta.Has("rope.scale_linear") ? "linear" : "none");
   if (type == "linear") {
-    ScaleLinear(table.frequencies, meta.Positive("rope.scaling.factor", meta.Positive("rope.scale_linear", 1)));
+    ScaleLinear(table.frequencies,
+                meta.Positive("rope.scaling.factor", meta.Positive("rope.scale_linear", 1)));
   } else if (type == "yarn") {
     YarnParameters yarn;
     yarn.factor = meta.Positive("rope.scaling.factor");
@@ -92,20 +109,27 @@ void ApplyScaling(const Metadata& meta, const GgufFile& file, double base, int c
     yarn.beta_fast = meta.Positive("rope.scaling.yarn_beta_fast", yarn.beta_fast);
     yarn.beta_slow = meta.Positive("rope.scaling.yarn_beta_slow", yarn.beta_slow);
     yarn.extrapolation = meta.Positive("rope.scaling.yarn_ext_factor", yarn.extrapolation);
-    yarn.attention_factor = meta.Positive("rope.scaling.yarn_attn_factor", meta.Positive("rope.scaling.attn_factor", 1));
+    yarn.attention_factor = meta.Positive("rope.scaling.yarn_attn_factor",
+                                          meta.Positive("rope.scaling.attn_factor", 1));
     ScaleYarn(table.frequencies, base, yarn);
     table.magnitude = static_cast<float>(YarnMagnitude(yarn));
   } else if (type != "none") {
-    Throw(ErrorCode::kUnsupported, "RoPE scaling '{}' is not run; these are: none, linear, yarn, and llama3 by rope_freqs.weight", type);
+    Throw(ErrorCode::kUnsupported,
+          "RoPE scaling '{}' is not run; these are: none, linear, yarn, and llama3 by "
+          "rope_freqs.weight",
+          type);
   }
   if (const GgufTensor* factors = file.FindTensor("rope_freqs.weight")) {  // llama3's rule
     if (factors->format != BlockFormat::kF32 || factors->num_values() != table.frequencies.size()) {
-      Throw(ErrorCode::kCorruptFile, "'rope_freqs.weight' must hold {} F32 values", table.frequencies.size());
+      Throw(ErrorCode::kCorruptFile, "'rope_freqs.weight' must hold {} F32 values",
+            table.frequencies.size());
     }
     std::vector<float> values(table.frequencies.size());
     std::memcpy(values.data(), factors->data.data(), values.size() * sizeof(float));
     for (const float value : values) {
-      if (!(value > 0)) Throw(ErrorCode::kCorruptFile, "'rope_freqs.weight' holds {}: factors must be positive", value);
+      if (!(value > 0))
+        Throw(ErrorCode::kCorruptFile, "'rope_freqs.weight' holds {}: factors must be positive",
+              value);
     }
     DivideFrequencies(table.frequencies, values);
   }
@@ -115,15 +139,18 @@ std::string SizeLabel(const GgufFile& file) {
   uint64_t parameters = 0;
   for (const GgufTensor& tensor : file.tensors()) parameters += tensor.num_values();
   const auto millions = static_cast<double>(parameters) * 1e-6;
-  return millions < 1000 ? fmt::format("{:.0f}M", millions) : fmt::format("{:.1f}B", millions * 1e-3);
+  return millions < 1000 ? fmt::format("{:.0f}M", millions)
+                         : fmt::format("{:.1f}B", millions * 1e-3);
 }
 
-void ReadRopes(const Metadata& meta, const GgufFile& file, const Architecture& architecture, ModelSpec& spec) {
+void ReadRopes(const Metadata& meta, const GgufFile& file, const Architecture& architecture,
+               ModelSpec& spec) {
   RopeTable table;
   table.style = architecture.rope_style;
   table.rotary_dim = meta.Size("rope.dimension_count", spec.head_dim, spec.head_dim);
   if (table.rotary_dim % 2 != 0) {
-    Throw(ErrorCode::kCorruptFile, "'{}' is {}: it must be even", meta.Key("rope.dimension_count"), table.rotary_dim);
+    Throw(ErrorCode::kCorruptFile, "'{}' is {}: it must be even", meta.Key("rope.dimension_count"),
+          table.rotary_dim);
   }
   const double base = meta.Positive("rope.freq_base", architecture.local_layers > 0 ? 1e6 : 1e4);
   RopeTable global = table;
@@ -169,14 +196,17 @@ ModelSpec ReadModelSpec(const GgufFile& file) {
   spec.embedding = meta.Size("embedding_length", 1u << 20);
   spec.feed_forward = meta.SizeOfAllLayers("feed_forward_length", 1u << 22);
   spec.q_heads = meta.SizeOfAllLayers("attention.head_count", 4096);
-  spec.kv_heads = meta.Has("attention.head_count_kv") ? meta.SizeOfAllLayers("attention.head_count_kv", 4096) : spec.q_heads;
+  spec.kv_heads = meta.Has("attention.head_count_kv")
+                      ? meta.SizeOfAllLayers("attention.head_count_kv", 4096)
+                      : spec.q_heads;
   if (spec.q_heads % spec.kv_heads != 0) {
-    Throw(ErrorCode::kCorruptFile, "{} query heads cannot share {} key heads", spec.q_heads, spec.kv_heads);
+    Throw(ErrorCode::kCorruptFile, "{} query heads cannot share {} key heads", spec.q_heads,
+          spec.kv_heads);
   }
   spec.head_dim = meta.Size("attention.key_length", 4096, spec.embedding / spec.q_heads);
   if (meta.Size("attention.value_length", 4096, spec.head_dim) != spec.head_dim) {
-    Throw(ErrorCode::kUnsupported, "keys and values of different head dims ({} and {}) are not run", spec.head_dim,
-          meta.Size("attention.value_length", 4096));
+    Throw(ErrorCode::kUnsupported, "keys and values of different head dims ({} and {}) are not run",
+          spec.head_dim, meta.Size("attention.value_length", 4096));
   }
   spec.context = meta.Size("context_length", 1u << 30);
   spec.vocabulary = static_cast<int>(file.Tensor("token_embd.weight").rows());
@@ -186,12 +216,14 @@ ModelSpec ReadModelSpec(const GgufFile& file) {
   spec.post_norms = architecture.post_norms;
   spec.qkv_bias = file.FindTensor("blk.0.attn_q.bias") != nullptr;
   spec.tied_output = file.FindTensor("output.weight") == nullptr;
-  if (architecture.scales_embedding) spec.embedding_scale = std::sqrt(static_cast<float>(spec.embedding));
-  // Gemma 3 27B, alone of its family, scales by the width of a head were the embedding split evenly; its file does not
-  // say so, the number of layers does.
+  if (architecture.scales_embedding)
+    spec.embedding_scale = std::sqrt(static_cast<float>(spec.embedding));
+  // Gemma 3 27B, alone of its family, scales by the width of a head were the embedding split
+  // evenly; its file does not say so, the number of layers does.
   const bool gemma_27b = architecture.name == "gemma3" && spec.num_layers == 62;
   const int scale_dim = gemma_27b ? spec.embedding / spec.q_heads : spec.head_dim;
-  spec.attention_scale = static_cast<float>(meta.Positive("attention.scale", 1 / std::sqrt(static_cast<double>(scale_dim))));
+  spec.attention_scale = static_cast<float>(
+      meta.Positive("attention.scale", 1 / std::sqrt(static_cast<double>(scale_dim))));
   ReadRopes(meta, file, architecture, spec);
   ReadLayers(meta, architecture, spec);
   return spec;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A decoder as flags and sizes; architectures (model/architectures.cc) differ by what they set here, not by classes.
+// A decoder as flags and sizes; architectures (model/architectures.cc) differ by what they set
+// here, not by classes.
 #pragma once
 
 #include <cstdint>
@@ -30,12 +31,12 @@ struct ModelSpec {
   int vocabulary = 0;        // V
   int context = 0;           // tokens that the model was trained for
   float norm_eps = 1e-5f;
-  float embedding_scale = 1.0f;   // Gemma: sqrt(E)
-  float attention_scale = 0.0f;   // 1 / sqrt(D) unless the file says otherwise
+  float embedding_scale = 1.0f;  // Gemma: sqrt(E)
+  float attention_scale = 0.0f;  // 1 / sqrt(D) unless the file says otherwise
   bool qkv_bias = false;
-  bool qk_norm = false;           // RMS norm of every q and k head before RoPE
-  bool post_norms = false;        // Gemma: norms after attention and after the feed-forward block too
-  bool tied_output = false;       // logits from the embedding table
+  bool qk_norm = false;      // RMS norm of every q and k head before RoPE
+  bool post_norms = false;   // Gemma: norms after attention and after the feed-forward block too
+  bool tied_output = false;  // logits from the embedding table
   Activation activation = Activation::kSilu;
   std::vector<LayerSpec> layers;  // [L]
   std::vector<RopeTable> ropes;   // one, or two (Gemma: local and global)
@@ -43,8 +44,8 @@ struct ModelSpec {
   KvGeometry kv_geometry() const;
 };
 
-// Reads metadata. Throws kUnsupported naming the architecture or the feature (soft caps, experts, rope type) that is not
-// run, listing what is; kCorruptFile for values that cannot be.
+// Reads metadata. Throws kUnsupported naming the architecture or the feature (soft caps, experts,
+// rope type) that is not run, listing what is; kCorruptFile for values that cannot be.
 ModelSpec ReadModelSpec(const GgufFile& file);
 std::string ArchitectureNames();
 

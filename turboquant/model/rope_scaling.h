@@ -13,8 +13,8 @@ std::vector<double> RopeFrequencies(double base, int rotary_dim);
 // Position interpolation (Chen et al. 2023): all positions divided by `factor`.
 void ScaleLinear(std::vector<double>& frequencies, double factor);
 
-// YaRN (Peng et al. 2023): fast dims keep their frequency, slow ones are divided by `factor`, a ramp lies between the dims
-// that turn beta_fast and beta_slow times over the original context.
+// YaRN (Peng et al. 2023): fast dims keep their frequency, slow ones are divided by `factor`, a
+// ramp lies between the dims that turn beta_fast and beta_slow times over the original context.
 struct YarnParameters {
   double factor = 1;
   double original_context = 0;
@@ -37,6 +37,7 @@ struct Llama3Parameters {
   double high_freq_factor = 4;
   double original_context = 8192;
 };
-std::vector<float> Llama3Factors(std::span<const double> frequencies, const Llama3Parameters& llama3);
+std::vector<float> Llama3Factors(std::span<const double> frequencies,
+                                 const Llama3Parameters& llama3);
 
 }  // namespace tq

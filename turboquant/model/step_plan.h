@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one forward pass is asked for: the one entry of the engine, from single tokens to batches of prompts.
+// What one forward pass is asked for: the one entry of the engine, from single tokens to batches of
+// prompts.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@ enum class LogitsWanted { kNone, kLast, kRange };
 
 struct SequenceSpan {
   SequenceId sequence = 0;
-  std::span<const int32_t> tokens;      // appended at the sequence's current length
+  std::span<const int32_t> tokens;  // appended at the sequence's current length
   LogitsWanted logits = LogitsWanted::kLast;
   int logits_begin = 0, logits_end = 0;  // for kRange: indices into tokens
 };
@@ -25,16 +26,18 @@ struct SequenceSpan {
 class LogitsSink {
  public:
   virtual ~LogitsSink() = default;
-  // logits [rows, V] of tokens [first_token, first_token + rows) of span `span`; host memory, valid during the call.
+  // logits [rows, V] of tokens [first_token, first_token + rows) of span `span`; host memory, valid
+  // during the call.
   virtual void Rows(int span, int first_token, MatrixView<const float> logits) = 0;
 };
 
-// Sees post-RoPE q [T, H, D], k and v [T, G, D] of one sequence at one layer, in the model's basis, before encoding.
-// May change them in place: simulated ablations and calibration hang here.
+// Sees post-RoPE q [T, H, D], k and v [T, G, D] of one sequence at one layer, in the model's basis,
+// before encoding. May change them in place: simulated ablations and calibration hang here.
 class Observer {
  public:
   virtual ~Observer() = default;
-  virtual void Layer(int layer, SequenceId sequence, int64_t first_position, MatrixView<float> q, MatrixView<float> k, MatrixView<float> v) = 0;
+  virtual void Layer(int layer, SequenceId sequence, int64_t first_position, MatrixView<float> q,
+                     MatrixView<float> k, MatrixView<float> v) = 0;
 };
 
 enum class PrefillMode {

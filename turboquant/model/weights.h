@@ -11,7 +11,8 @@
 
 namespace tq {
 
-// One or more matrices over the same input, stacked where their layouts agree; `rows` are the outputs' sizes.
+// One or more matrices over the same input, stacked where their layouts agree; `rows` are the
+// outputs' sizes.
 struct Projection {
   std::vector<std::unique_ptr<const PackedWeight>> parts;
   std::vector<std::unique_ptr<Buffer>> biases;  // empty, or one per part (stacked likewise)
@@ -21,10 +22,10 @@ struct LayerWeights {
   std::unique_ptr<Buffer> attention_norm, feed_forward_norm;            // [E]
   std::unique_ptr<Buffer> post_attention_norm, post_feed_forward_norm;  // [E] or null
   std::unique_ptr<Buffer> q_norm, k_norm;                               // [D] or null
-  Projection qkv;      // [(H + 2 G) D, E]
-  Projection output;   // [E, H D]
-  Projection gate_up;  // [2 F, E]
-  Projection down;     // [E, F]
+  Projection qkv;                                                       // [(H + 2 G) D, E]
+  Projection output;                                                    // [E, H D]
+  Projection gate_up;                                                   // [2 F, E]
+  Projection down;                                                      // [E, F]
 };
 
 struct Weights {
@@ -36,8 +37,9 @@ struct Weights {
   uint64_t bytes() const;  // memory of all of them
 };
 
-// Loads tensor by tensor and releases the file's mapped pages as it goes. progress(done_bytes, total_bytes) may throw to
-// cancel. Throws kCorruptFile naming the tensor whose shape does not fit `spec`.
+// Loads tensor by tensor and releases the file's mapped pages as it goes. progress(done_bytes,
+// total_bytes) may throw to cancel. Throws kCorruptFile naming the tensor whose shape does not fit
+// `spec`.
 Weights LoadWeights(const GgufFile& file, const ModelSpec& spec, Backend& backend,
                     const std::function<void(uint64_t, uint64_t)>& progress = {});
 

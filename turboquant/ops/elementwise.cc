@@ -14,9 +14,12 @@ constexpr int64_t kSerialValues = 32768;
 
 const ElementwiseKernels& Kernels(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return avx512::kElementwiseKernels;
-    case Isa::kAvx2: return avx2::kElementwiseKernels;
-    case Isa::kScalar: break;
+    case Isa::kAvx512:
+      return avx512::kElementwiseKernels;
+    case Isa::kAvx2:
+      return avx2::kElementwiseKernels;
+    case Isa::kScalar:
+      break;
   }
   return scalar::kElementwiseKernels;
 }
@@ -35,10 +38,11 @@ void ForRows(int64_t rows, int64_t cols, const ThreadPool& pool, Fn&& fn) {
 
 }  // namespace
 
-void RmsNorm(MatrixView<const float> x, const float* weight, float eps, MatrixView<float> out, const ThreadPool& pool,
-             Isa isa) {
+void RmsNorm(MatrixView<const float> x, const float* weight, float eps, MatrixView<float> out,
+             const ThreadPool& pool, Isa isa) {
   const auto kernel = Kernels(isa).rms_norm;
-  ForRows(x.rows, x.cols, pool, [&](int64_t t) { kernel(x.row(t), weight, eps, x.cols, out.row(t)); });
+  ForRows(x.rows, x.cols, pool,
+          [&](int64_t t) { kernel(x.row(t), weight, eps, x.cols, out.row(t)); });
 }
 
 void AddInPlace(MatrixView<float> x, MatrixView<const float> y, const ThreadPool& pool, Isa isa) {
@@ -46,13 +50,17 @@ void AddInPlace(MatrixView<float> x, MatrixView<const float> y, const ThreadPool
   ForRows(x.rows, x.cols, pool, [&](int64_t t) { kernel(x.row(t), y.row(t), x.cols); });
 }
 
-void GatedActivation(Activation activation, MatrixView<const float> gate, MatrixView<const float> up, MatrixView<float> out,
-                     const ThreadPool& pool, Isa isa) {
-  const auto kernel = activation == Activation::kSilu ? Kernels(isa).silu_mul : Kernels(isa).gelu_tanh_mul;
-  ForRows(gate.rows, gate.cols, pool, [&](int64_t t) { kernel(gate.row(t), up.row(t), gate.cols, out.row(t)); });
+void GatedActivation(Activation activation, MatrixView<const float> gate,
+                     MatrixView<const float> up, MatrixView<float> out, const ThreadPool& pool,
+                     Isa isa) {
+  const auto kernel =
+      activation == Activation::kSilu ? Kernels(isa).silu_mul : Kernels(isa).gelu_tanh_mul;
+  ForRows(gate.rows, gate.cols, pool,
+          [&](int64_t t) { kernel(gate.row(t), up.row(t), gate.cols, out.row(t)); });
 }
 
-void RopeAngles::Set(const RopeTable& table, std::span<const int32_t> positions, const ThreadPool& pool) {
+void RopeAngles::Set(const RopeTable& table, std::span<const int32_t> positions,
+                     const ThreadPool& pool) {
   if (std::ranges::equal(positions, positions_) && table == table_) return;
   TQ_CHECK(static_cast<int>(table.frequencies.size()) * 2 == table.rotary_dim);
   table_ = table;
@@ -74,12 +82,14 @@ void RopeAngles::Set(const RopeTable& table, std::span<const int32_t> positions,
       partner[second] = s;
     }
   };
-  ForRows(static_cast<int64_t>(positions.size()), 16 * table.rotary_dim, pool, fill);  // a sine costs some 16 values
+  ForRows(static_cast<int64_t>(positions.size()), 16 * table.rotary_dim, pool,
+          fill);  // a sine costs some 16 values
 }
 
-void Rope(MatrixView<float> x, int heads, int head_dim, const RopeAngles& angles, const ThreadPool& pool, Isa isa) {
-  const auto kernel =
-      angles.style() == RopeStyle::kHalves ? Kernels(isa).rope_halves : Kernels(isa).rope_interleaved;
+void Rope(MatrixView<float> x, int heads, int head_dim, const RopeAngles& angles,
+          const ThreadPool& pool, Isa isa) {
+  const auto kernel = angles.style() == RopeStyle::kHalves ? Kernels(isa).rope_halves
+                                                           : Kernels(isa).rope_interleaved;
   ForRows(x.rows, static_cast<int64_t>(heads) * head_dim, pool, [&](int64_t t) {
     kernel(x.row(t), heads, head_dim, angles.rotary_dim(), angles.row(t));
   });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear: x is brought into the kernels' form once, then all panels of all outputs are spread over the threads. Large
-// batches walk K in chunks, so that the tokens' chunk stays in the second-level cache while the panels stream by.
+// Linear: x is brought into the kernels' form once, then all panels of all outputs are spread over
+// the threads. Large batches walk K in chunks, so that the tokens' chunk stays in the second-level
+// cache while the panels stream by.
 #include "turboquant/ops/linear.h"
 
 #include <algorithm>
@@ -13,18 +14,23 @@
 namespace tq {
 namespace {
 
-constexpr int64_t kFloatChunk = 256;             // columns dequantised at once: 16 KiB
-constexpr int64_t kTokenChunkBytes = 640 << 10;  // of 8-bit tokens: what a second-level cache holds beside the panels
-constexpr int64_t kMaxChunk = 4096;              // columns of them
-constexpr int64_t kSerialValues = 32768;         // below this many values a parallel region costs more than it brings
+constexpr int64_t kFloatChunk = 256;  // columns dequantised at once: 16 KiB
+constexpr int64_t kTokenChunkBytes =
+    640 << 10;  // of 8-bit tokens: what a second-level cache holds beside the panels
+constexpr int64_t kMaxChunk = 4096;  // columns of them
+constexpr int64_t kSerialValues =
+    32768;  // below this many values a parallel region costs more than it brings
 
 int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 const LinearKernels& Kernels(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return avx512::kLinearKernels;
-    case Isa::kAvx2: return avx2::kLinearKernels;
-    case Isa::kScalar: break;
+    case Isa::kAvx512:
+      return avx512::kLinearKernels;
+    case Isa::kAvx2:
+      return avx2::kLinearKernels;
+    case Isa::kScalar:
+      break;
   }
   return scalar::kLinearKernels;
 }
@@ -34,13 +40,17 @@ struct Tiling {
   int64_t tokens;
   int64_t num_tiles() const { return (tokens + kMaxTile - 1) / kMaxTile; }
   int64_t first(int64_t tile) const { return tile * kMaxTile; }
-  int valid(int64_t tile) const { return static_cast<int>(std::min<int64_t>(kMaxTile, tokens - first(tile))); }
+  int valid(int64_t tile) const {
+    return static_cast<int>(std::min<int64_t>(kMaxTile, tokens - first(tile)));
+  }
   int size_index(int64_t tile) const { return TileIndexFor(valid(tile)); }
   int size(int64_t tile) const { return TileSize(size_index(tile)); }
   int64_t padded() const { return (num_tiles() - 1) * kMaxTile + size(num_tiles() - 1); }
 };
 
-const PackedPanels& PanelsOf(const LinearOut& out) { return static_cast<const PackedPanels&>(*out.weight); }
+const PackedPanels& PanelsOf(const LinearOut& out) {
+  return static_cast<const PackedPanels&>(*out.weight);
+}
 
 bool UsesInt8(const LinearOut& out, Precision precision) {
   return precision == Precision::kFast && PanelsOf(out).layout().quantised();
@@ -48,14 +58,21 @@ bool UsesInt8(const LinearOut& out, Precision precision) {
 
 class LinearCall {
  public:
-  LinearCall(MatrixView<const float> x, Precision precision, LinearWorkspace& workspace, const ThreadPool& pool, Isa isa)
-      : x_(x), tiling_{x.rows}, precision_(precision), workspace_(workspace), pool_(pool), kernels_(Kernels(isa)) {}
+  LinearCall(MatrixView<const float> x, Precision precision, LinearWorkspace& workspace,
+             const ThreadPool& pool, Isa isa)
+      : x_(x),
+        tiling_{x.rows},
+        precision_(precision),
+        workspace_(workspace),
+        pool_(pool),
+        kernels_(Kernels(isa)) {}
 
   void Run(std::span<const LinearOut> outs) {
     int64_t total = 0;
     bool any_int8 = false, any_float = false;
     for (const LinearOut& out : outs) {
-      TQ_CHECK(out.weight->cols() == x_.cols && out.out.cols == out.weight->rows() && out.out.rows == x_.rows);
+      TQ_CHECK(out.weight->cols() == x_.cols && out.out.cols == out.weight->rows() &&
+               out.out.rows == x_.rows);
       (UsesInt8(out, precision_) ? any_int8 : any_float) = true;
       total += PanelsOf(out).num_panels();
     }
@@ -92,16 +109,19 @@ class LinearCall {
 
   void Quantize() {
     const int64_t groups = x_.cols / kGroupColumns;
-    workspace_.int8_tokens.EnsureSize(static_cast<size_t>(tiling_.padded() * groups * kTokenGroupBytes));
+    workspace_.int8_tokens.EnsureSize(
+        static_cast<size_t>(tiling_.padded() * groups * kTokenGroupBytes));
     ForTiles([&](int64_t tile) {
-      kernels_.quantize_tile(x_.row(tiling_.first(tile)), x_.stride, tiling_.valid(tile), tiling_.size(tile), groups,
-                             workspace_.int8_tokens.data() + tiling_.first(tile) * groups * kTokenGroupBytes);
+      kernels_.quantize_tile(
+          x_.row(tiling_.first(tile)), x_.stride, tiling_.valid(tile), tiling_.size(tile), groups,
+          workspace_.int8_tokens.data() + tiling_.first(tile) * groups * kTokenGroupBytes);
     });
   }
 
   void ArrangeFloats() {
     workspace_.float_tokens.EnsureSize(static_cast<size_t>(tiling_.padded() * x_.cols));
-    workspace_.panels.EnsureSize(static_cast<size_t>(pool_.num_threads() * kFloatChunk * kPanelRows));
+    workspace_.panels.EnsureSize(
+        static_cast<size_t>(pool_.num_threads() * kFloatChunk * kPanelRows));
     ForTiles([&](int64_t tile) {
       const int size = tiling_.size(tile), valid = tiling_.valid(tile);
       float* to = workspace_.float_tokens.data() + tiling_.first(tile) * x_.cols;
@@ -113,7 +133,8 @@ class LinearCall {
   }
 
   template <typename Call>
-  void SetOutput(const LinearOut& out, int64_t panel, int64_t tile, bool first_chunk, Call& call) const {
+  void SetOutput(const LinearOut& out, int64_t panel, int64_t tile, bool first_chunk,
+                 Call& call) const {
     const int64_t row = panel * kPanelRows;
     call.out = out.out.row(tiling_.first(tile)) + row;
     call.out_stride = out.out.stride;
@@ -128,23 +149,27 @@ class LinearCall {
     const int64_t groups = x_.cols / kGroupColumns;
     // Blocks of tokens and columns that stay in the cache while the panels stream by.
     const int64_t chunks = tiling_.num_tiles() == 1 ? 1 : (x_.cols + kMaxChunk - 1) / kMaxChunk;
-    const int64_t chunk = chunks == 1 ? groups : RoundUp((groups + chunks - 1) / chunks, kGroupsPerSuper);
-    const int64_t tiles_at_once = std::max<int64_t>(kTokenChunkBytes / (chunk * kTokenGroupBytes * kMaxTile), 1);
+    const int64_t chunk =
+        chunks == 1 ? groups : RoundUp((groups + chunks - 1) / chunks, kGroupsPerSuper);
+    const int64_t tiles_at_once =
+        std::max<int64_t>(kTokenChunkBytes / (chunk * kTokenGroupBytes * kMaxTile), 1);
     for (int64_t tile = 0; tile < tiling_.num_tiles(); tile += tiles_at_once) {
       const int64_t tile_end = std::min(tile + tiles_at_once, tiling_.num_tiles());
       for (int64_t g = 0; g < groups; g += chunk) {
-        for (int64_t p = from; p < to; ++p) Int8Panel(out, weight, p, tile, tile_end, g, std::min(chunk, groups - g));
+        for (int64_t p = from; p < to; ++p)
+          Int8Panel(out, weight, p, tile, tile_end, g, std::min(chunk, groups - g));
       }
     }
   }
 
-  void Int8Panel(const LinearOut& out, const PackedPanels& weight, int64_t p, int64_t tile_begin, int64_t tile_end,
-                 int64_t first_group, int64_t groups) const {
+  void Int8Panel(const LinearOut& out, const PackedPanels& weight, int64_t p, int64_t tile_begin,
+                 int64_t tile_end, int64_t first_group, int64_t groups) const {
     PanelCall call;
     call.w = weight.panel(p) + weight.layout().offset_of(first_group * kGroupColumns);
     call.groups = groups;
     for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      const int64_t record = tiling_.first(tile) * (x_.cols / kGroupColumns) + first_group * tiling_.size(tile);
+      const int64_t record =
+          tiling_.first(tile) * (x_.cols / kGroupColumns) + first_group * tiling_.size(tile);
       call.x = workspace_.int8_tokens.data() + record * kTokenGroupBytes;
       SetOutput(out, p, tile, first_group == 0, call);
       kernels_.int8_panel[weight.layout_index()][tiling_.size_index(tile)](call);
@@ -155,7 +180,8 @@ class LinearCall {
     const PackedPanels& weight = PanelsOf(out);
     const PackedLayout& layout = weight.layout();
     float* buffer = workspace_.panels.data() + worker * kFloatChunk * kPanelRows;
-    // Many tokens: a chunk of all of them stays in the cache while the panels go by. Few: stream panel after panel.
+    // Many tokens: a chunk of all of them stays in the cache while the panels go by. Few: stream
+    // panel after panel.
     const bool panels_inside = tiling_.num_tiles() > 1;
     const int64_t chunks = (x_.cols + kFloatChunk - 1) / kFloatChunk;
     const int64_t steps = chunks * (to - from);
@@ -172,7 +198,8 @@ class LinearCall {
         kernels_.dequantize[weight.layout_index()](w, call.columns, buffer);
       }
       for (int64_t tile = 0; tile < tiling_.num_tiles(); ++tile) {
-        call.x = workspace_.float_tokens.data() + tiling_.first(tile) * x_.cols + k * tiling_.size(tile);
+        call.x =
+            workspace_.float_tokens.data() + tiling_.first(tile) * x_.cols + k * tiling_.size(tile);
         SetOutput(out, p, tile, k == 0, call);
         kernels_.float_panel[tiling_.size_index(tile)](call);
       }
@@ -189,8 +216,8 @@ class LinearCall {
 
 }  // namespace
 
-void Linear(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision, LinearWorkspace& workspace,
-            const ThreadPool& pool, Isa isa) {
+void Linear(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision,
+            LinearWorkspace& workspace, const ThreadPool& pool, Isa isa) {
   LinearCall(x, precision, workspace, pool, isa).Run(outs);
 }
 

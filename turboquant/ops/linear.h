@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weight matrices and their products. Weights stay packed in memory (DESIGN, section 7): every GGUF block format is
-// converted at load, without loss, into one of a few layouts (ops/packed_layouts.h); one kernel per layout.
+// Weight matrices and their products. Weights stay packed in memory (DESIGN, section 7): every GGUF
+// block format is converted at load, without loss, into one of a few layouts
+// (ops/packed_layouts.h); one kernel per layout.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +16,20 @@
 
 namespace tq {
 
-// fast: 8-bit activations for few tokens, bf16 (or f32) panels for many. precise: f32 products throughout, as
-// `perplexity` and `compare` use.
+// fast: 8-bit activations for few tokens, bf16 (or f32) panels for many. precise: f32 products
+// throughout, as `perplexity` and `compare` use.
 enum class Precision { kFast, kPrecise };
 
 // A weight [rows N, cols K] in a packed layout. Immutable.
 class PackedWeight {
  public:
-  // Converts; `pool` only speeds it up. The caller may release the tensor's mapped bytes afterwards.
+  // Converts; `pool` only speeds it up. The caller may release the tensor's mapped bytes
+  // afterwards.
   static std::unique_ptr<const PackedWeight> Pack(const GgufTensor& tensor, const ThreadPool& pool);
-  // Several tensors with equal cols stacked into one matrix (q, k, v; gate, up): fewer, larger products. All must be
-  // packed in the same layout, else nullptr.
-  static std::unique_ptr<const PackedWeight> PackStacked(std::span<const GgufTensor* const> tensors, const ThreadPool& pool);
+  // Several tensors with equal cols stacked into one matrix (q, k, v; gate, up): fewer, larger
+  // products. All must be packed in the same layout, else nullptr.
+  static std::unique_ptr<const PackedWeight> PackStacked(std::span<const GgufTensor* const> tensors,
+                                                         const ThreadPool& pool);
   virtual ~PackedWeight() = default;
 
   virtual int64_t rows() const = 0;
@@ -45,9 +48,10 @@ struct LinearOut {
 
 class LinearWorkspace;  // grow-only scratch, owned by the backend (ops/linear_workspace.h)
 
-// out = x W^T + bias for each of `outs`, which share x [T, K]: one parallel region for all of them when T is small.
-void Linear(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision, LinearWorkspace& workspace,
-            const ThreadPool& pool, Isa isa = ActiveIsa());
+// out = x W^T + bias for each of `outs`, which share x [T, K]: one parallel region for all of them
+// when T is small.
+void Linear(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision,
+            LinearWorkspace& workspace, const ThreadPool& pool, Isa isa = ActiveIsa());
 
 // The same in double, one row at a time: the oracle.
 void LinearReference(MatrixView<const float> x, const LinearOut& out);

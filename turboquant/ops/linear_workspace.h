@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Grow-only scratch of Linear: the tokens in the forms that the kernels read, and a piece of dequantised panel per thread.
-// One call at a time.
+// Grow-only scratch of Linear: the tokens in the forms that the kernels read, and a piece of
+// dequantised panel per thread. One call at a time.
 #pragma once
 
 #include <cstdint>

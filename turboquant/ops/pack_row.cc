@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From GGUF blocks to panels: takes each block apart into plain codes and scales and lays these into a panel's row.
+// From GGUF blocks to panels: takes each block apart into plain codes and scales and lays these
+// into a panel's row.
 #include <cstring>
 
 #include "turboquant/gguf/block_layouts.h"
@@ -28,7 +29,8 @@ void Nibbles(const uint8_t in[16], uint8_t* codes) {
 }
 
 void FifthBits(const uint8_t high[4], uint8_t* codes) {
-  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(codes[i] | (high[i / 8] >> (i % 8) & 1) << 4);
+  for (int i = 0; i < 32; ++i)
+    codes[i] = static_cast<uint8_t>(codes[i] | (high[i / 8] >> (i % 8) & 1) << 4);
 }
 
 void Take(const BlockQ4_0& b, uint8_t* codes, const ScaleSink& sink) {
@@ -84,7 +86,8 @@ void Take(const BlockQ2_K& b, uint8_t* codes, const ScaleSink& sink) {
 void Take(const BlockQ3_K& b, uint8_t* codes, const ScaleSink& sink) {
   BitPairs(b.codes, codes);
   for (int g = 0; g < 8; ++g) {
-    for (int l = 0; l < 32; ++l) codes[32 * g + l] = static_cast<uint8_t>(codes[32 * g + l] | (b.high[l] >> g & 1) << 2);
+    for (int l = 0; l < 32; ++l)
+      codes[32 * g + l] = static_cast<uint8_t>(codes[32 * g + l] | (b.high[l] >> g & 1) << 2);
   }
   sink.Half16(0, b.d);
   for (int i = 0; i < 16; ++i) sink.Byte(1, i, Q3KScale(b.scales, i));
@@ -118,7 +121,8 @@ void Take(const BlockQ4_K& b, uint8_t* codes, const ScaleSink& sink) {
 void Take(const BlockQ5_K& b, uint8_t* codes, const ScaleSink& sink) {
   NibblesOf64(b.codes, codes);
   for (int g = 0; g < 8; ++g) {
-    for (int l = 0; l < 32; ++l) codes[32 * g + l] = static_cast<uint8_t>(codes[32 * g + l] | (b.high[l] >> g & 1) << 4);
+    for (int l = 0; l < 32; ++l)
+      codes[32 * g + l] = static_cast<uint8_t>(codes[32 * g + l] | (b.high[l] >> g & 1) << 4);
   }
   KScales(b, sink);
 }
@@ -128,7 +132,8 @@ void Take(const BlockQ6_K& b, uint8_t* codes, const ScaleSink& sink) {
     for (int j = 0; j < 4; ++j) {
       for (int l = 0; l < 32; ++l) {
         const int low = b.codes[64 * h + 32 * (j % 2) + l] >> (4 * (j / 2)) & 15;
-        codes[128 * h + 32 * j + l] = static_cast<uint8_t>(low | (b.high[32 * h + l] >> (2 * j) & 3) << 4);
+        codes[128 * h + 32 * j + l] =
+            static_cast<uint8_t>(low | (b.high[32 * h + l] >> (2 * j) & 3) << 4);
       }
     }
   }
@@ -145,7 +150,8 @@ void Take(const BlockIQ4_XS& b, uint8_t* codes, const ScaleSink& sink) {
 }
 
 template <typename Block, int kValues>
-void PackBlocks(const PackedLayout& layout, const std::byte* blocks, int64_t cols, int row, uint8_t* panel) {
+void PackBlocks(const PackedLayout& layout, const std::byte* blocks, int64_t cols, int row,
+                uint8_t* panel) {
   for (int64_t i = 0; i < cols / kValues; ++i) {
     Block block;
     std::memcpy(&block, blocks + i * static_cast<int64_t>(sizeof(Block)), sizeof(Block));
@@ -162,30 +168,45 @@ void PackBlocks(const PackedLayout& layout, const std::byte* blocks, int64_t col
 template <typename T>
 void PackFloats(const std::byte* values, int64_t cols, int row, uint8_t* panel) {
   for (int64_t k = 0; k < cols; ++k) {
-    std::memcpy(panel + (k * kPanelRows + row) * static_cast<int64_t>(sizeof(T)), values + k * static_cast<int64_t>(sizeof(T)),
-                sizeof(T));
+    std::memcpy(panel + (k * kPanelRows + row) * static_cast<int64_t>(sizeof(T)),
+                values + k * static_cast<int64_t>(sizeof(T)), sizeof(T));
   }
 }
 
 }  // namespace
 
-void PackRow(const PackedLayout& layout, const std::byte* blocks, int64_t cols, int row, uint8_t* panel) {
+void PackRow(const PackedLayout& layout, const std::byte* blocks, int64_t cols, int row,
+             uint8_t* panel) {
   switch (layout.format) {
-    case BlockFormat::kQ4_0: return PackBlocks<BlockQ4_0, 32>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ4_1: return PackBlocks<BlockQ4_1, 32>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ5_0: return PackBlocks<BlockQ5_0, 32>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ5_1: return PackBlocks<BlockQ5_1, 32>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ8_0: return PackBlocks<BlockQ8_0, 32>(layout, blocks, cols, row, panel);
-    case BlockFormat::kIQ4_NL: return PackBlocks<BlockIQ4_NL, 32>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ2_K: return PackBlocks<BlockQ2_K, 256>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ3_K: return PackBlocks<BlockQ3_K, 256>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ4_K: return PackBlocks<BlockQ4_K, 256>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ5_K: return PackBlocks<BlockQ5_K, 256>(layout, blocks, cols, row, panel);
-    case BlockFormat::kQ6_K: return PackBlocks<BlockQ6_K, 256>(layout, blocks, cols, row, panel);
-    case BlockFormat::kIQ4_XS: return PackBlocks<BlockIQ4_XS, 256>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ4_0:
+      return PackBlocks<BlockQ4_0, 32>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ4_1:
+      return PackBlocks<BlockQ4_1, 32>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ5_0:
+      return PackBlocks<BlockQ5_0, 32>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ5_1:
+      return PackBlocks<BlockQ5_1, 32>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ8_0:
+      return PackBlocks<BlockQ8_0, 32>(layout, blocks, cols, row, panel);
+    case BlockFormat::kIQ4_NL:
+      return PackBlocks<BlockIQ4_NL, 32>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ2_K:
+      return PackBlocks<BlockQ2_K, 256>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ3_K:
+      return PackBlocks<BlockQ3_K, 256>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ4_K:
+      return PackBlocks<BlockQ4_K, 256>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ5_K:
+      return PackBlocks<BlockQ5_K, 256>(layout, blocks, cols, row, panel);
+    case BlockFormat::kQ6_K:
+      return PackBlocks<BlockQ6_K, 256>(layout, blocks, cols, row, panel);
+    case BlockFormat::kIQ4_XS:
+      return PackBlocks<BlockIQ4_XS, 256>(layout, blocks, cols, row, panel);
     case BlockFormat::kF16:
-    case BlockFormat::kBF16: return PackFloats<uint16_t>(blocks, cols, row, panel);
-    case BlockFormat::kF32: return PackFloats<uint32_t>(blocks, cols, row, panel);
+    case BlockFormat::kBF16:
+      return PackFloats<uint16_t>(blocks, cols, row, panel);
+    case BlockFormat::kF32:
+      return PackFloats<uint32_t>(blocks, cols, row, panel);
   }
 }
 

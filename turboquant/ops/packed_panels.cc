@@ -31,7 +31,8 @@ struct GroupScale {
   float offset;
 };
 
-GroupScale LoadScale(const PackedLayout& layout, const uint8_t* record, int64_t in_super, int part, int row) {
+GroupScale LoadScale(const PackedLayout& layout, const uint8_t* record, int64_t in_super, int part,
+                     int row) {
   const float d = LoadHalf(record + 2 * row);
   switch (layout.scales) {
     case ScaleKind::kHalfMin:
@@ -64,7 +65,8 @@ PackedPanels::PackedPanels(int layout_index, int64_t rows, int64_t cols)
       panel_bytes_(kPackedLayouts[static_cast<size_t>(layout_index)].panel_bytes(cols)),
       data_(AllocateWeightMemory(bytes())) {}
 
-void StoreGroupCodes(const PackedLayout& layout, const uint8_t codes[kGroupColumns], int row, uint8_t* group) {
+void StoreGroupCodes(const PackedLayout& layout, const uint8_t codes[kGroupColumns], int row,
+                     uint8_t* group) {
   uint32_t word[8];
   for (int i = 0; i < 8; ++i) word[i] = Load32(codes + 4 * i);
   uint8_t* out = group + 4 * row;
@@ -94,7 +96,8 @@ void StoreGroupCodes(const PackedLayout& layout, const uint8_t codes[kGroupColum
   }
 }
 
-void LoadGroupCodes(const PackedLayout& layout, const uint8_t* group, int row, uint8_t codes[kGroupColumns]) {
+void LoadGroupCodes(const PackedLayout& layout, const uint8_t* group, int row,
+                    uint8_t codes[kGroupColumns]) {
   const uint8_t* in = group + 4 * row;
   if (layout.bits == 8) {
     for (int i = 0; i < 8; ++i) std::memcpy(codes + 4 * i, in + 64 * i, 4);

@@ -34,11 +34,16 @@ class PackedPanels final : public PackedWeight {
   std::shared_ptr<uint8_t> data_;
 };
 
-// Writes one row of GGUF blocks into row `row` (0..15) of a zeroed panel. blocks: cols / values_per_block blocks.
-void PackRow(const PackedLayout& layout, const std::byte* blocks, int64_t cols, int row, uint8_t* panel);
+// Writes one row of GGUF blocks into row `row` (0..15) of a zeroed panel. blocks: cols /
+// values_per_block blocks.
+void PackRow(const PackedLayout& layout, const std::byte* blocks, int64_t cols, int row,
+             uint8_t* panel);
 
-// The codes of one group of 32 columns of one row, before the level table. group: start of the group's planes.
-void LoadGroupCodes(const PackedLayout& layout, const uint8_t* group, int row, uint8_t codes[kGroupColumns]);
-void StoreGroupCodes(const PackedLayout& layout, const uint8_t codes[kGroupColumns], int row, uint8_t* group);
+// The codes of one group of 32 columns of one row, before the level table. group: start of the
+// group's planes.
+void LoadGroupCodes(const PackedLayout& layout, const uint8_t* group, int row,
+                    uint8_t codes[kGroupColumns]);
+void StoreGroupCodes(const PackedLayout& layout, const uint8_t codes[kGroupColumns], int row,
+                     uint8_t* group);
 
 }  // namespace tq

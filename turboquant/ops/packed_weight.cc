@@ -18,25 +18,29 @@ void CheckTensor(const GgufTensor& tensor) {
   const BlockFormatInfo& info = InfoOf(tensor.format);
   const uint64_t cols = tensor.cols(), rows = RowsOf(tensor);
   if (cols == 0 || rows == 0 || cols % info.values_per_block != 0) {
-    Throw(ErrorCode::kCorruptFile, "tensor {}: rows of {} values cannot hold whole {} blocks of {} values; the file is damaged",
+    Throw(ErrorCode::kCorruptFile,
+          "tensor {}: rows of {} values cannot hold whole {} blocks of {} values; the file is "
+          "damaged",
           tensor.name, cols, info.name, info.values_per_block);
   }
   const uint64_t bytes = cols / info.values_per_block * info.bytes_per_block * rows;
   if (tensor.data.size() < bytes) {
-    Throw(ErrorCode::kCorruptFile, "tensor {}: {} bytes are there, {} are needed; the file is truncated", tensor.name,
+    Throw(ErrorCode::kCorruptFile,
+          "tensor {}: {} bytes are there, {} are needed; the file is truncated", tensor.name,
           tensor.data.size(), bytes);
   }
 }
 
 }  // namespace
 
-std::unique_ptr<const PackedWeight> PackedWeight::Pack(const GgufTensor& tensor, const ThreadPool& pool) {
+std::unique_ptr<const PackedWeight> PackedWeight::Pack(const GgufTensor& tensor,
+                                                       const ThreadPool& pool) {
   const GgufTensor* one = &tensor;
   return PackStacked(std::span(&one, 1), pool);
 }
 
-std::unique_ptr<const PackedWeight> PackedWeight::PackStacked(std::span<const GgufTensor* const> tensors,
-                                                              const ThreadPool& pool) {
+std::unique_ptr<const PackedWeight> PackedWeight::PackStacked(
+    std::span<const GgufTensor* const> tensors, const ThreadPool& pool) {
   TQ_CHECK(!tensors.empty());
   const GgufTensor& first = *tensors.front();
   int64_t rows = 0;

@@ -12,15 +12,18 @@ namespace tq {
 namespace {
 
 constexpr size_t kLargePage = size_t{2} << 20;
-constexpr size_t kSlabBytes = size_t{64} << 20;  // address space; only what is touched becomes resident
+constexpr size_t kSlabBytes = size_t{64}
+                              << 20;  // address space; only what is touched becomes resident
 
 size_t RoundUp(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 class Slab {
  public:
   explicit Slab(size_t bytes) : size_(bytes), mapped_(bytes + kLargePage) {
-    mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapping_ == MAP_FAILED) Throw(ErrorCode::kOutOfMemory, "cannot allocate {} bytes of memory for weights", bytes);
+    mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping_ == MAP_FAILED)
+      Throw(ErrorCode::kOutOfMemory, "cannot allocate {} bytes of memory for weights", bytes);
     const auto address = reinterpret_cast<uintptr_t>(mapping_);
     data_ = reinterpret_cast<uint8_t*>(RoundUp(address, kLargePage));
     madvise(data_, size_, MADV_HUGEPAGE);  // a hint: refusal costs speed only

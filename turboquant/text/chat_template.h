@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages -> prompt text. The model families that TurboQuant runs are recognised from the file's own template.
+// Messages -> prompt text. The model families that TurboQuant runs are recognised from the file's
+// own template.
 #pragma once
 
 #include <span>
@@ -18,13 +19,15 @@ struct ChatMessage {
 
 class ChatTemplate {
  public:
-  // From the file's template text. Throws kUnsupported if it is none of the known families, listing them.
+  // From the file's template text. Throws kUnsupported if it is none of the known families, listing
+  // them.
   static ChatTemplate FromGguf(const GgufFile& file);
-  // By name ("chatml", "smollm2", "qwen2", "gemma", "llama3", ...). Throws kInvalidArgument listing the names.
+  // By name ("chatml", "smollm2", "qwen2", "gemma", "llama3", ...). Throws kInvalidArgument listing
+  // the names.
   static ChatTemplate FromName(std::string_view name);
 
-  // add_generation_prompt: ends with the opening of the assistant's turn. The text contains special tokens: encode it
-  // with parse_special. BOS is left to the tokenizer.
+  // add_generation_prompt: ends with the opening of the assistant's turn. The text contains special
+  // tokens: encode it with parse_special. BOS is left to the tokenizer.
   std::string Render(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
   std::string_view name() const;
   std::vector<std::string> stop_strings() const;

@@ -55,9 +55,9 @@ inline void MultiplyBlock(const float* a, int64_t a_stride, int depth, const flo
   Vec::F sum[M][N];
   for (int m = 0; m < M; ++m) {
     for (int n = 0; n < N; ++n) {
-      sum[m][n] = keep == nullptr ? Vec::Zero()
-                                  : Vec::Mul(Vec::Load(c + m * c_stride + n * Vec::kWidth),
-                                             Vec::Set1(keep[m]));
+      sum[m][n] = keep == nullptr
+                      ? Vec::Zero()
+                      : Vec::Mul(Vec::Load(c + m * c_stride + n * Vec::kWidth), Vec::Set1(keep[m]));
     }
   }
   for (int k = 0; k < depth; ++k) {
@@ -74,8 +74,8 @@ inline void MultiplyBlock(const float* a, int64_t a_stride, int depth, const flo
 }
 
 template <int N>
-inline void MultiplyRows(MatrixView<const float> a, const float* b, int b_stride,
-                         const float* keep, MatrixView<float> c, int column) {
+inline void MultiplyRows(MatrixView<const float> a, const float* b, int b_stride, const float* keep,
+                         MatrixView<float> c, int column) {
   const int rows = static_cast<int>(a.rows);
   const int depth = static_cast<int>(a.cols);
   int m = 0;

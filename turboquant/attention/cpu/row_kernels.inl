@@ -59,9 +59,8 @@ inline void ExpandRow(Codec codec, const std::byte* row, int dims, int padded, f
       ExpandBlocks4(row, dims, out);
       break;
     default:
-      ExpandPlain(row, dims, 4, out, [](const std::byte* p) {
-        return Vec::Load(reinterpret_cast<const float*>(p));
-      });
+      ExpandPlain(row, dims, 4, out,
+                  [](const std::byte* p) { return Vec::Load(reinterpret_cast<const float*>(p)); });
   }
 }
 

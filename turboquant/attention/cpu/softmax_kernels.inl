@@ -46,8 +46,8 @@ void Weigh(const Columns& columns, int column, int first, int last,
     }
   }
   float page_factor;
-  columns.keep[column] = MergePage(page_m, Vec::Sum(sum), &columns.m[column], &columns.l[column],
-                                   &page_factor);
+  columns.keep[column] =
+      MergePage(page_m, Vec::Sum(sum), &columns.m[column], &columns.l[column], &page_factor);
   if (value_scales == nullptr) {
     const Vec::F factor = Vec::Set1(page_factor);
     for (int i = 0; i < kPageTokens; i += Vec::kWidth) {
@@ -59,8 +59,8 @@ void Weigh(const Columns& columns, int column, int first, int last,
   const float top = Vec::Largest(largest);
   const bool any = top > 1e-30f;
   columns.p_scale[column] = any ? page_factor * top / kWeightLevels : 0.0f;
-  columns.p_sum[column] = QuantiseWeights(x, any ? kWeightLevels / top : 0.0f,
-                                          columns.p_codes + column * kWeightBytes);
+  columns.p_sum[column] =
+      QuantiseWeights(x, any ? kWeightLevels / top : 0.0f, columns.p_codes + column * kWeightBytes);
 }
 
 float WeighRow(float* x, int first, int last, float* m, float* l) noexcept {

@@ -9,7 +9,8 @@
 namespace tq {
 namespace {
 
-constexpr int64_t kSerialValues = 16384;  // a rotation of fewer values is cheaper than a parallel region
+constexpr int64_t kSerialValues =
+    16384;  // a rotation of fewer values is cheaper than a parallel region
 
 // x <- M x for `rows` rows; M [D][D] row-major.
 void Multiply(const float* matrix, float* x, int rows, int64_t stride, int head_dim) {
@@ -35,7 +36,8 @@ void ForTokens(int64_t tokens, int64_t values_per_token, const ThreadPool& pool,
 }  // namespace
 
 void ToStoredKeys(float* x, int tokens, int64_t stride, int head_dim, const KeyMap* map) {
-  if (map != nullptr && map->forward != nullptr) Multiply(map->forward, x, tokens, stride, head_dim);
+  if (map != nullptr && map->forward != nullptr)
+    Multiply(map->forward, x, tokens, stride, head_dim);
   RotateRows(x, tokens, stride, head_dim, Side::kKey);
 }
 
@@ -43,9 +45,11 @@ void ToStoredValues(float* x, int tokens, int64_t stride, int head_dim) {
   RotateRows(x, tokens, stride, head_dim, Side::kValue);
 }
 
-void QueriesToStored(float* q, const AttentionArgs& args, const KeyMap* key_maps, const ThreadPool& pool) {
+void QueriesToStored(float* q, const AttentionArgs& args, const KeyMap* key_maps,
+                     const ThreadPool& pool) {
   if (!InfoOf(args.kv.open.k).tiles) return;
-  const int head_dim = args.kv.open.head_dim, heads = args.q_heads, group = heads / args.kv.open.kv_heads;
+  const int head_dim = args.kv.open.head_dim, heads = args.q_heads,
+            group = heads / args.kv.open.kv_heads;
   ForTokens(args.tokens, int64_t{heads} * head_dim, pool, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       float* row = q + t * args.q_stride;

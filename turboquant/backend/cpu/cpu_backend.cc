@@ -30,7 +30,9 @@ void DecodeVector(const GgufTensor& tensor, float* out) {
   const uint64_t n = tensor.num_values();
   const std::byte* bytes = tensor.data.data();
   switch (tensor.format) {
-    case BlockFormat::kF32: std::memcpy(out, bytes, n * sizeof(float)); return;
+    case BlockFormat::kF32:
+      std::memcpy(out, bytes, n * sizeof(float));
+      return;
     case BlockFormat::kF16:
     case BlockFormat::kBF16:
       for (uint64_t i = 0; i < n; ++i) {
@@ -40,7 +42,8 @@ void DecodeVector(const GgufTensor& tensor, float* out) {
       }
       return;
     default:
-      Throw(ErrorCode::kUnsupported, "tensor '{}' is a vector stored as {}: vectors are read as F32, F16 or BF16",
+      Throw(ErrorCode::kUnsupported,
+            "tensor '{}' is a vector stored as {}: vectors are read as F32, F16 or BF16",
             tensor.name, InfoOf(tensor.format).name);
   }
 }
@@ -50,15 +53,23 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(int threads) : pool_(threads) {}
 
   std::string name() const override {
-    return fmt::format("cpu ({}, {} thread{})", IsaName(ActiveIsa()), threads(), threads() == 1 ? "" : "s");
+    return fmt::format("cpu ({}, {} thread{})", IsaName(ActiveIsa()), threads(),
+                       threads() == 1 ? "" : "s");
   }
   int threads() const override { return pool_.num_threads(); }
 
-  std::unique_ptr<Buffer> Allocate(size_t floats) override { return std::make_unique<HostBuffer>(floats); }
-  std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override { return MakeHostArenaMemory(reserve_bytes); }
-  void Read(const float* device, float* host, size_t floats) override { std::memcpy(host, device, floats * sizeof(float)); }
+  std::unique_ptr<Buffer> Allocate(size_t floats) override {
+    return std::make_unique<HostBuffer>(floats);
+  }
+  std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
+    return MakeHostArenaMemory(reserve_bytes);
+  }
+  void Read(const float* device, float* host, size_t floats) override {
+    std::memcpy(host, device, floats * sizeof(float));
+  }
 
-  std::unique_ptr<const PackedWeight> LoadWeight(std::span<const GgufTensor* const> tensors) override {
+  std::unique_ptr<const PackedWeight> LoadWeight(
+      std::span<const GgufTensor* const> tensors) override {
     if (tensors.size() == 1) return PackedWeight::Pack(*tensors[0], pool_);
     return PackedWeight::PackStacked(tensors, pool_);
   }
@@ -75,38 +86,47 @@ class CpuBackend final : public Backend {
     return buffer;
   }
 
-  void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale, MatrixView<float> out) override {
-    pool_.ParallelFor(static_cast<int64_t>(tokens.size()), 16, [&](int64_t begin, int64_t end, int) {
-      for (int64_t t = begin; t < end; ++t) {
-        table.DecodeRow(tokens[t], out.row(t));
-        for (int64_t i = 0; scale != 1.0f && i < out.cols; ++i) out.row(t)[i] *= scale;
-      }
-    });
+  void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,
+             MatrixView<float> out) override {
+    pool_.ParallelFor(static_cast<int64_t>(tokens.size()), 16,
+                      [&](int64_t begin, int64_t end, int) {
+                        for (int64_t t = begin; t < end; ++t) {
+                          table.DecodeRow(tokens[t], out.row(t));
+                          for (int64_t i = 0; scale != 1.0f && i < out.cols; ++i)
+                            out.row(t)[i] *= scale;
+                        }
+                      });
   }
 
-  void Linear(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision) override {
+  void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
+              Precision precision) override {
     tq::Linear(x, outs, precision, linear_workspace_, pool_);
   }
-  void RmsNorm(MatrixView<const float> x, const float* weight, float eps, MatrixView<float> out) override {
+  void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
+               MatrixView<float> out) override {
     tq::RmsNorm(x, weight, eps, out, pool_);
   }
   void Add(MatrixView<float> x, MatrixView<const float> y) override { AddInPlace(x, y, pool_); }
-  void GatedActivation(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
-                       MatrixView<float> out) override {
+  void GatedActivation(Activation activation, MatrixView<const float> gate,
+                       MatrixView<const float> up, MatrixView<float> out) override {
     tq::GatedActivation(activation, gate, up, out, pool_);
   }
-  void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions, const RopeTable& table) override {
+  void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
+            const RopeTable& table) override {
     RopeAngles& angles = AnglesOf(table);
     angles.Set(table, positions, pool_);
     tq::Rope(x, heads, head_dim, angles, pool_);
   }
 
   void EncodeKv(const EncodeArgs& args) override { EncodeKvOnCpu(args, pool_); }
-  void Seal(const KvCache& cache, std::span<const SealTask> tasks) override { SealOnCpu(cache, tasks, pool_); }
+  void Seal(const KvCache& cache, std::span<const SealTask> tasks) override {
+    SealOnCpu(cache, tasks, pool_);
+  }
 
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
     for (const AttentionArgs& args : calls) {
-      QueriesToStored(const_cast<float*>(args.q), args, key_maps, pool_);  // the contract: q is transformed in place
+      QueriesToStored(const_cast<float*>(args.q), args, key_maps,
+                      pool_);  // the contract: q is transformed in place
     }
     tq::Attend(calls, attention_workspace_, pool_);
     for (const AttentionArgs& args : calls) OutputsFromStored(args, pool_);
@@ -131,6 +151,8 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeCpuBackend(int threads) { return std::make_unique<CpuBackend>(threads); }
+std::unique_ptr<Backend> MakeCpuBackend(int threads) {
+  return std::make_unique<CpuBackend>(threads);
+}
 
 }  // namespace tq

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend on host memory. It owns the thread pool and the kernels' workspaces: one caller at a time.
+// The backend on host memory. It owns the thread pool and the kernels' workspaces: one caller at a
+// time.
 #pragma once
 
 #include <memory>

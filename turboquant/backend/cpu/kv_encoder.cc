@@ -13,7 +13,8 @@ namespace {
 
 constexpr int64_t kSerialValues = 8192;  // encoding fewer values is cheaper than a parallel region
 
-// Sets the reference vector of page `page`, whose first token is about to come. It is fixed from here on.
+// Sets the reference vector of page `page`, whose first token is about to come. It is fixed from
+// here on.
 void OpenPage(const EncodeArgs& args, const PageCodec& codec, int page, int head) {
   const KvLayerView& kv = args.kv;
   std::array<float, 512> mean{};
@@ -26,7 +27,8 @@ void OpenPage(const EncodeArgs& args, const PageCodec& codec, int page, int head
   codec.SetReference(kv.open, kv.OpenHead(page, head), mean.data());
 }
 
-// Page by page in order: a page opens with the mean of the one before, which may have been filled just now.
+// Page by page in order: a page opens with the mean of the one before, which may have been filled
+// just now.
 template <typename Fn>
 void ForPages(const EncodeArgs& args, Fn&& fn) {
   for (int done = 0; done < args.tokens;) {
@@ -44,15 +46,19 @@ void EncodeHead(const EncodeArgs& args, const PageCodec& codec, int head, Side s
   float* x = (side == Side::kKey ? args.k : args.v) + int64_t{head} * head_dim;
   if (side == Side::kKey) {
     const bool tiles = InfoOf(kv.open.k).tiles;
-    if (tiles) ToStoredKeys(x, args.tokens, args.stride, head_dim, args.key_maps != nullptr ? args.key_maps + head : nullptr);
+    if (tiles)
+      ToStoredKeys(x, args.tokens, args.stride, head_dim,
+                   args.key_maps != nullptr ? args.key_maps + head : nullptr);
     ForPages(args, [&](int page, int first, int begin, int count) {
       if (tiles && first == 0) OpenPage(args, codec, page, head);
-      codec.EncodeKeys(kv.open, kv.OpenHead(page, head), first, {x + begin * args.stride, count, head_dim, args.stride});
+      codec.EncodeKeys(kv.open, kv.OpenHead(page, head), first,
+                       {x + begin * args.stride, count, head_dim, args.stride});
     });
   } else {
     if (InfoOf(kv.open.v).tiles) ToStoredValues(x, args.tokens, args.stride, head_dim);
     ForPages(args, [&](int page, int first, int begin, int count) {
-      codec.EncodeValues(kv.open, kv.OpenHead(page, head), first, {x + begin * args.stride, count, head_dim, args.stride});
+      codec.EncodeValues(kv.open, kv.OpenHead(page, head), first,
+                         {x + begin * args.stride, count, head_dim, args.stride});
     });
   }
 }
@@ -63,7 +69,8 @@ void EncodeKvOnCpu(const EncodeArgs& args, const ThreadPool& pool) {
   const PageCodec& codec = GetPageCodec();
   const int tasks = 2 * args.kv.open.kv_heads;
   const auto encode = [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) EncodeHead(args, codec, static_cast<int>(i / 2), i % 2 == 0 ? Side::kKey : Side::kValue);
+    for (int64_t i = begin; i < end; ++i)
+      EncodeHead(args, codec, static_cast<int>(i / 2), i % 2 == 0 ? Side::kKey : Side::kValue);
   };
   if (int64_t{tasks} * args.tokens * args.kv.open.head_dim <= kSerialValues) {
     encode(0, tasks, 0);
@@ -74,14 +81,16 @@ void EncodeKvOnCpu(const EncodeArgs& args, const ThreadPool& pool) {
 
 void SealOnCpu(const KvCache& cache, std::span<const SealTask> tasks, const ThreadPool& pool) {
   const PageCodec& codec = GetPageCodec();
-  pool.ParallelForDynamic(static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const SealTask& task = tasks[i];
-      const KvLayerView kv = cache.View(task.sequence, task.layer);
-      const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
-      seal(kv.open, kv.OpenHead(task.page, task.head), kv.sealed, kv.SealedHead(task.page, task.head));
-    }
-  });
+  pool.ParallelForDynamic(
+      static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) {
+          const SealTask& task = tasks[i];
+          const KvLayerView kv = cache.View(task.sequence, task.layer);
+          const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
+          seal(kv.open, kv.OpenHead(task.page, task.head), kv.sealed,
+               kv.SealedHead(task.page, task.head));
+        }
+      });
 }
 
 }  // namespace tq

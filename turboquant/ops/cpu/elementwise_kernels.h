@@ -12,8 +12,10 @@ struct ElementwiseKernels {
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out) noexcept;
   void (*gelu_tanh_mul)(const float* gate, const float* up, int64_t n, float* out) noexcept;
   // One row: factors [2][rotary_dim] as RopeAngles::row.
-  void (*rope_interleaved)(float* x, int heads, int head_dim, int rotary_dim, const float* factors) noexcept;
-  void (*rope_halves)(float* x, int heads, int head_dim, int rotary_dim, const float* factors) noexcept;
+  void (*rope_interleaved)(float* x, int heads, int head_dim, int rotary_dim,
+                           const float* factors) noexcept;
+  void (*rope_halves)(float* x, int heads, int head_dim, int rotary_dim,
+                      const float* factors) noexcept;
 };
 
 namespace scalar {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for an uninitialised variable.
+// GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for an uninitialised
+// variable.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 

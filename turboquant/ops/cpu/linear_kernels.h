@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels of ops/linear.h, one table per instruction set. Weights: ops/packed_layouts.h. A *tile* is up to 16 tokens
-// (1, 2, 4, 8 or 16; missing ones are zero) laid beside each other.
+// Kernels of ops/linear.h, one table per instruction set. Weights: ops/packed_layouts.h. A *tile*
+// is up to 16 tokens (1, 2, 4, 8 or 16; missing ones are zero) laid beside each other.
 #pragma once
 
 #include <cstdint>
@@ -17,20 +17,21 @@ constexpr int TileIndexFor(int64_t tokens) {
 }
 
 // Tokens at 8 bits: per group of 32 columns and tile of T tokens one record
-//   int8 codes [T][32], f32 scale [T], f32 sum [T] (scale * sum of codes), int32 minus_sum [T], int32 minus_sum16 [2][T]
+//   int8 codes [T][32], f32 scale [T], f32 sum [T] (scale * sum of codes), int32 minus_sum [T],
+//   int32 minus_sum16 [2][T]
 // with x = scale * code, scale = largest magnitude of the group / 127.
 inline constexpr int64_t kTokenGroupBytes = 32 + 4 + 4 + 4 + 8;
 
 // out[t][r] (+)= sum over columns, for one panel and one tile. Strides in floats.
 struct PanelCall {
-  const uint8_t* w;       // of the panel, record of the first column
-  int64_t groups;         // of 32 columns; a multiple of 8 in layouts with super-blocks
-  const uint8_t* x;       // records of the tile, at the first column
+  const uint8_t* w;  // of the panel, record of the first column
+  int64_t groups;    // of 32 columns; a multiple of 8 in layouts with super-blocks
+  const uint8_t* x;  // records of the tile, at the first column
   float* out;
   int64_t out_stride;
-  int rows, tokens;       // valid ones
-  const float* bias;      // [rows] or null
-  bool accumulate;        // out += instead of out =
+  int rows, tokens;   // valid ones
+  const float* bias;  // [rows] or null
+  bool accumulate;    // out += instead of out =
 };
 
 // The same over a dequantised panel: w [columns][16], x [columns][T].
@@ -46,10 +47,12 @@ struct FloatCall {
 };
 
 struct LinearKernels {
-  void (*quantize_tile)(const float* x, int64_t stride, int tokens, int tile, int64_t groups, uint8_t* records) noexcept;
+  void (*quantize_tile)(const float* x, int64_t stride, int tokens, int tile, int64_t groups,
+                        uint8_t* records) noexcept;
   // [layout][tile]; null for float layouts.
   void (*int8_panel[kNumPackedLayouts][kNumTileSizes])(const PanelCall& call) noexcept;
-  // Columns of a panel as f32, out [columns][16]. w: of the panel, at the first column; columns: whole records.
+  // Columns of a panel as f32, out [columns][16]. w: of the panel, at the first column; columns:
+  // whole records.
   void (*dequantize[kNumPackedLayouts])(const uint8_t* w, int64_t columns, float* out) noexcept;
   void (*float_panel[kNumTileSizes])(const FloatCall& call) noexcept;
 };

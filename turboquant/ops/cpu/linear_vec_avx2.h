@@ -17,9 +17,13 @@ struct Vec {
   static constexpr int kInt8Tokens = 4;
   static constexpr int kFloatTokens = 8;
 
-  static Bytes LoadBytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static Bytes LoadBytes(const uint8_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
   template <int kMask>
-  static Bytes And(Bytes v) { return _mm256_and_si256(v, _mm256_set1_epi8(kMask)); }
+  static Bytes And(Bytes v) {
+    return _mm256_and_si256(v, _mm256_set1_epi8(kMask));
+  }
   template <int kShift, int kMask>
   static Bytes ShiftMask(Bytes v) {
     if constexpr (kShift > 0) v = _mm256_slli_epi16(v, kShift);
@@ -28,14 +32,17 @@ struct Vec {
   }
   static Bytes Or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
   static Bytes LookUp16(const uint8_t* table, Bytes v) {
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), v);
+    return _mm256_shuffle_epi8(
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), v);
   }
 
   static Ints Zero() { return _mm256_setzero_si256(); }
   template <int kLog2>
-  static Ints BroadcastShifted(const int32_t* p) { return _mm256_slli_epi32(_mm256_set1_epi32(*p), kLog2); }
-  // vpmaddubsw saturates at 16 bits: codes up to 63 cannot reach that (2 * 63 * 127), wider ones are made signed, at most
-  // 128 in magnitude, and their sign is moved to x (2 * 128 * 127 fits).
+  static Ints BroadcastShifted(const int32_t* p) {
+    return _mm256_slli_epi32(_mm256_set1_epi32(*p), kLog2);
+  }
+  // vpmaddubsw saturates at 16 bits: codes up to 63 cannot reach that (2 * 63 * 127), wider ones
+  // are made signed, at most 128 in magnitude, and their sign is moved to x (2 * 128 * 127 fits).
   template <bool kWide>
   static Ints Dot(Ints acc, Bytes codes, const int8_t* x) {
     __m256i values = _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(x));
@@ -51,7 +58,8 @@ struct Vec {
   static Floats ToFloat(Ints v) { return _mm256_cvtepi32_ps(v); }
   template <int kByte>
   static Floats ByteToFloat(Bytes v) {
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(v, 8 * kByte), _mm256_set1_epi32(255)));
+    return _mm256_cvtepi32_ps(
+        _mm256_and_si256(_mm256_srli_epi32(v, 8 * kByte), _mm256_set1_epi32(255)));
   }
 
   static Floats ZeroFloat() { return _mm256_setzero_ps(); }
@@ -63,16 +71,26 @@ struct Vec {
   static Floats Fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static Floats Load(const float* p) { return _mm256_loadu_ps(p); }
   static void Store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
-  static __m128i Load8(const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
-  static Floats LoadHalf(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static __m128i Load8(const uint8_t* p) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  }
+  static Floats LoadHalf(const uint8_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   static Floats LoadBf16(const uint8_t* p) {
-    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i wide =
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
   }
-  static Floats LoadU8(const uint8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(Load8(p))); }
-  static Floats LoadS8(const uint8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load8(p))); }
+  static Floats LoadU8(const uint8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(Load8(p)));
+  }
+  static Floats LoadS8(const uint8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load8(p)));
+  }
   static Floats LoadLowNibble(const uint8_t* p) {
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_cvtepu8_epi32(Load8(p)), _mm256_set1_epi32(15)));
+    return _mm256_cvtepi32_ps(
+        _mm256_and_si256(_mm256_cvtepu8_epi32(Load8(p)), _mm256_set1_epi32(15)));
   }
   static Floats LoadHighNibble(const uint8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_cvtepu8_epi32(Load8(p)), 4));

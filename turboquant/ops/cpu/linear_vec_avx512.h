@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The few vector operations of the linear kernels on AVX-512 (VNNI): a vector is one 64-byte plane, 16 rows.
+// The few vector operations of the linear kernels on AVX-512 (VNNI): a vector is one 64-byte plane,
+// 16 rows.
 #pragma once
 
 #include <immintrin.h>
@@ -19,8 +20,11 @@ struct Vec {
 
   static Bytes LoadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
   template <int kMask>
-  static Bytes And(Bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(kMask)); }
-  // (v << kShift) & kMask per byte; negative: to the right. The mask covers no bit that crosses bytes.
+  static Bytes And(Bytes v) {
+    return _mm512_and_si512(v, _mm512_set1_epi8(kMask));
+  }
+  // (v << kShift) & kMask per byte; negative: to the right. The mask covers no bit that crosses
+  // bytes.
   template <int kShift, int kMask>
   static Bytes ShiftMask(Bytes v) {
     if constexpr (kShift > 0) v = _mm512_slli_epi16(v, kShift);
@@ -29,12 +33,15 @@ struct Vec {
   }
   static Bytes Or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
   static Bytes LookUp16(const uint8_t* table, Bytes v) {
-    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), v);
+    return _mm512_shuffle_epi8(
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), v);
   }
 
   static Ints Zero() { return _mm512_setzero_si512(); }
   template <int kLog2>
-  static Ints BroadcastShifted(const int32_t* p) { return _mm512_slli_epi32(_mm512_set1_epi32(*p), kLog2); }
+  static Ints BroadcastShifted(const int32_t* p) {
+    return _mm512_slli_epi32(_mm512_set1_epi32(*p), kLog2);
+  }
   // acc[lane] += sum over 4 bytes of unsigned code * signed x. kWide: codes above 63 occur.
   template <bool kWide>
   static Ints Dot(Ints acc, Bytes codes, const int8_t* x) {
@@ -44,7 +51,8 @@ struct Vec {
   static Floats ToFloat(Ints v) { return _mm512_cvtepi32_ps(v); }
   template <int kByte>
   static Floats ByteToFloat(Bytes v) {
-    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8 * kByte), _mm512_set1_epi32(255)));
+    return _mm512_cvtepi32_ps(
+        _mm512_and_si512(_mm512_srli_epi32(v, 8 * kByte), _mm512_set1_epi32(255)));
   }
 
   static Floats ZeroFloat() { return _mm512_setzero_ps(); }
@@ -56,18 +64,26 @@ struct Vec {
   static Floats Fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static Floats Load(const float* p) { return _mm512_loadu_ps(p); }
   static void Store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
-  static __m128i Load16(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+  static __m128i Load16(const uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
   static Floats LoadHalf(const uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   static Floats LoadBf16(const uint8_t* p) {
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    const __m512i wide =
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
-  static Floats LoadU8(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(Load16(p))); }
-  static Floats LoadS8(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(Load16(p))); }
+  static Floats LoadU8(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(Load16(p)));
+  }
+  static Floats LoadS8(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(Load16(p)));
+  }
   static Floats LoadLowNibble(const uint8_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_cvtepu8_epi32(Load16(p)), _mm512_set1_epi32(15)));
+    return _mm512_cvtepi32_ps(
+        _mm512_and_si512(_mm512_cvtepu8_epi32(Load16(p)), _mm512_set1_epi32(15)));
   }
   static Floats LoadHighNibble(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_cvtepu8_epi32(Load16(p)), 4));
