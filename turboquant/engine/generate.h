@@ -23,13 +23,14 @@ enum class StopReason { kEndOfGeneration, kMaxTokens, kStopString, kContextFull,
 
 struct GenerateResult {
   StopReason reason;
-  std::string text;
-  std::vector<TokenId> tokens;
-  double decode_seconds = 0;  // of tokens.size() - 1 decode steps
+  std::string text;             // what on_text got
+  std::vector<TokenId> tokens;  // all that were chosen; the last one is not in the session
+  double decode_seconds = 0;    // of tokens.size() - 1 decode steps
 };
 
 // Continues from `logits` (those of the session's last token). on_text gets whole UTF-8 characters
-// as they are certain; it returns false to cancel (Ctrl-C).
+// as they are certain, after every token (none may be: then an empty text); it returns false to
+// cancel (Ctrl-C).
 GenerateResult Generate(Session& session, Sampler& sampler, std::span<const float> logits,
                         const GenerateOptions& options,
                         const std::function<bool(std::string_view)>& on_text = {});

@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "turboquant/base/random.h"
+#include "turboquant/engine/top_logits.h"
 #include "turboquant/text/tokenizer.h"
 
 namespace tq {
@@ -28,21 +31,28 @@ struct SamplerSpec {
 
 class Sampler {
  public:
-  explicit Sampler(const SamplerSpec& spec);
+  explicit Sampler(const SamplerSpec& spec);  // throws kInvalidArgument for values without meaning
 
-  TokenId Sample(
-      std::span<const float> logits);  // [V]; NaN logits are never chosen; ties go to the lower id
-  void Accept(TokenId token);          // prompt and generated tokens, for the penalties
+  // [V]; NaN logits are never chosen; ties go to the lower id. Throws kCorruptFile if no logit is a
+  // number, kInvalidArgument if the bias names a token beyond V.
+  TokenId Sample(std::span<const float> logits);
+  void Accept(TokenId token);  // prompt and generated tokens, for the penalties
 
   const SamplerSpec& spec() const { return spec_; }
   std::vector<std::byte> SaveState() const;  // random state and recent tokens
+  // Throws kCorruptFile if these are not bytes of SaveState; the sampler is unchanged then.
   void RestoreState(std::span<const std::byte> state);
 
  private:
+  std::span<const float> Adjusted(std::span<const float> logits);
+  void KeepLikely();
+
   SamplerSpec spec_;
   Random random_;
-  std::vector<TokenId> recent_;
-  std::vector<std::pair<float, TokenId>> candidates_;  // scratch
+  std::deque<TokenId> recent_;                 // newest last, penalty_last_n at most
+  std::unordered_map<TokenId, int> occurred_;  // how often in recent_
+  std::vector<float> adjusted_;                // scratch
+  std::vector<Candidate> candidates_;          // scratch
 };
 
 }  // namespace tq
