@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "turboquant/engine/memory_need.h"
+#include "turboquant/kv/session_file.h"
 #include "turboquant/model/decoder.h"
 
 namespace tq {
@@ -172,6 +173,23 @@ void Session::Clear() {
   State& s = *state_;
   s.cache->Truncate(s.main, 0);
   s.tokens.clear();
+}
+
+void Session::Save(const std::filesystem::path& path, std::span<const std::byte> extra) const {
+  const State& s = *state_;
+  SessionFile::Save(path, *s.cache, s.main,
+                    {.model_id = s.engine->model_id(),
+                     .tokens = s.tokens,
+                     .extra = {extra.begin(), extra.end()}});
+}
+
+std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
+  State& s = *state_;
+  SessionFile::Loaded loaded = SessionFile::Load(path, *s.cache, s.engine->model_id());
+  s.cache->FreeSequence(s.main);
+  s.main = loaded.sequence;
+  s.tokens = std::move(loaded.tokens);
+  return std::move(loaded.extra);
 }
 
 }  // namespace tq
