@@ -36,12 +36,17 @@ endfunction()
 
 # tq_isa_kernels(TARGET scalar.cc avx2.cc avx512.cc): adds one kernel unit per instruction set with its own flags.
 # Kernel units call no std:: functions: a weak symbol built with AVX-512 flags could be picked for the whole program.
-# They are optimised even in Debug. Kernels that must be bit-exact rely on -ffp-contract=off.
+# They are optimised even in Debug, but not with sanitizers: instrumented kernels take minutes to compile at -O3.
+# Kernels that must be bit-exact rely on -ffp-contract=off.
 function(tq_isa_kernels target scalar avx2 avx512)
-  set_source_files_properties(${scalar} PROPERTIES COMPILE_OPTIONS "-O3")
-  set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c;-mbmi2")
+  set(optimise "-O3")
+  if(TQ_SANITIZE)
+    set(optimise "-O1")
+  endif()
+  set_source_files_properties(${scalar} PROPERTIES COMPILE_OPTIONS "${optimise}")
+  set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "${optimise};-mavx2;-mfma;-mf16c;-mbmi2")
   set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS
-    "-O3;-mavx2;-mfma;-mf16c;-mbmi2;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx512vbmi;-mprefer-vector-width=512")
+    "${optimise};-mavx2;-mfma;-mf16c;-mbmi2;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx512vbmi;-mprefer-vector-width=512")
   target_sources(${target} PRIVATE ${scalar} ${avx2} ${avx512})
 endfunction()
 

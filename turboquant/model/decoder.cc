@@ -132,8 +132,12 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
                      .fresh_stride = qkv.stride});
     row += span.tokens;
   }
-  const auto due = std::ranges::equal_range(append.seal_after_encode, layer, {}, &SealTask::layer);
-  if (!due.empty()) backend.Seal(cache, {due.begin(), due.end()});
+  const std::span<const SealTask> seals = append.seal_after_encode;  // by layer
+  const auto first = std::partition_point(seals.begin(), seals.end(),
+                                          [&](const SealTask& task) { return task.layer < layer; });
+  const auto last = std::partition_point(first, seals.end(),
+                                         [&](const SealTask& task) { return task.layer == layer; });
+  if (first != last) backend.Seal(cache, {first, last});
   backend.Attend(calls, nullptr);
 }
 

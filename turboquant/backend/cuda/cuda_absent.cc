@@ -6,7 +6,7 @@ namespace tq {
 const bool kCudaBuiltIn = false;
 
 std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions&) {
-  Throw(ErrorCode::kUnsupported, "device 'cuda' is not in this build: it has cpu");
+  Throw(ErrorCode::kUnsupported, "device 'cuda': this version has no CUDA backend yet, only cpu");
 }
 
 }  // namespace tq

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for an uninitialised
 // variable.
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 
 #include "turboquant/ops/cpu/linear_kernels.h"
 #include "turboquant/ops/cpu/linear_vec_avx512.h"
