@@ -15,18 +15,29 @@ namespace {
 
 constexpr float kWeightLevels = 65500;
 
+// sum += u8 . s8 in fours. GCC 12 copies the sum before and after the intrinsic, and runs out of
+// registers.
+[[gnu::always_inline]] inline void Dot(__m512i& sum, __m512i u8, __m512i s8) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u8), "v"(s8));
+}
+
 inline float HalfBitsToFloat(uint16_t bits) { return _cvtsh_ss(bits); }
+
+constexpr Bytes MakeWeightOrder() {
+  Bytes order = {};
+  for (int i = 0; i < 64; ++i) {
+    const int quad = i / 4 % 8;
+    const int token = quad / 4 * 16 + quad % 4 * 2 + i % 4 / 2 + i % 2 * 8;
+    order.at[i] = static_cast<int8_t>(token * 4 + i / 32);
+  }
+  return order;
+}
+constexpr Bytes kWeightOrder = MakeWeightOrder();
 
 // Per 32 tokens: [8 quads] low bytes, [8 quads] high bytes. A quad is {2t, 2t + 8, 2t + 1, 2t + 9}
 // of 16 tokens, as values have it.
 inline int32_t QuantiseWeights(const float* weights, float factor, std::byte* codes) {
-  alignas(64) int8_t order[64];
-  for (int i = 0; i < 64; ++i) {
-    const int quad = i / 4 % 8;
-    const int token = quad / 4 * 16 + quad % 4 * 2 + i % 4 / 2 + i % 2 * 8;
-    order[i] = static_cast<int8_t>(token * 4 + i / 32);
-  }
-  const __m512i index = _mm512_load_si512(order);
+  const __m512i index = kWeightOrder.Load();
   const __m512 f = _mm512_set1_ps(factor);
   __m512i sum = _mm512_setzero_si512();
   for (int i = 0; i < kPageTokens; i += 32) {
@@ -88,11 +99,13 @@ void PrepareQueries(const Columns& columns) noexcept {
 
 void LoadScales(const TileLayout& tile, const PageSide& side, int first, int last,
                 float* out) noexcept {
-  alignas(64) uint16_t order[32];
-  for (int i = 0; i < 32; ++i) {
-    order[i] = static_cast<uint16_t>(i % 8 * 8 + side.scale_offset / 2 + i / 8);
-  }
-  const __m512i index = _mm512_load_si512(order);
+  // Of token i of 32: half i % 8 * 8 + i / 8 of the block, the side's first one added.
+  const __m512i lane =
+      _mm512_setr_epi32(0x00080000, 0x00180010, 0x00280020, 0x00380030, 0x00090001, 0x00190011,
+                        0x00290021, 0x00390031, 0x000a0002, 0x001a0012, 0x002a0022, 0x003a0032,
+                        0x000b0003, 0x001b0013, 0x002b0023, 0x003b0033);
+  const __m512i index =
+      _mm512_add_epi16(lane, _mm512_set1_epi16(static_cast<int16_t>(side.scale_offset / 2)));
   for (int token = first / 32 * 32; token < last; token += 32) {
     const std::byte* block =
         side.scales + token / tile.tokens * side.stride + token % tile.tokens * 4;
@@ -118,24 +131,31 @@ template <int kColumns, int kGroups>
 inline void DotTokens(const std::byte* keys, int64_t steps, const std::byte* q, int64_t q_stride,
                       const ScoreTerms* terms, const float* key_scales, float* scores) {
   __m512i high[kGroups][kColumns], low[kGroups][kColumns];
+#pragma GCC unroll 8
   for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) high[g][c] = low[g][c] = _mm512_setzero_si512();
   }
   for (int64_t s = 0; s < 2 * steps; ++s) {
     __m512i x[kGroups];
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
       x[g] = _mm512_load_si512(keys + (g * 2 * steps + s) * 64);
     }
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
       const __m512i h = _mm512_load_si512(q + c * q_stride + s * 128);
       const __m512i l = _mm512_load_si512(q + c * q_stride + s * 128 + 64);
+#pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
-        high[g][c] = _mm512_dpbusd_epi32(high[g][c], x[g], h);
-        low[g][c] = _mm512_dpbusd_epi32(low[g][c], x[g], l);
+        Dot(high[g][c], x[g], h);
+        Dot(low[g][c], x[g], l);
       }
     }
   }
+#pragma GCC unroll 8
   for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; g += 2) {
       const __m512i a = _mm512_add_epi32(_mm512_slli_epi32(high[g][c], 8), low[g][c]);
       const __m512i b = _mm512_add_epi32(_mm512_slli_epi32(high[g + 1][c], 8), low[g + 1][c]);
@@ -240,30 +260,37 @@ template <int kColumns, int kBlocks>
 inline void MixDims(const std::byte* values, int64_t row, const Columns& columns, int column,
                     int first, int last, float half, float* o) {
   __m512i high[kColumns][kBlocks], low[kColumns][kBlocks];
+#pragma GCC unroll 8
   for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 8
     for (int b = 0; b < kBlocks; ++b) high[c][b] = low[c][b] = _mm512_setzero_si512();
   }
   const std::byte* p = columns.p_codes + column * kWeightBytes;
   for (int quad = first; quad < last; ++quad) {
     __m512i x[kBlocks];
+#pragma GCC unroll 8
     for (int b = 0; b < kBlocks; ++b) x[b] = _mm512_load_si512(values + quad * row + b * 64);
     const std::byte* w = p + quad / 8 * 64 + quad % 8 * 4;
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
       int32_t l, h;
       __builtin_memcpy(&l, w + c * kWeightBytes, 4);
       __builtin_memcpy(&h, w + c * kWeightBytes + 32, 4);
       const __m512i wl = _mm512_set1_epi32(l);
       const __m512i wh = _mm512_set1_epi32(h);
+#pragma GCC unroll 8
       for (int b = 0; b < kBlocks; ++b) {
-        high[c][b] = _mm512_dpbusd_epi32(high[c][b], wh, x[b]);
-        low[c][b] = _mm512_dpbusd_epi32(low[c][b], wl, x[b]);
+        Dot(high[c][b], wh, x[b]);
+        Dot(low[c][b], wl, x[b]);
       }
     }
   }
+#pragma GCC unroll 8
   for (int c = 0; c < kColumns; ++c) {
     const __m512 keep = _mm512_set1_ps(columns.keep[column + c]);
     const __m512 scale = _mm512_set1_ps(columns.p_scale[column + c]);
     const __m512 add = _mm512_set1_ps(half * static_cast<float>(columns.p_sum[column + c]));
+#pragma GCC unroll 8
     for (int b = 0; b < kBlocks; ++b) {
       const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(high[c][b], 8), low[c][b]);
       float* at = o + c * columns.padded_dim + b * 16;

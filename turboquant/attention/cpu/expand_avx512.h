@@ -66,37 +66,38 @@ inline __m512i FourthSelector(__m512i w0, __m512i w1, __m512i w2) {
                                    0xCA);
 }
 
+struct alignas(64) Bytes {
+  int8_t at[64];
+  __m512i Load() const { return _mm512_load_si512(at); }
+};
+
 // Levels by the low six bits that a multishift leaves: only the code's own bits matter.
-inline __m512i MakeTable(int bits, int offset) {
-  alignas(64) int8_t table[64] = {};
-  if (bits != 8) {
-    const Codebook& book = kCodebooks[static_cast<unsigned>(bits - 2)];
-    for (int i = 0; i < 64; ++i) {
-      int level;
-      if (bits == 4) {
-        const int magnitude = book.doubled[static_cast<unsigned>(i & 7)] >> 1;
-        level = (i & 8) != 0 ? ~magnitude : magnitude;
-      } else {
-        const int code = i & ((1 << bits) - 1);
-        const int index = code - book.magnitudes;
-        level = index >= 0 ? book.doubled[static_cast<unsigned>(index)] >> 1
-                           : -(book.doubled[static_cast<unsigned>(-1 - index)] >> 1);
-      }
-      table[i] = static_cast<int8_t>(level + offset);
-    }
+constexpr Bytes MakeTable(int bits, int offset) {
+  Bytes table = {};
+  if (bits == 8) return table;
+  for (int i = 0; i < 64; ++i) {
+    // 4 bits: the table is asked for with the sign at bit 3.
+    const uint32_t code = static_cast<uint32_t>(i) & ((1u << bits) - 1);
+    const int doubled = CodebookOfBits(bits).DoubledLevel(code);
+    // Arithmetic shift: half-integers are rounded down.
+    table.at[i] = static_cast<int8_t>((doubled >> 1) + offset);
   }
-  return _mm512_load_si512(table);
+  return table;
 }
+template <int kBits, int kOffset>
+inline constexpr Bytes kLevels = MakeTable(kBits, kOffset);
 
 // Byte i of each dword pair: the nibble at bit 4 i + shift of its dword.
-inline __m512i NibbleControl(int shift_low_half, int shift_high_half) {
-  alignas(64) int8_t control[64];
+constexpr Bytes NibbleControl(int shift_low_half, int shift_high_half) {
+  Bytes control = {};
   for (int i = 0; i < 64; ++i) {
     const int shift = i < 32 ? shift_low_half : shift_high_half;
-    control[i] = static_cast<int8_t>((i & 4) * 8 + (i & 3) * 4 + shift);
+    control.at[i] = static_cast<int8_t>((i & 4) * 8 + (i & 3) * 4 + shift);
   }
-  return _mm512_load_si512(control);
+  return control;
 }
+template <int kShiftLowHalf, int kShiftHighHalf>
+inline constexpr Bytes kControl = NibbleControl(kShiftLowHalf, kShiftHighHalf);
 
 // Levels of the nibbles that `control` picks; `sign` holds 4-bit codes' signs at bit 3 of bytes.
 template <int kBits>
@@ -125,11 +126,11 @@ inline Words Selector(const Words* words, int k) {
 template <int kBits>
 struct KeyEmitter {
   explicit KeyEmitter(const TileLayout& tile, std::byte* out)
-      : table(MakeTable(kBits, 128)), at(out), steps(tile.head_dim / 16), left(steps) {
-    for (int i = 0; i < 2; ++i) {
-      control[0][i] = NibbleControl(2 * i, 2 * i);
-      control[1][i] = NibbleControl(16 + 2 * i, 16 + 2 * i);
-    }
+      : table(kLevels<kBits, 128>.Load()), at(out), steps(tile.head_dim / 16), left(steps) {
+    control[0][0] = kControl<0, 0>.Load();
+    control[0][1] = kControl<2, 2>.Load();
+    control[1][0] = kControl<16, 16>.Load();
+    control[1][1] = kControl<18, 18>.Load();
   }
 
   // Four codes of all lanes, [8 g of t | 8 g of t + 1] for both t pairs.
@@ -178,12 +179,12 @@ struct KeyEmitter {
 template <int kBits>
 struct ValueEmitter {
   ValueEmitter(const TileLayout& tile, std::byte* out)
-      : table(MakeTable(kBits, 0)),
+      : table(kLevels<kBits, 0>.Load()),
         base(out),
         row(tile.head_dim / 16 * 64),
         halves(tile.tokens / 32) {
-    for (int i = 0; i < 2; ++i) control[i] = NibbleControl(2 * i, 16 + 2 * i);
-
+    control[0] = kControl<0, 16>.Load();
+    control[1] = kControl<2, 18>.Load();
     sign_shift = _mm512_maskz_mov_epi32(0x00ff, _mm512_set1_epi32(4));
   }
 

@@ -53,7 +53,9 @@ template <int M, int N>
 inline void MultiplyBlock(const float* a, int64_t a_stride, int depth, const float* b, int b_stride,
                           const float* keep, float* c, int64_t c_stride) {
   Vec::F sum[M][N];
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
       sum[m][n] = keep == nullptr
                       ? Vec::Zero()
@@ -62,13 +64,18 @@ inline void MultiplyBlock(const float* a, int64_t a_stride, int depth, const flo
   }
   for (int k = 0; k < depth; ++k) {
     Vec::F y[N];
+#pragma GCC unroll 8
     for (int n = 0; n < N; ++n) y[n] = Vec::Load(b + k * b_stride + n * Vec::kWidth);
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Vec::F x = Vec::Set1(a[m * a_stride + k]);
+#pragma GCC unroll 8
       for (int n = 0; n < N; ++n) sum[m][n] = Vec::Fma(x, y[n], sum[m][n]);
     }
   }
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
     for (int n = 0; n < N; ++n) Vec::Store(c + m * c_stride + n * Vec::kWidth, sum[m][n]);
   }
 }

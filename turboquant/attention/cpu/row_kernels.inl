@@ -88,18 +88,25 @@ template <int R, int C>
 inline void DotBlock(const float* rows, int64_t row_stride, const float* q, int padded,
                      float* scores) {
   Vec::F sum[R][C];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sum[r][c] = Vec::Zero();
   }
   for (int d = 0; d < padded; d += Vec::kWidth) {
     Vec::F query[C];
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) query[c] = Vec::Load(q + c * padded + d);
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec::F x = Vec::Load(rows + r * row_stride + d);
+#pragma GCC unroll 8
       for (int c = 0; c < C; ++c) sum[r][c] = Vec::Fma(x, query[c], sum[r][c]);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) scores[c * kPageTokens + r] = Vec::Sum(sum[r][c]);
   }
 }
@@ -133,18 +140,25 @@ void ScoreRows(const PageSide& k, const Columns& columns, int begin, int end, in
 template <int B, int C>
 inline void MixBlock(const FloatRows& rows, int n, const float* weights, int padded, float* o) {
   Vec::F sum[B][C];
+#pragma GCC unroll 8
   for (int b = 0; b < B; ++b) {
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sum[b][c] = Vec::Load(o + c * padded + b * Vec::kWidth);
   }
   for (int i = 0; i < n; ++i) {
     Vec::F w[C];
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) w[c] = Vec::Set1(weights[c * kPageTokens + i]);
+#pragma GCC unroll 8
     for (int b = 0; b < B; ++b) {
       const Vec::F x = Vec::Load(rows.data + i * rows.stride + b * Vec::kWidth);
+#pragma GCC unroll 8
       for (int c = 0; c < C; ++c) sum[b][c] = Vec::Fma(x, w[c], sum[b][c]);
     }
   }
+#pragma GCC unroll 8
   for (int b = 0; b < B; ++b) {
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) Vec::Store(o + c * padded + b * Vec::kWidth, sum[b][c]);
   }
 }
