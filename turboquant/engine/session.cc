@@ -186,6 +186,12 @@ void Session::Save(const std::filesystem::path& path, std::span<const std::byte>
 std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
   State& s = *state_;
   SessionFile::Loaded loaded = SessionFile::Load(path, *s.cache, s.engine->model_id());
+  if (static_cast<int64_t>(loaded.tokens.size()) > s.options.context) {
+    s.cache->FreeSequence(loaded.sequence);
+    Throw(ErrorCode::kInvalidArgument,
+          "session file {}: it holds {} tokens, but the context is {}: use a larger context",
+          path.string(), loaded.tokens.size(), s.options.context);
+  }
   s.cache->FreeSequence(s.main);
   s.main = loaded.sequence;
   s.tokens = std::move(loaded.tokens);

@@ -59,8 +59,11 @@ class Session {
   // and the like): the previous file is intact.
   void Save(const std::filesystem::path& path, std::span<const std::byte> extra = {}) const;
   // Replaces the state. Throws kNotFound, kCorruptFile (damaged, truncated, foreign: what and
-  // where), kInvalidArgument (another model, policy or geometry: which); the session is unchanged
-  // then. Returns `extra`.
+  // where), kUnsupported (another format version, other codebooks), kInvalidArgument (another
+  // model, policy or geometry: which; more tokens than the context), kOutOfMemory (the old state is
+  // kept until the new one is whole: Clear() first where both do not fit); the session is unchanged
+  // then. Returns `extra`. Logits are not kept: those of the last token come from appending it
+  // again after Truncate(length() - 1), which is exact.
   std::vector<std::byte> Restore(const std::filesystem::path& path);
 
  private:
