@@ -49,7 +49,7 @@ const AttentionKernels& GetAttentionKernels(Isa isa) {
     case Isa::kAvx512:
       return avx512::kAttentionKernels;
     case Isa::kAvx2:
-      break;
+      return avx2::kAttentionKernels;
     case Isa::kScalar:
       break;
   }

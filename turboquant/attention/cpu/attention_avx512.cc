@@ -52,6 +52,7 @@ inline int32_t QuantiseWeights(const float* weights, float factor, std::byte* co
 #include "turboquant/attention/cpu/panel_kernels.inl"
 #include "turboquant/attention/cpu/row_kernels.inl"
 #include "turboquant/attention/cpu/softmax_kernels.inl"
+#include "turboquant/attention/cpu/tile_kernels.inl"
 
 // [t pair][D / 16][high, low] vectors: 4 dims of t even eight times, then of t odd.
 int64_t QueryBytes(int head_dim) { return head_dim / 16 * 256; }
@@ -184,39 +185,6 @@ inline void DotTile(const TileLayout& tile, const Columns& columns, int column,
   }
 }
 
-// Calls fn<number of columns>(first column) for blocks of at most six.
-template <typename Fn>
-inline void ForColumnBlocks(int begin, int end, Fn fn) {
-  for (int c = begin; c < end;) {
-    switch (end - c) {
-      case 1:
-        fn.template Run<1>(c);
-        c += 1;
-        break;
-      case 2:
-        fn.template Run<2>(c);
-        c += 2;
-        break;
-      case 3:
-        fn.template Run<3>(c);
-        c += 3;
-        break;
-      case 4:
-        fn.template Run<4>(c);
-        c += 4;
-        break;
-      case 5:
-        fn.template Run<5>(c);
-        c += 5;
-        break;
-      default:
-        fn.template Run<6>(c);
-        c += 6;
-        break;
-    }
-  }
-}
-
 struct DotFn {
   const TileLayout& tile;
   const Columns& columns;
@@ -228,14 +196,6 @@ struct DotFn {
     DotTile<kColumns>(tile, columns, column, terms, key_scales, start);
   }
 };
-
-inline float DotReference(const float* q, const std::byte* r, int dims) {
-  __m512 sum = _mm512_setzero_ps();
-  for (int d = 0; d < dims; d += 16) {
-    sum = _mm512_fmadd_ps(_mm512_loadu_ps(q + d), Vec::LoadHalf(r + 2 * d), sum);
-  }
-  return _mm512_reduce_add_ps(sum);
-}
 
 void ScoreTiles(const TileLayout& tile, const PageSide& k, const Columns& columns, int begin,
                 int end, int first, int last) noexcept {
