@@ -65,7 +65,7 @@ void CheckVersion(ByteReader& reader, std::string_view name) {
 
 template <typename T, typename Wide>
 std::vector<Wide> ReadNumbers(ByteReader& reader, uint64_t count, std::string_view what) {
-  reader.CheckCount(count, sizeof(T), "array elements");
+  reader.CheckCount(count, sizeof(T), fmt::format("elements of {}", what));
   std::vector<Wide> values;
   values.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
@@ -85,7 +85,7 @@ GgufValue ReadArray(ByteReader& reader, std::string_view name, std::string_view 
   const uint32_t type = reader.Read<uint32_t>(what);
   const uint64_t count_offset = reader.offset();
   const uint64_t count = reader.Read<uint64_t>(what);
-  reader.CheckCount(count, 1, "array elements");
+  reader.CheckCount(count, 1, fmt::format("elements of {}", what));
   if (count > kMaxArray)
     reader.Fail(count_offset, "{} has {} elements, more than {}", what, count, kMaxArray);
   switch (static_cast<ValueType>(type)) {
@@ -111,7 +111,7 @@ GgufValue ReadArray(ByteReader& reader, std::string_view name, std::string_view 
     case ValueType::kFloat64:
       return ReadNumbers<double, double>(reader, count, what);
     case ValueType::kString: {
-      reader.CheckCount(count, sizeof(uint64_t), "strings");
+      reader.CheckCount(count, sizeof(uint64_t), fmt::format("elements of {}", what));
       std::vector<std::string> strings;
       strings.reserve(count);
       for (uint64_t i = 0; i < count; ++i) strings.emplace_back(reader.ReadString(what));
