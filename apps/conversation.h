@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,8 @@ class Conversation {
                ChatTemplate chat, const SamplerSpec& sampler, int64_t keep, std::string system);
 
   // Adds a user's message and generates the reply. `notice` gets a line when old tokens had to go.
+  // Ctrl-C while the message is read throws kCancelled; the conversation is as before then, as
+  // after any other error.
   GenerateResult Turn(std::string_view text, GenerateOptions options,
                       const std::function<bool(std::string_view)>& on_text,
                       const std::function<void(const std::string&)>& notice);
@@ -34,10 +37,16 @@ class Conversation {
   const std::vector<ChatMessage>& messages() const { return messages_; }
 
  private:
-  std::span<const float> Feed(const std::vector<TokenId>& tokens,
-                              const std::function<void(const std::string&)>& notice);
-  std::span<const float> MakeRoom(int64_t tokens,
-                                  const std::function<void(const std::string&)>& notice);
+  using Notice = std::function<void(const std::string&)>;
+  std::vector<TokenId> Wanted(const std::string& rendered, size_t& newest) const;
+  std::vector<TokenId> Fit(std::vector<TokenId> wanted, size_t newest, const Notice& notice) const;
+  struct Held {
+    std::span<const TokenId> computed;  // the end of what was wanted
+    std::span<const float> logits;      // [V] after it
+  };
+  Held Hold(const std::vector<TokenId>& wanted);
+  GenerateResult Reply(GenerateOptions options,
+                       const std::function<bool(std::string_view)>& on_text, const Notice& notice);
   int64_t context() const;
 
   std::shared_ptr<const Engine> engine_;
@@ -47,7 +56,9 @@ class Conversation {
   Sampler sampler_;
   int64_t keep_;
   std::vector<ChatMessage> messages_;
-  std::string fed_;  // the text whose tokens went into the session, special tokens written out
+  // The text whose tokens went into the session, special tokens written out; none if that is not
+  // known any more.
+  std::optional<std::string> fed_ = "";
   Timing timing_;
 };
 

@@ -37,8 +37,9 @@ double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Also adds what ends a reply to `generate`, if the prompt is a message.
 std::vector<TokenId> PromptTokens(const RunFlags& flags, const Engine& engine,
-                                  const std::string& text) {
+                                  const std::string& text, GenerateOptions& generate) {
   std::string prompt = text;
   const std::string system = ReadSystemPrompt(flags.generate);
   if (!system.empty() || flags.single_turn || flags.conversation) {
@@ -47,27 +48,44 @@ std::vector<TokenId> PromptTokens(const RunFlags& flags, const Engine& engine,
     if (!system.empty()) messages.push_back({"system", system});
     messages.push_back({"user", text});
     prompt = chat.Render(messages, true);
+    for (const std::string& stop : chat.stop_strings()) generate.stop_strings.push_back(stop);
   }
   return engine.tokenizer().Encode(prompt, true, true);
 }
 
 // Brings the session to hold all of `tokens` but at least the last one, which is left to be
-// computed for its logits. Returns how many of them it holds already.
-int64_t ReuseSession(Session& session, Sampler& sampler, const RunFlags& flags,
-                     std::vector<TokenId>& tokens, bool has_prompt) {
+// computed for its logits. The sampler goes on where it was if the tokens do, else anew.
+void ReuseSession(Session& session, Sampler& sampler, const RunFlags& flags,
+                  std::vector<TokenId>& tokens, bool has_prompt) {
   const std::filesystem::path path = flags.session_file;
-  if (path.empty() || !std::filesystem::exists(path)) return 0;
-  const std::vector<std::byte> state = session.Restore(path);
-  const std::vector<TokenId>& held = session.tokens();
-  if (!has_prompt) tokens = held;  // go on where it ended
-  const auto shared =
-      std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end()).first - held.begin();
-  fmt::print(stderr, "session  {}: {} tokens, {} shared with the prompt\n", path.string(),
-             held.size(), shared);
-  if (static_cast<size_t>(shared) == held.size() && flags.seed < 0) sampler.RestoreState(state);
-  const int64_t keep = std::min<int64_t>(shared, static_cast<int64_t>(tokens.size()) - 1);
-  session.Truncate(std::max<int64_t>(keep, 0));
-  return session.length();
+  size_t known = 0;  // to the sampler
+  if (!path.empty() && std::filesystem::exists(path)) {
+    const std::vector<std::byte> state = session.Restore(path);
+    const std::vector<TokenId> held = session.tokens();
+    if (!has_prompt) tokens = held;  // go on where it ended
+    const auto shared =
+        std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end()).first - held.begin();
+    fmt::print(stderr, "session  {}: {} tokens, {} shared with the prompt\n", path.string(),
+               held.size(), shared);
+    if (static_cast<size_t>(shared) == held.size() && flags.seed < 0) {
+      sampler.RestoreState(state);
+      known = held.size();
+    }
+    const int64_t keep = std::min<int64_t>(shared, static_cast<int64_t>(tokens.size()) - 1);
+    session.Truncate(std::max<int64_t>(keep, 0));
+  }
+  for (size_t i = known; i < tokens.size(); ++i) sampler.Accept(tokens[i]);
+}
+
+// Lets the token that was chosen last enter the session too, so that a later run goes on after it;
+// not the end of a reply, which would begin something new.
+void SaveSession(Session& session, const Sampler& sampler, const GenerateResult& result,
+                 const std::string& path) {
+  const bool room = session.length() < session.options().context;
+  if (!result.tokens.empty() && result.reason != StopReason::kEndOfGeneration && room)
+    session.Append({&result.tokens.back(), 1});
+  session.Save(path, sampler.SaveState());
+  fmt::print(stderr, "session saved to {}\n", path);
 }
 
 void Run(const RunFlags& flags) {
@@ -80,8 +98,9 @@ void Run(const RunFlags& flags) {
   const auto engine = LoadEngine(flags.model);
   const SessionOptions options =
       MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
+  GenerateOptions generate = MakeGenerateOptions(flags.generate);
   std::vector<TokenId> tokens;
-  if (has_prompt) tokens = PromptTokens(flags, *engine, text);
+  if (has_prompt) tokens = PromptTokens(flags, *engine, text, generate);
   if (has_prompt && tokens.empty()) Throw(ErrorCode::kInvalidArgument, "the prompt is empty");
   const int64_t context = options.context > 0 ? options.context : engine->spec().context;
   if (static_cast<int64_t>(tokens.size()) >= context) {
@@ -93,10 +112,9 @@ void Run(const RunFlags& flags) {
   Session session(engine, options);
   PrintCacheSummary(session);
   Sampler sampler(ResolveSeed(flags.sampler, flags.seed));
-  const int64_t held = ReuseSession(session, sampler, flags, tokens, has_prompt);
+  ReuseSession(session, sampler, flags, tokens, has_prompt);
   if (tokens.empty())
     Throw(ErrorCode::kInvalidArgument, "{} holds no tokens; give a prompt", flags.session_file);
-  for (const TokenId token : tokens) sampler.Accept(token);
   if (has_prompt && !flags.no_display_prompt) fmt::print("{}", text);
   std::fflush(stdout);
 
@@ -104,7 +122,7 @@ void Run(const RunFlags& flags) {
   const auto start = Clock::now();
   Progress bar("prompt", Progress::Unit::kTokens);
   const std::span<const TokenId> fresh =
-      std::span<const TokenId>(tokens).subspan(static_cast<size_t>(held));
+      std::span<const TokenId>(tokens).subspan(static_cast<size_t>(session.length()));
   const std::span<const float> logits = session.Append(fresh, [&](int64_t done, int64_t total) {
     ThrowIfInterrupted();
     bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(total));
@@ -112,8 +130,8 @@ void Run(const RunFlags& flags) {
   bar.Done();
   timing.prompt_tokens = static_cast<int64_t>(fresh.size());
   timing.prompt_seconds = Since(start);
-  const GenerateResult result = Generate(
-      session, sampler, logits, MakeGenerateOptions(flags.generate), [](std::string_view piece) {
+  const GenerateResult result =
+      Generate(session, sampler, logits, generate, [](std::string_view piece) {
         fmt::print("{}", piece);
         std::fflush(stdout);
         return !Interrupted();
@@ -126,10 +144,7 @@ void Run(const RunFlags& flags) {
   if (result.reason == StopReason::kContextFull) {
     fmt::print(stderr, "ended: the context of {} tokens is full; give a larger -c\n", context);
   }
-  if (!flags.session_file.empty()) {
-    session.Save(flags.session_file, sampler.SaveState());
-    fmt::print(stderr, "session saved to {}\n", flags.session_file);
-  }
+  if (!flags.session_file.empty()) SaveSession(session, sampler, result, flags.session_file);
   ThrowIfInterrupted();
 }
 
