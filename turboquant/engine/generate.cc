@@ -52,6 +52,8 @@ GenerateResult Generate(Session& session, Sampler& sampler, std::span<const floa
   std::vector<float> without_ends;
   auto start = Clock::now();
   while (true) {
+    // Embeddings may be padded beyond the vocabulary.
+    logits = logits.first(std::min(logits.size(), static_cast<size_t>(tokenizer.size())));
     if (options.ignore_eos) {
       without_ends.assign(logits.begin(), logits.end());
       for (const TokenId end : ends)
