@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensors of random blocks in any GGUF format: every code and fine scale occurs, f16 scales are of
-// ordinary size.
+// ordinary size, times `magnitude`.
 #pragma once
 
 #include <cstring>
@@ -18,16 +18,16 @@ struct RandomTensor {
   GgufTensor tensor;
 };
 
-inline RandomTensor MakeRandomTensor(BlockFormat format, int64_t rows, int64_t cols,
-                                     uint64_t seed) {
+inline RandomTensor MakeRandomTensor(BlockFormat format, int64_t rows, int64_t cols, uint64_t seed,
+                                     double magnitude = 1) {
   Random random(seed);
   const BlockFormatInfo& info = InfoOf(format);
   const int64_t blocks = rows * cols / info.values_per_block;
   RandomTensor r;
   r.bytes.resize(static_cast<size_t>(blocks) * info.bytes_per_block);
   auto scale = [&](double size) {
-    return FloatToHalf(
-        static_cast<float>((random.Uniform() < 0.5 ? -size : size) * (0.5 + random.Uniform())));
+    return FloatToHalf(static_cast<float>((random.Uniform() < 0.5 ? -size : size) * magnitude *
+                                          (0.5 + random.Uniform())));
   };
   auto put = [](std::byte* at, size_t offset, Half h) { std::memcpy(at + offset, &h, 2); };
   for (int64_t b = 0; b < blocks; ++b) {
