@@ -77,7 +77,7 @@ TEST_P(EveryFormat, AgreesWithTheReferenceOnEveryIsa) {
     const int64_t cols = ColsFor(format, blocks);
     const auto weight = PackedWeight::Pack(MakeRandomTensor(format, rows, cols, 3).tensor, pool);
     const std::vector<float> bias = RandomFloats(rows, 4);
-    for (int64_t tokens : {1, 2, 3, 7, 8, 16, 33, 130}) {
+    for (int64_t tokens : {1, 2, 3, 4, 5, 6, 7, 8, 16, 33, 130}) {
       // Strided x and out; what lies between the rows of out must stay.
       const int64_t x_stride = cols + 5, out_stride = rows + 3;
       const std::vector<float> x = RandomFloats(tokens * x_stride, 5);

@@ -3,6 +3,7 @@
 // ordinary size, times `magnitude`.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -30,10 +31,12 @@ inline RandomTensor MakeRandomTensor(BlockFormat format, int64_t rows, int64_t c
                                           (0.5 + random.Uniform())));
   };
   auto put = [](std::byte* at, size_t offset, Half h) { std::memcpy(at + offset, &h, 2); };
+  for (size_t i = 0; i < r.bytes.size(); i += 8) {
+    const uint64_t bits = random.Next();
+    std::memcpy(r.bytes.data() + i, &bits, std::min<size_t>(8, r.bytes.size() - i));
+  }
   for (int64_t b = 0; b < blocks; ++b) {
     std::byte* at = r.bytes.data() + b * info.bytes_per_block;
-    for (uint32_t i = 0; i < info.bytes_per_block; ++i)
-      at[i] = static_cast<std::byte>(random.Next() >> 17);
     switch (format) {
       case BlockFormat::kF32: {
         const auto f = static_cast<float>(random.Gaussian());

@@ -18,6 +18,8 @@ constexpr int64_t kFloatChunk = 256;  // columns dequantised at once: 16 KiB
 constexpr int64_t kTokenChunkBytes =
     640 << 10;  // of 8-bit tokens: what a second-level cache holds beside the panels
 constexpr int64_t kMaxChunk = 4096;  // columns of them
+constexpr int64_t kDenseChunk = 4;   // blocks requantised at once: 17 KiB
+constexpr int64_t kManyPanels = 16;  // handed out at once when each is a lot of work
 constexpr int64_t kSerialValues =
     32768;  // below this many values a parallel region costs more than it brings
 
@@ -65,7 +67,8 @@ class LinearCall {
         precision_(precision),
         workspace_(workspace),
         pool_(pool),
-        kernels_(Kernels(isa)) {}
+        kernels_(Kernels(isa)),
+        dense_(tiling_.num_tiles() > 1 && kernels_.dense_panel != nullptr) {}
 
   void Run(std::span<const LinearOut> outs) {
     int64_t total = 0;
@@ -77,22 +80,31 @@ class LinearCall {
       total += PanelsOf(out).num_panels();
     }
     if (x_.rows == 0) return;
-    if (any_int8) Quantize();
+    if (any_int8) dense_ ? QuantizeDense() : Quantize();
     if (any_float) ArrangeFloats();
-    pool_.ParallelFor(total, 1, [&](int64_t begin, int64_t end, int worker) {
+    auto panels = [&](int64_t begin, int64_t end, int worker) {
       int64_t base = 0;  // panels of the outputs before this one
       for (const LinearOut& out : outs) {
         const int64_t panels = PanelsOf(out).num_panels();
         const int64_t from = std::max(begin - base, int64_t{0}), to = std::min(end - base, panels);
         base += panels;
         if (from >= to) continue;
-        if (UsesInt8(out, precision_)) {
-          Int8Panels(out, from, to);
-        } else {
+        if (!UsesInt8(out, precision_)) {
           FloatPanels(out, from, to, worker);
+        } else if (dense_) {
+          DensePanels(out, from, to, worker);
+        } else {
+          Int8Panels(out, from, to);
         }
       }
-    });
+    };
+    // Many tokens: a thread that the system disturbs gets fewer panels. Few: each thread streams
+    // one stretch of memory.
+    if (tiling_.num_tiles() > 1) {
+      pool_.ParallelForDynamic(total, kManyPanels, panels);
+    } else {
+      pool_.ParallelFor(total, 1, panels);
+    }
   }
 
  private:
@@ -115,6 +127,19 @@ class LinearCall {
       kernels_.quantize_tile(
           x_.row(tiling_.first(tile)), x_.stride, tiling_.valid(tile), tiling_.size(tile), groups,
           workspace_.int8_tokens.data() + tiling_.first(tile) * groups * kTokenGroupBytes);
+    });
+  }
+
+  int64_t dense_blocks() const { return (x_.cols + kDenseColumns - 1) / kDenseColumns; }
+
+  void QuantizeDense() {
+    const int64_t tile_bytes = dense_blocks() * kDenseBytes;
+    workspace_.dense_tokens.EnsureSize(static_cast<size_t>(tiling_.num_tiles() * tile_bytes));
+    workspace_.dense_panels.EnsureSize(
+        static_cast<size_t>(pool_.num_threads() * kDenseChunk * kDenseBytes));
+    ForTiles([&](int64_t tile) {
+      kernels_.quantize_dense(x_.row(tiling_.first(tile)), x_.stride, tiling_.valid(tile), x_.cols,
+                              workspace_.dense_tokens.data() + tile * tile_bytes);
     });
   }
 
@@ -176,6 +201,34 @@ class LinearCall {
     }
   }
 
+  // A chunk of columns of the tokens stays in the cache while the panels go by, each requantised
+  // piece by piece.
+  void DensePanels(const LinearOut& out, int64_t from, int64_t to, int worker) const {
+    const PackedPanels& weight = PanelsOf(out);
+    uint8_t* buffer = workspace_.dense_panels.data() + worker * kDenseChunk * kDenseBytes;
+    const int64_t blocks = dense_blocks(), chunks = (blocks + kDenseChunk - 1) / kDenseChunk;
+    const int64_t chunk = (blocks + chunks - 1) / chunks;
+    const int64_t tiles_at_once = std::max<int64_t>(kTokenChunkBytes / (chunk * kDenseBytes), 1);
+    DenseCall call;
+    call.w = buffer;
+    for (int64_t tile = 0; tile < tiling_.num_tiles(); tile += tiles_at_once) {
+      const int64_t tile_end = std::min(tile + tiles_at_once, tiling_.num_tiles());
+      for (int64_t block = 0; block < blocks; block += chunk) {
+        const int64_t column = block * kDenseColumns;
+        call.columns = std::min(chunk * kDenseColumns, x_.cols - column);
+        for (int64_t p = from; p < to; ++p) {
+          kernels_.requantize[weight.layout_index()](
+              weight.panel(p) + weight.layout().offset_of(column), call.columns, buffer);
+          for (int64_t t = tile; t < tile_end; ++t) {
+            call.x = workspace_.dense_tokens.data() + (t * blocks + block) * kDenseBytes;
+            SetOutput(out, p, t, block == 0, call);
+            kernels_.dense_panel(call);
+          }
+        }
+      }
+    }
+  }
+
   void FloatPanels(const LinearOut& out, int64_t from, int64_t to, int worker) const {
     const PackedPanels& weight = PanelsOf(out);
     const PackedLayout& layout = weight.layout();
@@ -212,6 +265,7 @@ class LinearCall {
   LinearWorkspace& workspace_;
   const ThreadPool& pool_;
   const LinearKernels& kernels_;
+  const bool dense_;
 };
 
 }  // namespace

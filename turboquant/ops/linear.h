@@ -16,8 +16,9 @@
 
 namespace tq {
 
-// fast: 8-bit activations for few tokens, bf16 (or f32) panels for many. precise: f32 products
-// throughout, as `perplexity` and `compare` use.
+// fast: 8-bit activations and integer dot products; for many tokens on AVX-512 the weights are
+// brought to 8 bits as well, piece by piece (cpu/linear_kernels.h). Float weights take f32
+// products. precise: f32 products throughout, as `perplexity` and `compare` use.
 enum class Precision { kFast, kPrecise };
 
 // A weight [rows N, cols K] in a packed layout. Immutable.

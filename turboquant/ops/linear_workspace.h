@@ -11,11 +11,16 @@ namespace tq {
 
 class LinearWorkspace {
  public:
-  AlignedBuffer<uint8_t> int8_tokens;  // tiles of records (cpu/linear_kernels.h)
-  AlignedBuffer<float> float_tokens;   // tiles [K][T]
-  AlignedBuffer<float> panels;         // [threads][columns of a chunk][16]
+  AlignedBuffer<uint8_t> int8_tokens;   // tiles of records (cpu/linear_kernels.h)
+  AlignedBuffer<uint8_t> dense_tokens;  // [tile][block] dense records
+  AlignedBuffer<uint8_t> dense_panels;  // [threads][blocks of a chunk] dense records
+  AlignedBuffer<float> float_tokens;    // tiles [K][T]
+  AlignedBuffer<float> panels;          // [threads][columns of a chunk][16]
 
-  uint64_t bytes() const { return int8_tokens.size() + 4 * (float_tokens.size() + panels.size()); }
+  uint64_t bytes() const {
+    return int8_tokens.size() + dense_tokens.size() + dense_panels.size() +
+           4 * (float_tokens.size() + panels.size());
+  }
 };
 
 }  // namespace tq

@@ -11,19 +11,19 @@
 //   Logical code vector i (0..7) holds columns 4i..4i+3 of the 16
 //     rows: byte 4 * row + column % 4, the order integer dot-product instructions want. Stored as
 //     planes of 64-byte vectors:
-//       bits 8     vectors 0..7 as they are
-//       nibbles    (bits 4, 5, 6) vector p: low nibble of code vector p, high nibble of code vector
-//       p + 4; p = 0..3 bit pairs  (bits 2, 3, 6) vector q: bits 2s, 2s+1 belong to code vector 4q
-//       + s; q = 0, 1 single bit (bits 3, 5)    bit s belongs to code vector s
+//       bits 8                      vectors 0..7 as they are
+//       nibbles (bits 4, 5, 6)      vector p = 0..3: low nibble of code vector p, high of p + 4
+//       bit pairs (bits 2, 3, 6)    vector q = 0, 1: bits 2s, 2s + 1 belong to code vector 4q + s
+//       single bit (bits 3, 5)      bit s belongs to code vector s
 //     in this order; later planes hold the upper bits of a code.
 //   scales, by ScaleKind, always 16 rows beside each other (f16 = 2 bytes, others 1 byte):
 //       kHalf        per 32:  d f16
 //       kHalfMin     per 32:  d f16, m f16                       value = d * code + m
 //       kSuper32     per 256: d f16, then per 32: s int8         value = d * s * (code - zero)
 //       kSuper16     per 256: d f16, then per 16: s int8
-//       kSuperMin32  per 256: d f16, dmin f16, then per 32: s uint8, m uint8    value = d * s *
-//       code - dmin * m kSuperMin16  per 256: d f16, dmin f16, then per 16: s | m << 4          as
-//       above
+//       kSuperMin32  per 256: d f16, dmin f16, then per 32: s uint8, m uint8
+//                                                          value = d * s * code - dmin * m
+//       kSuperMin16  per 256: d f16, dmin f16, then per 16: s | m << 4    the same
 // Float layouts: panel = [K][16 rows] of f16, bf16 or f32.
 #pragma once
 

@@ -14,6 +14,8 @@
 namespace tq::avx512 {
 namespace {
 #include "turboquant/ops/cpu/linear_body.inc"
+#include "turboquant/ops/cpu/linear_dense_avx512.inc"
+#define TQ_DENSE_PANELS
 #include "turboquant/ops/cpu/linear_float_body.inc"
 }  // namespace
 constinit const LinearKernels kLinearKernels = MakeLinearKernels();

@@ -22,6 +22,16 @@ constexpr int TileIndexFor(int64_t tokens) {
 // with x = scale * code, scale = largest magnitude of the group / 127.
 inline constexpr int64_t kTokenGroupBytes = 32 + 4 + 4 + 4 + 8;
 
+// Many tokens: the product has to run at the speed of the integer dot product alone, so both sides
+// get one scale per *block* of 256 columns. The panel is requantised to 8 bits, a piece at a time
+// that stays in the cache, which adds an error of the size of the tokens' own; there is no second
+// copy of the weights. Dense record of a block, 16 rows or tokens:
+//   codes [columns / 4][16][4] (64 bytes per 4 columns; rows uint8, 128 + code; tokens int8),
+//   padded to 256 columns; f32 scale [16]; int32 start [16] (tokens only: -128 * sum of codes)
+inline constexpr int kDenseColumns = 256;
+inline constexpr int64_t kDenseCodeBytes = kDenseColumns * 16;
+inline constexpr int64_t kDenseBytes = kDenseCodeBytes + 2 * 64;
+
 // out[t][r] (+)= sum over columns, for one panel and one tile. Strides in floats.
 struct PanelCall {
   const uint8_t* w;  // of the panel, record of the first column
@@ -32,6 +42,18 @@ struct PanelCall {
   int rows, tokens;   // valid ones
   const float* bias;  // [rows] or null
   bool accumulate;    // out += instead of out =
+};
+
+// The same over dense records of `columns` columns: w [blocks], x [blocks].
+struct DenseCall {
+  const uint8_t* w;
+  const uint8_t* x;
+  int64_t columns;
+  float* out;
+  int64_t out_stride;
+  int rows, tokens;
+  const float* bias;
+  bool accumulate;
 };
 
 // The same over a dequantised panel: w [columns][16], x [columns][T].
@@ -55,6 +77,13 @@ struct LinearKernels {
   // whole records.
   void (*dequantize[kNumPackedLayouts])(const uint8_t* w, int64_t columns, float* out) noexcept;
   void (*float_panel[kNumTileSizes])(const FloatCall& call) noexcept;
+  // Dense records, columns: a multiple of 32. Null where the instruction set has no dot product
+  // of full 8-bit values: int8_panel serves many tokens too.
+  void (*quantize_dense)(const float* x, int64_t stride, int tokens, int64_t columns,
+                         uint8_t* records) noexcept;
+  void (*requantize[kNumPackedLayouts])(const uint8_t* w, int64_t columns,
+                                        uint8_t* records) noexcept;
+  void (*dense_panel)(const DenseCall& call) noexcept;
 };
 
 namespace scalar {
