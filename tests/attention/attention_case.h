@@ -2,6 +2,8 @@
 // A random attention call with its reference, to compare Attend against.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <string>
 
@@ -91,5 +93,54 @@ struct Case {
   std::vector<float> k, v, q, reference;
   std::unique_ptr<BuiltPages> built;
 };
+
+inline constexpr double kDecodeTolerance = 3e-4;
+inline constexpr double kPrefillTolerance = 2e-5;
+
+inline void CheckOnAllIsas(Case& c, int threads = 2) {
+  AttentionWorkspace workspace;
+  const ThreadPool pool(threads);
+  for (Isa isa : AvailableIsas()) {
+    std::vector<float> out;
+    const AttentionArgs args = c.Args(out);
+    Attend({&args, 1}, workspace, pool, isa);
+    const double tolerance = IsDecode(args) ? kDecodeTolerance : kPrefillTolerance;
+    EXPECT_LE(c.Error(out), tolerance) << IsaName(isa) << " " << c.spec.Text();
+  }
+}
+
+inline void Check(const CaseSpec& spec, int threads = 2) {
+  Case c(spec);
+  c.Build();
+  CheckOnAllIsas(c, threads);
+}
+
+inline constexpr Codec kTiles[] = {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2};
+inline constexpr Codec kRows[] = {Codec::kF32, Codec::kF16, Codec::kBf16, Codec::kQ8_0,
+                                  Codec::kQ4_0};
+
+inline PageSpec Pages(int d, Codec k, Codec v, int length, int kv_heads = 1) {
+  PageSpec pages;
+  pages.head_dim = d;
+  pages.k = k;
+  pages.v = v;
+  pages.length = length;
+  pages.kv_heads = kv_heads;
+  pages.visibility.window_pages = 0;
+  return pages;
+}
+
+// 32K keys, of which the first lies `nats` above the others: they weigh 32768 / e^nats of it.
+inline Case SinkCase(Codec codec, int d, double nats) {
+  Case c(CaseSpec{Pages(d, codec, codec, 32768)});
+  double norm = 0;
+  for (float x : c.q) norm += static_cast<double>(x) * x;
+  for (int i = 0; i < d; ++i) {
+    const auto n = static_cast<size_t>(i);
+    c.k[n] += static_cast<float>(c.q[n] * nats * std::sqrt(d) / norm);
+  }
+  c.Build();
+  return c;
+}
 
 }  // namespace tq

@@ -11,37 +11,6 @@
 namespace tq {
 namespace {
 
-constexpr double kDecodeTolerance = 3e-4;
-constexpr double kPrefillTolerance = 2e-5;
-
-void Check(const CaseSpec& spec, int threads = 2) {
-  Case c(spec);
-  c.Build();
-  AttentionWorkspace workspace;
-  const ThreadPool pool(threads);
-  for (Isa isa : AvailableIsas()) {
-    std::vector<float> out;
-    const AttentionArgs args = c.Args(out);
-    Attend({&args, 1}, workspace, pool, isa);
-    const double tolerance = IsDecode(args) ? kDecodeTolerance : kPrefillTolerance;
-    EXPECT_LE(c.Error(out), tolerance) << IsaName(isa) << " " << spec.Text();
-  }
-}
-
-constexpr Codec kTiles[] = {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2};
-constexpr Codec kRows[] = {Codec::kF32, Codec::kF16, Codec::kBf16, Codec::kQ8_0, Codec::kQ4_0};
-
-PageSpec Pages(int d, Codec k, Codec v, int length, int kv_heads = 1) {
-  PageSpec pages;
-  pages.head_dim = d;
-  pages.k = k;
-  pages.v = v;
-  pages.length = length;
-  pages.kv_heads = kv_heads;
-  pages.visibility.window_pages = 0;
-  return pages;
-}
-
 TEST(Attend, EveryHeadDimAndTileCodec) {
   for (int d : kHeadDims) {
     for (Codec codec : kTiles) {
@@ -68,7 +37,7 @@ TEST(Attend, EveryPairOfCodecs) {
 }
 
 TEST(Attend, RowsOfEveryHeadDim) {
-  for (int d : {32, 40, 64, 80, 96, 112, 128, 192, 256, 512}) {
+  for (int d : {32, 40, 64, 80, 112, 256}) {
     for (Codec codec : kRows) {
       if (d % 32 != 0 && (codec == Codec::kQ8_0 || codec == Codec::kQ4_0)) continue;
       for (int group : {1, 4}) {
@@ -92,7 +61,7 @@ TEST(Attend, EveryLength) {
 
 TEST(Attend, EveryGroup) {
   for (int group : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
-    for (int d : {64, 128, 256}) {
+    for (int d : {64, 128}) {
       CaseSpec spec{Pages(d, Codec::kTurbo4, Codec::kTurbo3, 300)};
       spec.group = group;
       Check(spec);
@@ -105,7 +74,7 @@ TEST(Attend, EveryGroup) {
 TEST(Attend, EveryVisibilityAndTokenCount) {
   for (int window : {0, 1, 2}) {
     for (int slide : {0, 100, 128, 500}) {
-      for (int tokens : {1, 2, 5, 32, 130}) {
+      for (int tokens : {1, 5, 130}) {
         for (int length : {130, 700}) {
           CaseSpec spec{Pages(64, Codec::kTurbo3, Codec::kTurbo2, length)};
           spec.pages.visibility.window_pages = window;
@@ -131,10 +100,9 @@ TEST(Attend, PagesThatLostTheirOpenForm) {
 }
 
 TEST(Attend, Prefill) {
-  for (int d : {64, 80, 128, 256}) {
-    for (Codec codec : {Codec::kTurbo4, Codec::kQ8_0, Codec::kF32}) {
-      if (codec == Codec::kQ8_0 && d % 32 != 0) continue;
-      for (int group : {1, 3, 6}) {
+  for (int d : {64, 80, 256}) {
+    for (Codec codec : {Codec::kTurbo4, Codec::kF32}) {
+      for (int group : {1, 3}) {
         CaseSpec spec{Pages(d, codec, Codec::kTurbo2, 333)};
         spec.tokens = 150;
         spec.group = group;
@@ -193,30 +161,30 @@ TEST(Attend, ManyCallsAtOnceEqualOneByOne) {
   }
 }
 
-// One token that takes nearly all the weight, and 32K others.
+// One key that takes nearly all the weight, and 32K others.
 TEST(Attend, SinkAmong32KKeys) {
-  for (Codec codec : {Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2}) {
-    for (int d : {64, 128}) {
-      for (double sink : {0.0, 9.0, 12.0}) {  // nats above the others: the rest weighs 32768/e^sink
-        CaseSpec spec{Pages(d, codec, codec, 32768)};
-        spec.group = 1;
-        Case c(spec);
-        if (sink != 0) {
-          double norm = 0;
-          for (float x : c.q) norm += static_cast<double>(x) * x;
-          for (int i = 0; i < d; ++i) {
-            c.k[static_cast<size_t>(i)] +=
-                static_cast<float>(c.q[static_cast<size_t>(i)] * sink * std::sqrt(d) / norm);
-          }
-        }
-        c.Build();
-        AttentionWorkspace workspace;
-        for (Isa isa : AvailableIsas()) {
-          std::vector<float> out;
-          const AttentionArgs args = c.Args(out);
-          Attend({&args, 1}, workspace, ThreadPool(2), isa);
-          EXPECT_LE(c.Error(out), kDecodeTolerance)
-              << IsaName(isa) << " " << InfoOf(codec).name << " D " << d << " sink " << sink;
+  Case c = SinkCase(Codec::kTurbo3, 64, 9);
+  CheckOnAllIsas(c);
+}
+
+TEST(Attend, SplitsOverThreadsAgree) {
+  for (int tokens : {1, 70}) {
+    CaseSpec spec{Pages(64, Codec::kTurbo4, Codec::kTurbo3, 3000, 2)};
+    spec.group = 3;
+    spec.tokens = tokens;
+    Case c(spec);
+    c.Build();
+    for (Isa isa : AvailableIsas()) {
+      std::vector<float> one;
+      const AttentionArgs args = c.Args(one);
+      AttentionWorkspace workspace;
+      Attend({&args, 1}, workspace, ThreadPool(1), isa);
+      for (int threads : {2, 3, 5}) {
+        std::vector<float> split;
+        const AttentionArgs again = c.Args(split);
+        Attend({&again, 1}, workspace, ThreadPool(threads), isa);
+        for (size_t i = 0; i < one.size(); ++i) {
+          ASSERT_NEAR(split[i], one[i], 1e-5) << IsaName(isa) << " " << threads << " threads";
         }
       }
     }
