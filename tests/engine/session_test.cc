@@ -25,6 +25,7 @@ struct Case {
   const char* architecture;
   const char* type_k;
   const char* type_v;
+  int threads = 1;
 };
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.architecture << " " << c.type_k << "/" << c.type_v;
@@ -32,7 +33,8 @@ void PrintTo(const Case& c, std::ostream* out) {
 
 class SessionTest : public testing::TestWithParam<Case> {
  protected:
-  std::shared_ptr<const Engine> engine_ = LoadTinyEngine({.architecture = GetParam().architecture});
+  std::shared_ptr<const Engine> engine_ =
+      LoadTinyEngine({.architecture = GetParam().architecture}, GetParam().threads);
 
   SessionOptions Options() const {
     return ExactOptions(*engine_, GetParam().type_k, GetParam().type_v);
@@ -179,7 +181,7 @@ TEST_P(SessionTest, ClearBeginsAnew) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, SessionTest,
                          testing::Values(Case{"llama", "f16", "f16"},
-                                         Case{"llama", "turbo4", "turbo3"},
+                                         Case{"llama", "turbo4", "turbo3", 2},
                                          Case{"llama", "turbo8:0,turbo2:1", "f16"},
                                          Case{"gemma3", "turbo3", "turbo3"}));
 
@@ -208,10 +210,10 @@ TEST(SessionLimits, FullContextIsSaidAndChangesNothing) {
 TEST(SessionLimits, BudgetErrorNamesWhatFits) {
   const auto engine = LoadTinyEngine();
   SessionOptions options = ExactOptions(*engine, "f32", "f32", 100000);
-  options.cache_budget_bytes = uint64_t{24} << 20;
+  options.cache_budget_bytes = uint64_t{8} << 20;
   const std::string message =
       MessageOf(ErrorCode::kOutOfMemory, [&] { Session session(engine, options); });
-  EXPECT_THAT(message, AllOf(HasSubstr("100000 tokens"), HasSubstr("24.0 MiB"),
+  EXPECT_THAT(message, AllOf(HasSubstr("100000 tokens"), HasSubstr("8.0 MiB"),
                              HasSubstr("tokens would fit")));
   const size_t end = message.find(" tokens would fit");
   const size_t begin = message.rfind(' ', end - 1) + 1;

@@ -31,7 +31,7 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-std::shared_ptr<const Engine> LoadTinyEngine(const TinyModel& model = {}, int threads = 2);
+std::shared_ptr<const Engine> LoadTinyEngine(const TinyModel& model = {}, int threads = 1);
 
 // Types for all layers, exact prefill and f32 products.
 SessionOptions ExactOptions(const Engine& engine, std::string_view type_k, std::string_view type_v,
