@@ -82,6 +82,7 @@ void Bench(const BenchFlags& flags) {
   lab::BenchReport report(Format(flags.output), Describe(*engine, ResolveModel(flags.model.model)),
                           true);
   fmt::print("{}", report.Header());
+  std::fflush(stdout);
   for (const lab::BenchCase& test : grid) {
     CacheFlags cache = flags.cache;
     cache.type_k = test.type_k;
@@ -92,7 +93,7 @@ void Bench(const BenchFlags& flags) {
     options.session.cache = MakeCachePolicy(*engine, cache);
     options.session.precision = flags.precise ? Precision::kPrecise : Precision::kFast;
     Progress bar(test.Name(), Progress::Unit::kSteps);
-    options.on_repetition = [&](int done, int of) {
+    options.on_progress = [&](int done, int of) {
       ThrowIfInterrupted();
       bar.Update(static_cast<uint64_t>(done), static_cast<uint64_t>(of));
     };

@@ -123,7 +123,7 @@ class Comparison {
       lab::BenchOptions options;
       options.repetitions = 1;
       options.session.cache = rows_[i].policy;
-      options.on_repetition = [](int, int) { ThrowIfInterrupted(); };
+      options.on_progress = [](int, int) { ThrowIfInterrupted(); };
       const lab::BenchCase test{.n_gen = flags_.decode, .n_depth = depth_};
       rows_[i].decode_rate = lab::RunBench(engine_, test, options).TokensPerSecond().front();
     }

@@ -29,6 +29,8 @@ int Run(std::span<char* const> argv) {
   CLI::App root("Runs language models (GGUF) from a KV cache compressed to 2-4 bits per value.",
                 "turboquant");
   root.require_subcommand(1);
+  // Of a flag that is given twice the last one holds, as scripts that add to defaults expect.
+  root.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   root.set_version_flag("--version", Version());
   root.footer(std::string(kExitCodesHelp));
   root.get_formatter()->column_width(34);
@@ -42,6 +44,12 @@ int Run(std::span<char* const> argv) {
   AddFetchCommand(root);
 
   std::vector<std::string> words = ExpandShortFlags(argv);
+  if (!words.empty() && !words[0].starts_with('-') &&
+      root.get_subcommands([&](const CLI::App* app) { return app->get_name() == words[0]; })
+          .empty()) {
+    tq::Throw(tq::ErrorCode::kInvalidArgument,
+              "there is no command '{}'; --help lists what there is", words[0]);
+  }
   std::reverse(words.begin(), words.end());  // the parser takes them from the end
   try {
     root.parse(std::move(words));

@@ -61,5 +61,7 @@ function(tq_test name)
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 300)
   endif()
+  # Tests share the processors: threads that spin while they wait for each other would stall for whole time slices.
+  list(APPEND A_ENV OMP_WAIT_POLICY=passive)
   set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" ENVIRONMENT "${A_ENV}" TIMEOUT ${A_TIMEOUT} SKIP_REGULAR_EXPRESSION "")
 endfunction()

@@ -18,10 +18,6 @@ std::vector<TokenId> RandomTokens(Random& random, int count, int vocabulary) {
   return tokens;
 }
 
-void Generate(Session& session, Random& random, int count, int vocabulary) {
-  for (int i = 0; i < count; ++i) session.Append(RandomTokens(random, 1, vocabulary));
-}
-
 }  // namespace
 
 BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test,
@@ -36,25 +32,28 @@ BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test
   Session session(engine, session_options);
   Random random(42);
   const auto check = [&](int64_t, int64_t) {
-    if (options.on_repetition)
-      options.on_repetition(static_cast<int>(result.samples_ns.size()), options.repetitions);
+    if (options.on_progress)
+      options.on_progress(static_cast<int>(result.samples_ns.size()), options.repetitions);
+  };
+  const auto generate = [&](int count) {
+    for (int i = 0; i < count; ++i) session.Append(RandomTokens(random, 1, vocabulary), check);
   };
   // The depth is filled once; each repetition goes back to it.
   if (test.n_depth > 0) session.Append(RandomTokens(random, test.n_depth, vocabulary), check);
   const auto run = [&] {
-    if (test.n_prompt > 0) session.Append(RandomTokens(random, test.n_prompt, vocabulary));
-    Generate(session, random, test.n_gen, vocabulary);
+    if (test.n_prompt > 0) session.Append(RandomTokens(random, test.n_prompt, vocabulary), check);
+    generate(test.n_gen);
   };
   const auto rewind = [&] { test.n_depth > 0 ? session.Truncate(test.n_depth) : session.Clear(); };
   if (options.warm_up) {
     if (test.n_prompt > 0)
       session.Append(
           RandomTokens(random, std::min(test.n_prompt, session_options.chunk), vocabulary));
-    if (test.n_gen > 0) Generate(session, random, 1, vocabulary);
+    if (test.n_gen > 0) generate(1);
     rewind();
   }
   for (int i = 0; i < options.repetitions; ++i) {
-    if (options.on_repetition) options.on_repetition(i, options.repetitions);
+    check(0, 0);
     if (i > 0) rewind();
     const auto start = std::chrono::steady_clock::now();
     run();

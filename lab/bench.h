@@ -15,7 +15,8 @@ struct BenchOptions {
   int repetitions = 5;
   bool warm_up = true;
   SessionOptions session;  // cache policy of this case; context is set here
-  std::function<void(int done, int of)> on_repetition;  // may throw Error(kCancelled)
+  // Before each repetition, and often while one runs: may throw Error(kCancelled).
+  std::function<void(int done, int of)> on_progress;
 };
 BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test,
                      const BenchOptions& options);

@@ -19,28 +19,18 @@ namespace fs = std::filesystem;
 
 KldBaseWriter::KldBaseWriter(const fs::path& path, const TextWindows& windows, int vocabulary)
     : path_(path),
-      partial_(path.string() + ".partial"),
-      file_(std::fopen(partial_.c_str(), "wb"), std::fclose),
+      file_(path),
       vocabulary_(vocabulary),
       rows_left_(static_cast<int64_t>(windows.count) * windows.scored()) {
-  if (!file_) Throw(ErrorCode::kIo, "cannot write {}: {}", partial_.string(), std::strerror(errno));
   const std::array<int32_t, 3> sizes = {windows.context, vocabulary, windows.count};
   Write(kMagic.data(), kMagic.size());
   Write(sizes.data(), sizeof sizes);
   Write(windows.tokens.data(), windows.tokens.size() * sizeof(TokenId));
 }
 
-KldBaseWriter::~KldBaseWriter() {
-  if (!file_) return;
-  file_.reset();
-  std::error_code ignored;
-  fs::remove(partial_, ignored);
-}
-
 void KldBaseWriter::Write(const void* data, size_t bytes) {
-  if (std::fwrite(data, 1, bytes, file_.get()) != bytes) {
-    Throw(ErrorCode::kIo, "cannot write {}: {}", partial_.string(), std::strerror(errno));
-  }
+  file_.WriteAt(written_, {static_cast<const std::byte*>(data), bytes});
+  written_ += bytes;
 }
 
 void KldBaseWriter::WriteRows(MatrixView<const float> logits, const ThreadPool& pool) {
@@ -69,15 +59,7 @@ void KldBaseWriter::Finish() {
   if (rows_left_ != 0)
     Throw(ErrorCode::kInvalidArgument, "{} misses {} positions and was not kept", path_.string(),
           rows_left_);
-  const bool written = std::fflush(file_.get()) == 0;
-  const int reason = errno;
-  if (std::fclose(file_.release()) != 0 || !written ||
-      std::rename(partial_.c_str(), path_.c_str()) != 0) {
-    const int why = written ? errno : reason;
-    std::error_code ignored;
-    fs::remove(partial_, ignored);
-    Throw(ErrorCode::kIo, "cannot write {}: {}", path_.string(), std::strerror(why));
-  }
+  file_.Commit();
 }
 
 KldBaseReader::KldBaseReader(const fs::path& path)

@@ -12,6 +12,7 @@
 
 #include "lab/logits_source.h"
 #include "turboquant/base/thread_pool.h"
+#include "turboquant/kv/atomic_file.h"
 
 namespace tq::lab {
 
@@ -24,18 +25,17 @@ constexpr int64_t KldRowWords(int64_t vocabulary) { return 2 * ((vocabulary + 1)
 
 class KldBaseWriter {
  public:
-  // Writes beside `path`; Finish renames. Throws kIo.
+  // Writes beside `path`; Finish gives the file its name. Throws kIo.
   KldBaseWriter(const std::filesystem::path& path, const TextWindows& windows, int vocabulary);
-  ~KldBaseWriter();  // removes what was not finished
-
   void WriteRows(MatrixView<const float> logits, const ThreadPool& pool);
   void Finish();  // throws kInvalidArgument if positions are missing
 
  private:
   void Write(const void* data, size_t bytes);
 
-  std::filesystem::path path_, partial_;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+  std::filesystem::path path_;
+  AtomicFile file_;  // what is not finished disappears
+  uint64_t written_ = 0;
   int vocabulary_;
   int64_t rows_left_;
   std::vector<uint16_t> encoded_;  // [rows, KldRowWords]

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every command run as a user runs it, on a tiny model: what it prints, and in which formats.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+
+#include "apps/exit_codes.h"
+#include "tests/apps/cli_model.h"
+#include "tests/apps/cli_process.h"
+
+namespace tq::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+using Words = std::vector<std::string>;
+
+Words Tiny(const std::string& command, const Words& more) {
+  Words words = {command, "-m", TinyModelFile()};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+CliResult RunWell(const Words& words, const CliOptions& options = {}) {
+  CliResult result = RunCli(words, options);
+  EXPECT_EQ(result.status, app::kExitOk) << testing::PrintToString(words) << "\n" << result.err;
+  // Not a terminal: no bar that redraws itself.
+  EXPECT_THAT(result.err, AllOf(Not(HasSubstr("\r")), Not(HasSubstr("\x1b"))));
+  return result;
+}
+
+// Greedy, `n` tokens, only what is generated.
+std::string Generated(const Words& more, const CliOptions& options = {}) {
+  Words words = Tiny("run", {"--temp", "0", "--ignore-eos", "--no-display-prompt"});
+  words.insert(words.end(), more.begin(), more.end());
+  return RunWell(words, options).out;
+}
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+// The fields of a line of quoted values, as llama-bench writes them.
+std::vector<std::string> CsvFields(const std::string& line) {
+  std::vector<std::string> fields(1);
+  bool quoted = false;
+  for (const char c : line) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == ',' && !quoted) {
+      fields.emplace_back();
+    } else {
+      fields.back() += c;
+    }
+  }
+  return fields;
+}
+
+TEST(CliTest, VersionNamesTheInstructionSets) {
+  EXPECT_THAT(RunWell({"--version"}).out, ContainsRegex("turboquant [0-9.]+ .*cpu:.* scalar"));
+}
+
+TEST(CliTest, HelpListsCommandsAndExitCodes) {
+  const std::string help = RunWell({"--help"}).out;
+  for (const char* command :
+       {"run", "chat", "compare", "perplexity", "bench", "inspect", "tokenize", "fetch"}) {
+    EXPECT_THAT(help, HasSubstr(command));
+    EXPECT_THAT(RunWell({command, "--help"}).out, HasSubstr("Usage:"));
+  }
+  EXPECT_THAT(help, HasSubstr("Exit codes: 0 done"));
+}
+
+TEST(RunTest, PromptThenContinuationAndFiguresBeside) {
+  const CliResult result = RunWell(Tiny("run", {"-p", "The cat", "-n", "8", "--temp", "0"}));
+  EXPECT_THAT(result.out, AllOf(StartsWith("The cat"), EndsWith("\n")));
+  EXPECT_THAT(result.err, AllOf(HasSubstr("cache    K turbo4, V turbo3"),
+                                HasSubstr("bits per value"), HasSubstr("tok/s")));
+}
+
+TEST(RunTest, GreedyAndSeededRunsRepeat) {
+  const std::string text = Generated({"-p", "The cat", "-n", "12"});
+  EXPECT_EQ(Generated({"-p", "The cat", "-n", "12"}), text);
+  const Words sampled = {"-p", "The cat", "-n", "12", "--temp", "2", "--top-k", "10", "--seed"};
+  const auto with_seed = [&](const char* seed) {
+    Words words = sampled;
+    words.push_back(seed);
+    return Generated(words);
+  };
+  EXPECT_EQ(with_seed("7"), with_seed("7"));
+  EXPECT_NE(with_seed("7"), with_seed("8"));
+}
+
+TEST(RunTest, TextFromFileAndStandardInput) {
+  const fs::path file = CliFolder() / "prompt.txt";
+  std::ofstream(file) << "The cat";
+  const std::string text = Generated({"-p", "The cat", "-n", "6"});
+  EXPECT_EQ(Generated({"-f", file.string(), "-n", "6"}), text);
+  EXPECT_EQ(Generated({"-f", "-", "-n", "6"}, {.input = "The cat"}), text);
+}
+
+TEST(RunTest, StopsAtATextThatIsNotPrinted) {
+  const std::string text = Generated({"-p", "The cat", "-n", "12"});
+  const std::string stop = text.substr(text.size() / 2, 1);
+  EXPECT_EQ(Generated({"-p", "The cat", "-n", "12", "-r", stop}),
+            text.substr(0, text.find(stop)) + "\n");
+}
+
+TEST(RunTest, VariablesStandInForFlagsAndFlagsBeatThem) {
+  const CliOptions variables = {
+      .environment = {"LLAMA_ARG_MODEL=" + TinyModelFile(), "LLAMA_ARG_N_PREDICT=6",
+                      "LLAMA_ARG_CTX_SIZE=96", "LLAMA_ARG_CACHE_TYPE_K=q8_0",
+                      "LLAMA_ARG_CACHE_TYPE_V=q4_0", "LLAMA_ARG_THREADS=1"}};
+  const Words words = {"run", "-p", "The cat", "--temp", "0", "--ignore-eos"};
+  const CliResult by_variable = RunWell(words, variables);
+  EXPECT_THAT(by_variable.err, AllOf(HasSubstr("K q8_0, V q4_0"), HasSubstr("context  96 tokens"),
+                                     HasSubstr("1 thread"), HasSubstr("generated 6 tokens")));
+  Words flags = words;
+  flags.insert(flags.end(), {"-n", "3", "-c", "64", "-ctk", "f16"});
+  EXPECT_THAT(RunWell(flags, variables).err,
+              AllOf(HasSubstr("K f16, V q4_0"), HasSubstr("context  64 tokens"),
+                    HasSubstr("generated 3 tokens")));
+}
+
+TEST(RunTest, PolicyPerLayerIsSaid) {
+  EXPECT_THAT(
+      RunWell(Tiny("run", {"-p", "a", "-n", "1", "-ctk", "q8_0:0,turbo4:1", "-ctv", "tbq3"})).err,
+      HasSubstr("K q8_0:0,turbo4:1, V turbo3"));
+}
+
+TEST(RunTest, FullContextEndsAndSaysSo) {
+  const CliResult result =
+      RunWell(Tiny("run", {"-p", "a", "-c", "24", "--ignore-eos", "--temp", "0"}));
+  EXPECT_THAT(result.err, HasSubstr("the context of 24 tokens is full"));
+}
+
+TEST(RunTest, SessionGoesOnAsIfItHadNeverEnded) {
+  const std::string session = (CliFolder() / "story.tq").string();
+  const std::string whole = Generated({"-p", "The cat", "-n", "16", "-c", "64"});
+  const std::string first =
+      Generated({"-p", "The cat", "-n", "8", "-c", "64", "--session", session});
+  ASSERT_TRUE(fs::exists(session));
+  const std::string second = Generated({"-n", "8", "-c", "64", "--session", session});
+  EXPECT_EQ(first.substr(0, first.size() - 1) + second, whole);
+}
+
+TEST(RunTest, ControlCEndsCleanlyAndSavesTheSession) {
+  const std::string session = (CliFolder() / "interrupted.tq").string();
+  const std::string begun =
+      "The cat" + Generated({"-p", "The cat", "-n", "4"}).substr(0, 4);  // past the prompt
+  const CliResult result =
+      RunCli(Tiny("run", {"-p", "The cat", "-n", "-1", "-c", "1000000", "--temp", "0",
+                          "--ignore-eos", "--session", session}),
+             {.interrupt_after = begun});
+  EXPECT_EQ(result.status, app::kExitInterrupted) << result.err;
+  EXPECT_THAT(result.out, StartsWith(begun));
+  EXPECT_THAT(result.err, AllOf(HasSubstr("tok/s"), HasSubstr("session saved")));
+  EXPECT_TRUE(fs::exists(session));
+}
+
+TEST(ChatTest, TurnsAndCommandsFromStandardInput) {
+  const std::string kept = (CliFolder() / "chat.tq").string();
+  const CliResult result =
+      RunWell(Tiny("chat", {"--chat-template", "chatml", "-n", "4", "-c", "512"}),
+              {.input = "Hello\n/stats\n/save " + kept + "\n/clear\n/load " + kept +
+                        "\nAgain\n/load /nowhere/x\n/dance\n/exit\nnot read\n"});
+  EXPECT_THAT(result.err, AllOf(HasSubstr("saved "), HasSubstr("cleared"), HasSubstr("2 messages"),
+                                HasSubstr("error: "), HasSubstr("/nowhere/x"),
+                                HasSubstr("unknown command /dance"), HasSubstr("tok/s")));
+  EXPECT_EQ(Lines(result.out).size(), 2u) << result.out;
+  EXPECT_TRUE(fs::exists(kept));
+}
+
+TEST(ChatTest, MakesRoomWhenTheContextIsFull) {
+  std::string input;
+  for (int i = 0; i < 12; ++i) input += "Tell me more about the cat\n";
+  const CliResult result =
+      RunWell(Tiny("chat", {"--chat-template", "chatml", "-n", "8", "-c", "160", "--ignore-eos"}),
+              {.input = input});
+  EXPECT_THAT(result.err, HasSubstr("context full: dropped"));
+  EXPECT_THAT(result.err, Not(HasSubstr("error")));
+}
+
+TEST(CompareTest, TableAndJson) {
+  const Words words = Tiny("compare", {"-f", LongTextFile(), "-c", "256", "--chunks", "1",
+                                       "--types", "f32,turbo4/turbo3,turbo2", "--decode", "2"});
+  const std::string table = RunWell(words).out;
+  EXPECT_THAT(
+      table, AllOf(HasSubstr("bits/value"), HasSubstr("KiB/token"), HasSubstr("KLD mean"),
+                   HasSubstr("median"), HasSubstr("99.9 %"), HasSubstr("same top"),
+                   HasSubstr("PPL ratio"), HasSubstr("tok/s @ 256"), HasSubstr("turbo4 / turbo3")));
+  Words json_words = words;
+  json_words.push_back("--json");
+  const nlohmann::json json = nlohmann::json::parse(RunWell(json_words).out);
+  ASSERT_EQ(json["rows"].size(), 4u);
+  EXPECT_EQ(json["positions"], 127);
+  EXPECT_EQ(json["complete"], true);
+  EXPECT_EQ(json["rows"][0]["type_k"], "f16");
+  EXPECT_EQ(json["rows"][0]["reference"], true);
+  for (const auto& row : json["rows"]) {
+    EXPECT_GT(row["bits_per_value"], 2.0);
+    EXPECT_GT(row["decode_tokens_per_second"], 0.0);
+    if (row["reference"]) continue;
+    EXPECT_GE(row["kld_mean"], 0.0);
+    EXPECT_LE(row["kld_median"], row["kld_99_9"]);
+    EXPECT_GT(row["ppl_ratio"], 0.0);
+  }
+  EXPECT_LT(json["rows"][1]["kld_mean"], json["rows"][3]["kld_mean"]);  // f32, turbo2
+}
+
+TEST(PerplexityTest, PrintsWhatScriptsRead) {
+  const std::string out =
+      RunWell(Tiny("perplexity", {"-f", LongTextFile(), "-c", "64", "--chunks", "3"})).out;
+  EXPECT_THAT(out, ContainsRegex("\\[1\\][0-9.]+,\\[2\\][0-9.]+,\\[3\\][0-9.]+,"));
+  EXPECT_THAT(out, ContainsRegex("Final estimate: PPL = [0-9]+\\.[0-9]{4} \\+/- [0-9.]+\n"));
+}
+
+TEST(PerplexityTest, DivergenceFromAFileOfItsOwn) {
+  const std::string base = (CliFolder() / "base.kld").string();
+  RunWell(Tiny("perplexity",
+               {"-f", LongTextFile(), "-c", "64", "--chunks", "5", "--kl-divergence-base", base}));
+  const auto mean = [&](const char* type) {
+    const std::string out = RunWell(Tiny("perplexity", {"--kl-divergence", "--kl-divergence-base",
+                                                        base, "-ctk", type, "-ctv", type}))
+                                .out;
+    std::smatch found;
+    EXPECT_TRUE(std::regex_search(out, found, std::regex("Mean +KLD: +(-?[0-9.e-]+)"))) << out;
+    EXPECT_THAT(out, AllOf(HasSubstr("Same top p"), HasSubstr("RMS")));
+    return found.empty() ? -1.0 : std::stod(found[1]);
+  };
+  EXPECT_LT(std::abs(mean("f16")), 1e-4);
+  EXPECT_GT(mean("turbo2"), mean("f16"));
+}
+
+TEST(PerplexityTest, ControlCPrintsWhatIsDone) {
+  const CliResult result =
+      RunCli(Tiny("perplexity", {"-f", LongTextFile(), "-c", "16"}), {.interrupt_after = "[1]"});
+  EXPECT_EQ(result.status, app::kExitInterrupted) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("Final estimate: PPL"));
+  EXPECT_THAT(result.err, ContainsRegex("interrupted after [0-9]+ of [0-9]+ windows"));
+}
+
+TEST(BenchTest, Formats) {
+  const auto bench = [&](const char* format) {
+    return RunWell(Tiny("bench", {"-p", "16", "-n", "4", "-d", "0,32", "-r", "2", "-ctk",
+                                  "turbo3,f16", "-ctv", "turbo3", "-o", format}))
+        .out;
+  };
+  const std::string table = bench("md");
+  EXPECT_THAT(table, AllOf(HasSubstr(" pp16 |"), HasSubstr(" pp16 @ d32 |"), HasSubstr(" tg4 |"),
+                           HasSubstr("±"), HasSubstr("\nbuild: ")));
+  const nlohmann::json json = nlohmann::json::parse(bench("json"));
+  ASSERT_EQ(json.size(), 8u);
+  for (const auto& row : json) {
+    EXPECT_EQ(row["samples_ts"].size(), 2u);
+    EXPECT_GT(row["avg_ts"], 0.0);
+    EXPECT_GT(row["kv_bytes_per_token"], 0.0);
+  }
+  EXPECT_EQ(json[1]["n_gen"], 4);
+  EXPECT_EQ(json[4]["type_k"], "f16");
+  const std::vector<std::string> lines = Lines(bench("jsonl"));
+  ASSERT_EQ(lines.size(), 8u);
+  for (const std::string& line : lines) EXPECT_EQ(nlohmann::json::parse(line)["type_v"], "turbo3");
+  const std::vector<std::string> csv = Lines(bench("csv"));
+  ASSERT_EQ(csv.size(), 9u);
+  const std::vector<std::string> header = CsvFields(csv[0]);
+  for (size_t i = 1; i < csv.size(); ++i) EXPECT_EQ(CsvFields(csv[i]).size(), header.size());
+  EXPECT_THAT(header, testing::Contains("avg_ts"));
+}
+
+TEST(BenchTest, ControlC) {
+  const CliResult result = RunCli(Tiny("bench", {"-p", "0", "-n", "100000", "-r", "5", "-o", "md"}),
+                                  {.interrupt_after = "| model"});
+  EXPECT_EQ(result.status, app::kExitInterrupted) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("error: interrupted"));
+}
+
+TEST(InspectTest, FileAndCostOfEachCacheType) {
+  const std::string out = RunWell({"inspect", TinyModelFile(), "--metadata", "--tensors"}).out;
+  EXPECT_THAT(out, AllOf(HasSubstr("architecture"), HasSubstr("general.architecture = "),
+                         HasSubstr("token_embd.weight"), HasSubstr("128K tokens")));
+  for (const char* type : {"turbo8", "turbo4", "turbo3", "turbo2", "f16", "q8_0"}) {
+    EXPECT_THAT(out, ContainsRegex("\n" + std::string(type) + " "));
+  }
+}
+
+TEST(TokenizeTest, ListPiecesAndCount) {
+  const std::string ids = RunWell(Tiny("tokenize", {"-p", "The cat", "--ids"})).out;
+  EXPECT_TRUE(nlohmann::json::parse(ids).is_array()) << ids;
+  EXPECT_EQ(RunWell(Tiny("tokenize", {"--stdin", "--ids"}), {.input = "The cat"}).out, ids);
+  const std::string pieces = RunWell(Tiny("tokenize", {"-p", "The cat", "--show-count"})).out;
+  EXPECT_THAT(pieces, HasSubstr(" -> '"));
+  EXPECT_THAT(pieces, HasSubstr("Total number of tokens: " +
+                                std::to_string(nlohmann::json::parse(ids).size())));
+}
+
+TEST(FetchTest, ListsModelsWithTheirLicences) {
+  EXPECT_THAT(RunWell({"fetch", "--list"}).out,
+              AllOf(HasSubstr("smollm2"), HasSubstr("gemma3-270m"), HasSubstr("Gemma Terms"),
+                    HasSubstr("qwen2.5-coder-1.5b"), HasSubstr("Apache-2.0")));
+}
+
+}  // namespace
+}  // namespace tq::test

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// The built command run as a user runs it: a process with arguments, variables and input; what it
+// printed and returned.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tq::test {
+
+struct CliOptions {
+  std::vector<std::string> environment = {};        // "NAME=value"
+  std::string input = {};                           // standard input
+  std::optional<uint64_t> file_size_limit = {};     // bytes that a file may grow to, as a full disk
+  std::optional<std::string> interrupt_after = {};  // Ctrl-C once its output holds this
+};
+
+struct CliResult {
+  int status = -1;  // exit code; 128 + signal if killed, as it is after a minute
+  std::string out, err;
+};
+
+// A folder of this test process, removed at its end.
+const std::filesystem::path& CliFolder();
+
+// No LLAMA_ARG_* variable is handed on, and the cache folder of models is an empty one.
+CliResult RunCli(const std::vector<std::string>& arguments, const CliOptions& options = {});
+
+}  // namespace tq::test
