@@ -12,6 +12,7 @@ namespace tq {
 namespace {
 
 constexpr float kLog2E = 1.44269504f;
+constexpr uint32_t kMostAhead = 24 << 10;  // bytes of a head's block
 
 int GroupOf(const AttentionArgs& args) { return args.q_heads / args.kv.open.kv_heads; }
 
@@ -73,6 +74,7 @@ class SegmentRunner {
       kernels_.PrepareQueries(worker_.columns);
     }
     for (int page = first_page; page < last_page; ++page) {
+      SetAhead(page + 1 < last_page ? page + 1 : page);
       if (args_.fresh_k != nullptr && page == PagesOf(args_).last) {
         RunFresh();
       } else {
@@ -82,6 +84,23 @@ class SegmentRunner {
   }
 
  private:
+  // The page after the one at work, fetched in parts between the stages of its predecessor: small
+  // blocks of a head lie too far apart for the hardware to guess. It follows long ones by itself,
+  // and fetching those as well costs time.
+  void SetAhead(int page) {
+    const PageForm form = FormOf(args_, args_.tokens - 1, page);
+    ahead_left_ = form == PageForm::kNone ? 0 : LayoutOf(args_.kv, form).head_bytes;
+    if (ahead_left_ > kMostAhead) ahead_left_ = 0;
+    if (ahead_left_ != 0) ahead_ = HeadOf(args_.kv, form, page, kv_head_);
+    ahead_part_ = (ahead_left_ / 4 + 63) / 64 * 64;
+  }
+  void FetchAhead() {
+    const uint32_t n = std::min(ahead_part_, ahead_left_);
+    for (uint32_t i = 0; i < n; i += 64) __builtin_prefetch(ahead_ + i, 0, 2);
+    ahead_ += n;
+    ahead_left_ -= n;
+  }
+
   // Queries that see the page in the same form are neighbours: one run of columns each.
   void RunPage(int page) {
     for (int t = 0; t < args_.tokens;) {
@@ -118,22 +137,26 @@ class SegmentRunner {
     // Both ends of what is visible move forward with the query.
     const int first = VisibleTokens(args_, first_token, begin, end).first;
     const int last = VisibleTokens(args_, last_token - 1, begin, end).last;
+    FetchAhead();
     if (k.bits != 0) {
       kernels_.ScoreTiles(tile, k, columns, c0, c1, first, last);
     } else {
       kernels_.ScoreRows(k, columns, c0, c1, first, last);
     }
+    FetchAhead();
     if (v.bits != 0) kernels_.LoadScales(tile, v, first, last, worker_.value_scales);
     for (int c = c0; c < c1; ++c) {
       const TokenRange range = VisibleTokens(args_, c / group_, begin, end);
       kernels_.Weigh(columns, c, range.first, range.last,
                      v.bits != 0 ? worker_.value_scales : nullptr);
     }
+    FetchAhead();
     if (v.bits != 0) {
       kernels_.MixTiles(tile, v, columns, c0, c1, first, last);
     } else {
       kernels_.MixRows(v, columns, c0, c1, first, last);
     }
+    FetchAhead();
   }
 
   const AttentionArgs& args_;
@@ -141,6 +164,9 @@ class SegmentRunner {
   int group_;
   Worker worker_;
   const AttentionKernels& kernels_;
+  const std::byte* ahead_ = nullptr;
+  uint32_t ahead_left_ = 0;
+  uint32_t ahead_part_ = 0;
 };
 
 void RunSegment(const AttentionArgs& args, const DecodeSegment& segment,
