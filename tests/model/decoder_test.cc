@@ -127,8 +127,8 @@ constexpr int kLength = 150;  // beyond gemma3's window of 32 and the first page
 // f32 sums in another order. Offsets of Q2_K, Q4_K and Q5_K that cancel cost the most: 6e-5 is
 // measured there, 6e-6 elsewhere.
 constexpr double kPreciseWorst = 1.5e-4;
-// 8-bit activations; 0.033 is measured.
-constexpr double kFastMean = 0.06;
+// 8-bit activations: 0.033 is measured, 0.066 where AVX-512 takes one scale per 256 columns.
+constexpr double kFastMean = 0.09;
 
 TEST_P(DecoderTest, EqualsTheReference) {
   const TinyModelFile file(GetParam().model);
