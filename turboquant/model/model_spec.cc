@@ -10,6 +10,8 @@
 namespace tq {
 namespace {
 
+constexpr uint64_t kMaxVocabulary = 1u << 24;  // as long as arrays may be in gguf/
+
 // Keys "<architecture>.<name>" of one file.
 class Metadata {
  public:
@@ -209,7 +211,12 @@ ModelSpec ReadModelSpec(const GgufFile& file) {
           spec.head_dim, meta.Size("attention.value_length", 4096));
   }
   spec.context = meta.Size("context_length", 1u << 30);
-  spec.vocabulary = static_cast<int>(file.Tensor("token_embd.weight").rows());
+  const uint64_t vocabulary = file.Tensor("token_embd.weight").rows();
+  if (vocabulary > kMaxVocabulary) {
+    Throw(ErrorCode::kCorruptFile, "'token_embd.weight' has {} rows: a vocabulary has at most {}",
+          vocabulary, kMaxVocabulary);
+  }
+  spec.vocabulary = static_cast<int>(vocabulary);
   spec.norm_eps = static_cast<float>(meta.Positive("attention.layer_norm_rms_epsilon"));
   spec.activation = architecture.activation;
   spec.qk_norm = architecture.qk_norm;
