@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Times of single decode steps through many page boundaries: sealing must never be in a token's
+// way. Prints median, 99 % and their ratio, of single steps and of the best of several rounds over
+// the same positions (what other programs on the machine do is gone from these), and where in a
+// page the slow ones lie.
+//   bench_steps MODEL.gguf [-ctk TYPE] [-ctv TYPE] [--depth N] [--steps N] [--rounds N] [--threads
+//   N]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "turboquant/base/error.h"
+#include "turboquant/base/random.h"
+#include "turboquant/engine/session.h"
+
+namespace tq {
+namespace {
+
+constexpr double kBar = 1.25;  // of the 99 % step over the median
+
+struct Options {
+  std::string model, type_k = "turbo3", type_v = "turbo3";
+  int depth = 1024, steps = 512, rounds = 3, threads = 0;
+};
+
+Options Parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag[0] != '-') {
+      options.model = flag;
+      continue;
+    }
+    if (i + 1 == argc) Throw(ErrorCode::kInvalidArgument, "{} needs a value", flag);
+    const std::string value = argv[++i];
+    if (flag == "-ctk") {
+      options.type_k = value;
+    } else if (flag == "-ctv") {
+      options.type_v = value;
+    } else if (int* number = flag == "--depth"     ? &options.depth
+                             : flag == "--steps"   ? &options.steps
+                             : flag == "--rounds"  ? &options.rounds
+                             : flag == "--threads" ? &options.threads
+                                                   : nullptr) {
+      *number = std::atoi(value.c_str());
+    } else {
+      Throw(ErrorCode::kInvalidArgument, "unknown flag {}", flag);
+    }
+  }
+  if (options.model.empty() || options.depth < 1 || options.steps < 1 || options.rounds < 1)
+    Throw(ErrorCode::kInvalidArgument, "a model, and a depth, steps and rounds of at least 1");
+  return options;
+}
+
+struct Summary {
+  double median, p99, largest;
+};
+Summary Summarize(std::vector<double> times) {
+  std::ranges::sort(times);
+  const auto at = [&](double fraction) {
+    return times[static_cast<size_t>(fraction * static_cast<double>(times.size() - 1))];
+  };
+  return {at(0.5), at(0.99), times.back()};
+}
+void Print(const char* what, const Summary& s) {
+  fmt::print("{:<15} median {:.3f} ms, 99 % {:.3f} ms, largest {:.3f} ms, 99 % / median {:.3f}\n",
+             what, s.median, s.p99, s.largest, s.p99 / s.median);
+}
+
+int Run(const Options& options) {
+  EngineOptions engine_options;
+  engine_options.model = options.model;
+  engine_options.backend.threads = options.threads;
+  const auto engine = Engine::Load(engine_options);
+  SessionOptions session_options;
+  session_options.cache = MakePolicy(*engine, options.type_k, options.type_v);
+  session_options.context = options.depth + options.steps;
+
+  // Every round in a session of its own, so that each meets the same states of the cache.
+  std::vector<double> all, best(static_cast<size_t>(options.steps), 1e30);
+  for (int round = 0; round < options.rounds; ++round) {
+    Session session(engine, session_options);
+    Random random(1);
+    const auto token = [&] {
+      return static_cast<TokenId>(random.Next() % static_cast<uint64_t>(engine->spec().vocabulary));
+    };
+    std::vector<TokenId> prompt(static_cast<size_t>(options.depth));
+    std::ranges::generate(prompt, token);
+    session.Append(prompt);
+    for (double& least : best) {
+      const TokenId next = token();
+      const auto start = std::chrono::steady_clock::now();
+      session.Append({&next, 1});
+      const std::chrono::duration<double, std::milli> taken =
+          std::chrono::steady_clock::now() - start;
+      all.push_back(taken.count());
+      least = std::min(least, taken.count());
+    }
+  }
+  fmt::print("{}, {}, {}/{}, {} steps from depth {}, {} rounds\n", engine->spec().name,
+             engine->backend().name(), options.type_k, options.type_v, options.steps, options.depth,
+             options.rounds);
+  Print("single steps", Summarize(all));
+  const Summary rounds = Summarize(best);
+  Print("best of rounds", rounds);
+
+  std::vector<size_t> slowest(best.size());
+  for (size_t i = 0; i < slowest.size(); ++i) slowest[i] = i;
+  std::ranges::sort(slowest, [&](size_t a, size_t b) { return best[a] > best[b]; });
+  fmt::print("slowest of the best, as time / median @ place in the page:");
+  for (size_t i = 0; i < std::min<size_t>(12, slowest.size()); ++i) {
+    fmt::print(" {:.2f}@{}", best[slowest[i]] / rounds.median,
+               (static_cast<size_t>(options.depth) + slowest[i]) % kPageTokens);
+  }
+  fmt::print("\n");
+  const bool met = rounds.p99 <= kBar * rounds.median;
+  fmt::print("bar 99 % <= {} x median: {}\n", kBar, met ? "met" : "NOT MET");
+  return met ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace tq
+
+int main(int argc, char** argv) {
+  try {
+    return tq::Run(tq::Parse(argc, argv));
+  } catch (const tq::Error& error) {
+    fmt::print(stderr, "bench_steps: {}\n", error.what());
+    return 2;
+  }
+}
