@@ -16,7 +16,7 @@ class GreedyParity : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GreedyParity, FirstLogitsAndContinuations) {
   const auto path = test::EnvFile("TQ_MODELS", GetParam() + ".gguf");
-  if (!path) GTEST_SKIP() << "TQ_MODELS is not set";
+  if (!path) GTEST_SKIP() << "TQ_MODELS names no folder with " << GetParam() << ".gguf";
   std::ifstream in(TQ_TEST_DATA "/greedy.json");
   const nlohmann::json records = nlohmann::json::parse(in);
   test::LoadedModel model(GgufFile::Open(*path), 0);

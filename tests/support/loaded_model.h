@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,11 +81,13 @@ inline int ArgMax(const std::vector<float>& logits) {
   return static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-// Path of a file in the folder that an environment variable names; none if it is not set.
+// A file in the folder that an environment variable names; none if either is not there.
 inline std::optional<std::string> EnvFile(const char* variable, const std::string& name) {
   const char* folder = std::getenv(variable);
   if (folder == nullptr || *folder == '\0') return std::nullopt;
-  return std::string(folder) + "/" + name;
+  const std::filesystem::path path = std::filesystem::path(folder) / name;
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  return path.string();
 }
 
 }  // namespace tq::test

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "turboquant/base/error.h"
 #include "turboquant/gguf/gguf_writer.h"
@@ -583,11 +584,12 @@ TEST(ChatTemplate, RefusesWhatCannotBeMeant) {
 TEST(ChatTemplate, RealModelFiles) {
   const char* folder = std::getenv("TQ_MODELS");
   if (folder == nullptr) GTEST_SKIP() << "TQ_MODELS is not set";
-  const auto open = [&](const char* name) {
-    return GgufFile::Open(std::string(folder) + "/" + name + ".gguf");
-  };
+  const auto path = [&](const char* name) { return std::string(folder) + "/" + name + ".gguf"; };
+  const auto there = [&](const char* name) { return std::filesystem::exists(path(name)); };
+  const auto open = [&](const char* name) { return GgufFile::Open(path(name)); };
   for (const auto& [file, family] :
        {std::pair{"smollm2", "smollm2"}, {"qwen2.5-coder-1.5b", "qwen2"}}) {
+    if (!there(file)) continue;
     const ChatTemplate chat = ChatTemplate::FromGguf(open(file));
     EXPECT_EQ(chat.name(), family);
     for (const Rendered& expected : kRendered) {
@@ -595,7 +597,9 @@ TEST(ChatTemplate, RealModelFiles) {
       EXPECT_EQ(Render(chat, expected.conversation), expected.text);
     }
   }
-  EXPECT_THROW(ChatTemplate::FromGguf(open("gemma3-270m")), Error);  // a base model
+  if (there("gemma3-270m")) {
+    EXPECT_THROW(ChatTemplate::FromGguf(open("gemma3-270m")), Error);  // a base model
+  }
 }
 
 }  // namespace
