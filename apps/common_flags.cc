@@ -193,11 +193,8 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
   return options;
 }
 
-double PolicyBitsPerValue(const KvGeometry& given, const CachePolicy& policy) {
-  KvGeometry geometry = given;  // layers with a sliding window hold fewer tokens, at the same bits
-  std::fill(geometry.sliding_window.begin(), geometry.sliding_window.end(), 0);
-  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
-  return 8.0 * static_cast<double>(KvCache::BytesPerToken(geometry, policy)) / values;
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy) {
+  return KvCache::BitsPerValue(geometry, policy);
 }
 
 void PrintCacheSummary(const Session& session) {

@@ -83,7 +83,6 @@ void PrintCacheCosts(const KvGeometry& geometry) {
   for (const int64_t context : kContexts)
     header.push_back(fmt::format("{}K tokens", context / 1024));
   Table table(std::move(header));
-  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
   for (const CodecInfo& codec : kCodecs) {
     CachePolicy policy;
     policy.k.assign(static_cast<size_t>(geometry.num_layers), codec.codec);
@@ -91,7 +90,7 @@ void PrintCacheCosts(const KvGeometry& geometry) {
     std::vector<std::string> row = {std::string(codec.name)};
     try {
       const double per_token = static_cast<double>(KvCache::BytesPerToken(geometry, policy));
-      row.push_back(fmt::format("{:.3f}", 8.0 * per_token / values));
+      row.push_back(fmt::format("{:.3f}", KvCache::BitsPerValue(geometry, policy)));
       row.push_back(fmt::format("{:.2f}", per_token / 1024));
       for (const int64_t context : kContexts) {
         row.push_back(
