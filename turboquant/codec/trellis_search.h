@@ -12,14 +12,14 @@
 
 namespace tq {
 
-// Inputs are integers: 1 / TrellisGrid of a level, within +-TrellisMaxInput, where no parity's
-// nearest level is further than 255: squares fit 16 bits.
+// Inputs are integers: 1 / TrellisGrid of a level, within +-kTrellisMaxInput.
 constexpr int TrellisGrid(int bits) { return 1 << (bits - 2); }
-constexpr int TrellisMaxInput(int bits) { return bits == 2 ? 200 : bits == 3 ? 360 : 560; }
+inline constexpr int kTrellisMaxInput = 1023;
 
-// The cost of a parity at a value: squared distance to its nearest level, less the least over all
-// parities, shifted right and capped. Sums over two laps fit 16 bits, and a start that is not the
-// wanted one stays dearer than any lap.
+// The cost of a parity at a value: squared distance (of at most kTrellisMaxDistance) to its nearest
+// level, less the least over all parities, shifted right and capped. Sums over two laps fit 16 bits,
+// and a start that is not the wanted one stays dearer than any lap.
+inline constexpr int kTrellisMaxDistance = 255;
 inline constexpr int kTrellisCostShift = 2;
 inline constexpr int kTrellisMaxCost = 895;
 inline constexpr int kTrellisOtherStart = 28672;

@@ -67,7 +67,7 @@ class RingEncoder {
     std::array<int, 1 << kTrellisMaxParities> squares;
     int least = 1 << 16;
     for (uint32_t z = 0; z < 1u << trellis_.parities; ++z) {
-      int nearest = 256;
+      int nearest = 1 << 15;
       for (uint32_t free = 0; free < 1u << trellis_.free_bits(); ++free) {
         const int level = trellis_.Level(free, z);
         int distance = input - grid * level;
@@ -77,6 +77,7 @@ class RingEncoder {
           choices_[p][z] = {free, static_cast<int8_t>(level)};
         }
       }
+      if (nearest > kTrellisMaxDistance) nearest = kTrellisMaxDistance;
       squares[z] = nearest * nearest;
       least = squares[z] < least ? squares[z] : least;
     }

@@ -40,9 +40,8 @@ struct TrellisWork {
 
 static inline void FillInputs(int bits, const float* y, float gain, int n, int16_t* out) {
   const float factor = gain * static_cast<float>(TrellisGrid(bits));
-  const auto limit = static_cast<float>(TrellisMaxInput(bits));
   for (int i = 0; i < n; ++i) {
-    out[i] = static_cast<int16_t>(RoundToInteger(ClampTo(y[i] * factor, limit)));
+    out[i] = static_cast<int16_t>(RoundToInteger(ClampTo(y[i] * factor, kTrellisMaxInput)));
   }
 }
 
