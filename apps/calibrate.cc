@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// turboquant calibrate: measures a model's keys and queries and keeps the key transform that fits them.
+// turboquant calibrate: measures a model's keys and queries and keeps the key transform that fits
+// them.
 #include "turboquant/engine/calibrate.h"
 
 #include <fmt/format.h>
@@ -38,12 +39,11 @@ void RunCalibrate(const CalibrateFlags& flags) {
       flags.output.empty() ? CalibrationPath(CalibrationFolder(), engine->model_id(), text)
                            : std::filesystem::path(flags.output);
   Progress bar("calibrating keys", Progress::Unit::kSteps);
-  Calibration calibration =
-      Calibrate(*engine, {.text = text, .progress = [&](int layer, int num_layers) {
-                            ThrowIfInterrupted();
-                            bar.Update(static_cast<uint64_t>(layer),
-                                       static_cast<uint64_t>(num_layers));
-                          }});
+  Calibration calibration = Calibrate(
+      *engine, {.text = text, .progress = [&](int layer, int num_layers) {
+                  ThrowIfInterrupted();
+                  bar.Update(static_cast<uint64_t>(layer), static_cast<uint64_t>(num_layers));
+                }});
   bar.Done();
   const std::vector<std::byte> bytes = WriteCalibration(calibration);
   SaveCalibration(path, bytes);

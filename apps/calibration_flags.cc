@@ -47,9 +47,8 @@ std::shared_ptr<const Calibration> CalibrationFor(const Engine& engine,
     bar->Update(static_cast<uint64_t>(layer), static_cast<uint64_t>(num_layers));
   };
   auto calibration =
-      FindOrMakeCalibration(engine, CalibrationFolder(), options, [&](const std::string& notice) {
-        fmt::print(stderr, "{}\n", notice);
-      });
+      FindOrMakeCalibration(engine, CalibrationFolder(), options,
+                            [&](const std::string& notice) { fmt::print(stderr, "{}\n", notice); });
   if (bar) {
     bar->Done();
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
@@ -109,7 +108,8 @@ std::string CalibrationTable(const Calibration& calibration) {
   }
   table.AddRow(std::move(row));
   return fmt::format(
-      "Calibration of keys {} on {} tokens: what the map takes off the error of scores, and of the\n"
+      "Calibration of keys {} on {} tokens: what the map takes off the error of scores, and of "
+      "the\n"
       "output of attention with keys of 2, 3 and 4 bits (held-out tokens); heads that use it:\n{}",
       HexString(calibration.id), calibration.tokens, table.Text());
 }

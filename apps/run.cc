@@ -96,8 +96,7 @@ void Run(const RunFlags& flags) {
     Throw(ErrorCode::kInvalidArgument, "give a prompt with -p TEXT or -f FILE");
   const std::string text = ReadText(flags.text);
   const auto engine = LoadEngine(flags.model);
-  SessionOptions options =
-      MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
+  SessionOptions options = MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
   GenerateOptions generate = MakeGenerateOptions(flags.generate);
   std::vector<TokenId> tokens;
   if (has_prompt) tokens = PromptTokens(flags, *engine, text, generate);

@@ -32,9 +32,9 @@ void RotateBackRows(float* x, int64_t count, int64_t stride, int head_dim, Side 
 // in files.
 inline constexpr uint32_t kRotationId = 1;
 
-// The change of basis of one KV head's keys and queries with a calibrated map A: matrices [D][D] whose
-// row j is what the unit vector j becomes, rotation included: (H A)^T and (H A^-T)^T. Null pointers:
-// A = identity, RotateRows does it.
+// The change of basis of one KV head's keys and queries with a calibrated map A: matrices [D][D]
+// whose row j is what the unit vector j becomes, rotation included: (H A)^T and (H A^-T)^T. Null
+// pointers: A = identity, RotateRows does it.
 struct KeyMap {
   const float* keys = nullptr;
   const float* queries = nullptr;

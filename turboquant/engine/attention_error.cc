@@ -71,8 +71,7 @@ std::vector<float> SealedKeys(MatrixView<const float> k, int first_page, Codec c
     pages_of.SetReference(open, open_bytes.data(), mean.data());
     pages_of.EncodeKeys(open, open_bytes.data(), 0, RowsOf(z.view, begin, begin + kPageTokens));
     pages_of.SealKeys(open, open_bytes.data(), sealed, sealed_bytes.data());
-    pages_of.DecodeKeys(sealed, sealed_bytes.data(), 0,
-                        {z.view.row(begin), kPageTokens, head_dim});
+    pages_of.DecodeKeys(sealed, sealed_bytes.data(), 0, {z.view.row(begin), kPageTokens, head_dim});
   }
   return {z.floats.begin() + int64_t{kPageTokens} * head_dim, z.floats.end()};
 }
@@ -144,14 +143,16 @@ std::vector<double> OutputErrors(const AttentionProbe& probe, std::span<const St
       std::fill(row + end, row + rest.view.cols, 0.0f);
       for (int64_t j = begin; j < end; ++j) row[j] *= probe.scale;
       if (begin < end)
-        sums[static_cast<size_t>(i)] += Exponentials(row, begin, end, offsets[static_cast<size_t>(i)]);
+        sums[static_cast<size_t>(i)] +=
+            Exponentials(row, begin, end, offsets[static_cast<size_t>(i)]);
     }
     Multiply(rest.view, late_values, out.view);
     for (int64_t i = 0; i < n; ++i) {
       const double sum = sums[static_cast<size_t>(i)], exact = exact_sums[static_cast<size_t>(i)];
       for (int64_t d = 0; d < head_dim; ++d) {
         const double with = (double{fixed_out.view.row(i)[d]} + out.view.row(i)[d]) / sum;
-        const double without = (double{fixed_out.view.row(i)[d]} + exact_out.view.row(i)[d]) / exact;
+        const double without =
+            (double{fixed_out.view.row(i)[d]} + exact_out.view.row(i)[d]) / exact;
         errors[s] += (with - without) * (with - without);
       }
     }

@@ -235,8 +235,7 @@ Calibration Calibrate(const Engine& engine, const CalibrateOptions& options) {
   KvCache cache(geometry, policy, engine.backend().MakeArenaMemory(2 * bytes), 0);
   CalibrationObserver observer(spec, engine.backend().threads(), options);
   StepPlan plan;
-  plan.spans = {
-      {.sequence = cache.NewSequence(), .tokens = tokens, .logits = LogitsWanted::kNone}};
+  plan.spans = {{.sequence = cache.NewSequence(), .tokens = tokens, .logits = LogitsWanted::kNone}};
   plan.observer = &observer;
   plan.prefill = PrefillMode::kFast;
   Decoder(spec, engine.weights(), engine.backend()).Forward(plan, cache);

@@ -19,8 +19,8 @@ struct CalibrateOptions {
   std::function<void(int layer, int num_layers)> progress;  // may throw Error(kCancelled)
 };
 
-// Throws kUnsupported if the model's heads do not fit packed tiles, kInvalidArgument if the text has
-// too few tokens (or the model's context too little room) for it.
+// Throws kUnsupported if the model's heads do not fit packed tiles, kInvalidArgument if the text
+// has too few tokens (or the model's context too little room) for it.
 Calibration Calibrate(const Engine& engine, const CalibrateOptions& options);
 
 }  // namespace tq

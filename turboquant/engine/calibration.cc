@@ -12,7 +12,8 @@ namespace {
 // Row j of `out` is H A e_j: the columns of A, rotated.
 void RotatedTranspose(const std::vector<float>& a, int head_dim, float* out) {
   for (int i = 0; i < head_dim; ++i) {
-    for (int j = 0; j < head_dim; ++j) out[j * head_dim + i] = a[static_cast<size_t>(i * head_dim + j)];
+    for (int j = 0; j < head_dim; ++j)
+      out[j * head_dim + i] = a[static_cast<size_t>(i * head_dim + j)];
   }
   RotateRows(out, head_dim, head_dim, head_dim, Side::kKey);
 }
@@ -43,12 +44,13 @@ void CheckCalibrationBelongs(const Calibration& calibration, uint64_t model_id,
       calibration.kv_heads == geometry.kv_heads && calibration.head_dim == geometry.head_dim) {
     return;
   }
-  Throw(ErrorCode::kInvalidArgument,
-        "the calibration was made for another model: {} ({} layers, {} KV heads of dim {}), but this "
-        "one is {} ({} layers, {} KV heads of dim {})",
-        HexString(calibration.model_id), calibration.num_layers, calibration.kv_heads,
-        calibration.head_dim, HexString(model_id), geometry.num_layers, geometry.kv_heads,
-        geometry.head_dim);
+  Throw(
+      ErrorCode::kInvalidArgument,
+      "the calibration was made for another model: {} ({} layers, {} KV heads of dim {}), but this "
+      "one is {} ({} layers, {} KV heads of dim {})",
+      HexString(calibration.model_id), calibration.num_layers, calibration.kv_heads,
+      calibration.head_dim, HexString(model_id), geometry.num_layers, geometry.kv_heads,
+      geometry.head_dim);
 }
 
 KeyMapSet::KeyMapSet(const Calibration& calibration, const CachePolicy& policy)

@@ -18,8 +18,8 @@ std::vector<std::byte> WriteCalibration(Calibration& calibration);
 // Throws kCorruptFile (damaged, truncated, foreign), kUnsupported (another format version).
 Calibration ReadCalibration(std::span<const std::byte> bytes);
 
-// The same with files; errors name the path. Save replaces the file as a whole (kIo: the previous one
-// is as it was) and makes the folder.
+// The same with files; errors name the path. Save replaces the file as a whole (kIo: the previous
+// one is as it was) and makes the folder.
 void SaveCalibration(const std::filesystem::path& path, std::span<const std::byte> bytes);
 Calibration LoadCalibration(const std::filesystem::path& path);  // also kNotFound, kIo
 

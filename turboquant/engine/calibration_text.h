@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text that models are calibrated on unless another is named: prose, code, dialogue, numbers, in
-// several languages, written for this purpose.
+// The text that models are calibrated on unless another is named: prose, code, dialogue, numbers,
+// in several languages, written for this purpose.
 #pragma once
 
 #include <cstdint>

@@ -19,9 +19,7 @@ using Rows = Eigen::Map<Matrix<float>, 0, Eigen::OuterStride<>>;
 ConstRows Wrap(MatrixView<const float> m) {
   return {m.data, m.rows, m.cols, Eigen::OuterStride<>(m.stride)};
 }
-Rows Wrap(MatrixView<float> m) {
-  return {m.data, m.rows, m.cols, Eigen::OuterStride<>(m.stride)};
-}
+Rows Wrap(MatrixView<float> m) { return {m.data, m.rows, m.cols, Eigen::OuterStride<>(m.stride)}; }
 Eigen::Map<const Matrix<double>> Square(std::span<const double> m, int head_dim) {
   return {m.data(), head_dim, head_dim};
 }
@@ -36,8 +34,8 @@ std::vector<float> ToFloats(const Matrix<double>& m) {
 void AddMoment(MatrixView<const float> x, const float* mean, std::span<double> moment) {
   Matrix<double> rows = Wrap(x).cast<double>();
   if (mean != nullptr) {
-    rows.rowwise() -=
-        Eigen::Map<const Eigen::RowVectorXf>(mean, static_cast<Eigen::Index>(x.cols)).cast<double>();
+    rows.rowwise() -= Eigen::Map<const Eigen::RowVectorXf>(mean, static_cast<Eigen::Index>(x.cols))
+                          .cast<double>();
   }
   Eigen::Map<Matrix<double>>(moment.data(), x.cols, x.cols).noalias() += rows.transpose() * rows;
 }
@@ -66,8 +64,7 @@ std::optional<BalancedMap> SolveBalancedMap(std::span<const double> keys,
   const Matrix<double> turned = eigen.eigenvectors().transpose();
   // A = diag(l^1/4) U^T L^-1, A^-T = diag(l^-1/4) U^T L^T.
   const Matrix<double> forward =
-      roots.asDiagonal() *
-      cholesky.matrixL().solve<Eigen::OnTheRight>(turned);
+      roots.asDiagonal() * cholesky.matrixL().solve<Eigen::OnTheRight>(turned);
   const Matrix<double> inverse_transpose =
       roots.cwiseInverse().asDiagonal() * (turned * l.transpose());
   if (!forward.allFinite() || !inverse_transpose.allFinite()) return std::nullopt;

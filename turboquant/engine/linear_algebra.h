@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The little linear algebra that calibration needs; linear_algebra.cc is the only file that knows the
-// library (Eigen). Square matrices are row-major [D][D].
+// The little linear algebra that calibration needs; linear_algebra.cc is the only file that knows
+// the library (Eigen). Square matrices are row-major [D][D].
 #pragma once
 
 #include <optional>

@@ -198,7 +198,8 @@ void Session::Save(const std::filesystem::path& path, std::span<const std::byte>
 
 std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
   State& s = *state_;
-  SessionFile::Loaded loaded = SessionFile::Load(path, *s.cache, s.engine->model_id(), s.calibration_id());
+  SessionFile::Loaded loaded =
+      SessionFile::Load(path, *s.cache, s.engine->model_id(), s.calibration_id());
   if (static_cast<int64_t>(loaded.tokens.size()) > s.options.context) {
     s.cache->FreeSequence(loaded.sequence);
     Throw(ErrorCode::kInvalidArgument,

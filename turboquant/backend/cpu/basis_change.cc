@@ -44,8 +44,8 @@ void ToStoredValues(float* x, int tokens, int64_t stride, int head_dim) {
 void QueriesToStored(float* q, const AttentionArgs& args, const KeyMap* key_maps,
                      const ThreadPool& pool) {
   if (!InfoOf(args.kv.open.k).tiles) return;
-  const int head_dim = args.kv.open.head_dim, heads = args.q_heads, kv_heads = args.kv.open.kv_heads,
-            group = heads / kv_heads;
+  const int head_dim = args.kv.open.head_dim, heads = args.q_heads,
+            kv_heads = args.kv.open.kv_heads, group = heads / kv_heads;
   if (key_maps == nullptr) {
     ForTokens(args.tokens, int64_t{heads} * head_dim, pool, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t)

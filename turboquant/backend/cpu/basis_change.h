@@ -8,7 +8,8 @@
 
 namespace tq {
 
-// x <- H A x (keys), for `tokens` rows of one head, `stride` floats apart. `map` null: A = identity.
+// x <- H A x (keys), for `tokens` rows of one head, `stride` floats apart. `map` null: A =
+// identity.
 void ToStoredKeys(float* x, int tokens, int64_t stride, int head_dim, const KeyMap* map);
 void ToStoredValues(float* x, int tokens, int64_t stride, int head_dim);
 

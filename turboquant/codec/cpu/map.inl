@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of MapRows in vectors of kWidth floats; included by one file per instruction set inside its
-// namespace. Up to three rows share what is read of the matrix: the query heads of one KV head, or
-// the tokens of a prompt.
+// The body of MapRows in vectors of kWidth floats; included by one file per instruction set inside
+// its namespace. Up to three rows share what is read of the matrix: the query heads of one KV head,
+// or the tokens of a prompt.
 
 // Columns [column, column + kColumns * kWidth) of kRows rows.
 template <int kRows, int kColumns>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// x <- sum over j of x_j matrix_j (codec/transform.h, MapRows) on each instruction set; head_dim is a
-// multiple of 16.
+// x <- sum over j of x_j matrix_j (codec/transform.h, MapRows) on each instruction set; head_dim is
+// a multiple of 16.
 #pragma once
 
 #include <cstdint>
