@@ -68,6 +68,7 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
       ->capture_default_str();
   command.add_flag("--no-centring", flags.no_centring,
                    "Do not subtract page means from keys (to measure what they bring)");
+  AddCalibrationFlags(command, flags.calibration);
 }
 
 void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
@@ -212,6 +213,10 @@ void PrintCacheSummary(const Session& session) {
   if (tiles) {
     fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
                policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);
+  }
+  if (options.calibration != nullptr) {
+    fmt::print(stderr, "; keys calibrated ({} of {} heads)",
+               HeadsWithMap(*options.calibration, policy), options.calibration->heads.size());
   }
   fmt::print(stderr,
              "\ncontext  {} tokens, at most {} of cache; {} products, {} prefill in passes of {}\n",

@@ -5,10 +5,12 @@
 #include <map>
 #include <memory>
 
+#include "apps/calibration_flags.h"
 #include "apps/commands.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/progress.h"
 #include "apps/table.h"
+#include "turboquant/engine/calibration_store.h"
 #include "turboquant/gguf/gguf_file.h"
 #include "turboquant/kv/kv_cache.h"
 #include "turboquant/model/model_spec.h"
@@ -151,7 +153,14 @@ void Inspect(const InspectFlags& flags) {
       fmt::print("{:<40} {:<7} [{}]\n", t.name, InfoOf(t.format).name, fmt::join(t.shape, ", "));
     }
   }
-  if (spec) PrintCacheCosts(spec->kv_geometry());
+  if (!spec) return;
+  PrintCacheCosts(spec->kv_geometry());
+  if (const auto calibration =
+          FindCalibration(CalibrationFolder(), file.Identity(), spec->kv_geometry())) {
+    fmt::print("\n{}", CalibrationTable(*calibration));
+  } else {
+    fmt::print("\nKeys are not calibrated yet: that is done at the first load.\n");
+  }
 }
 
 }  // namespace
