@@ -247,7 +247,7 @@ struct DecodeBlock {
   }
 
   // The warps' states to one row of outputs per column, with its m and l.
-  TQ_DEVICE void MergeWarps(int first_column, WarpState<kDim, kSets>& state) {
+  TQ_DEVICE void MergeWarps(WarpState<kDim, kSets>& state) {
     SyncThreads();  // no warp reads its ring or the query rows any more
     float2* parts = Shared<float2>(at.parts);
     float* outputs = Shared<float>(at.ring);  // [warps][kColumns][kRow]
@@ -412,7 +412,7 @@ struct DecodeBlock {
       const int n = s.end - s.begin;
       Attend(s, queries, units, s.begin + n * phase / phases, s.begin + n * (phase + 1) / phases,
              first_column, state);
-      MergeWarps(first_column, state);
+      MergeWarps(state);
       bool done = n == s.size;
       if (!done && LeavePartial(s)) {
         MergePartials(static_cast<int>(s.global * blocks / total),
