@@ -68,8 +68,7 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
     for (int n = 0; n < kSets; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        x[n][4 * h + i] =
-            FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
+        x[n][4 * h + i] = FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
       }
     }
   }
@@ -81,8 +80,8 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
   }
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    const PositionRange range = VisibleRange(mask.visibility, mask.queries.sealed_below,
-                                             state.position[n], mask.unit);
+    const PositionRange range =
+        VisibleRange(mask.visibility, mask.queries.sealed_below, state.position[n], mask.unit);
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
       const int position = begin + 8 * i;
