@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The closed list of decode kernels. Instances of fixed pairs exist for the head dims that models
+// of today have; AnyPair for every other pair and head dim. One .cu file per line, so that they
+// compile side by side.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_params.h"
+
+namespace tq::cuda {
+
+using DecodeKernelFn = void (*)(DecodeParams);
+
+// Null if there is no such instance. sets: 1, 2 or 4.
+DecodeKernelFn Turbo8Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo4Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo3Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo2Kernel(int head_dim, int sets);
+DecodeKernelFn AnyKernel64(int sets);
+DecodeKernelFn AnyKernel80(int sets);
+DecodeKernelFn AnyKernel96(int sets);
+DecodeKernelFn AnyKernel112(int sets);
+DecodeKernelFn AnyKernel128(int sets);
+DecodeKernelFn AnyKernel192(int sets);
+DecodeKernelFn AnyKernel256(int sets);
+DecodeKernelFn AnyKernel512(int sets);
+inline DecodeKernelFn AnyKernel(int head_dim, int sets) {
+  switch (head_dim) {
+    case 64:
+      return AnyKernel64(sets);
+    case 80:
+      return AnyKernel80(sets);
+    case 96:
+      return AnyKernel96(sets);
+    case 112:
+      return AnyKernel112(sets);
+    case 128:
+      return AnyKernel128(sets);
+    case 192:
+      return AnyKernel192(sets);
+    case 256:
+      return AnyKernel256(sets);
+    case 512:
+      return AnyKernel512(sets);
+    default:
+      return nullptr;
+  }
+}
+
+// The most column sets that a warp's registers hold.
+constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 256 ? 2 : 1; }
+// Warps of a block at most; decode_kernel.cuh asks for registers accordingly.
+constexpr int MaxWarps(int head_dim, int sets) { return sets * head_dim <= 256 ? 12 : 8; }
+
+}  // namespace tq::cuda

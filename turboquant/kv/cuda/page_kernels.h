@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pages written and read on the device; the bytes are those of PageCodec on the CPU.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "turboquant/codec/cuda/stream.h"
+#include "turboquant/codec/transform.h"
+#include "turboquant/kv/cuda/device_tables.h"
+
+namespace tq::cuda {
+
+// New tokens of all sequences of a step into open pages. A page whose first token is written gets
+// its reference vector here: the mean of the page before (opening_reference.h), `mean` for page 0.
+struct EncodeArgs {
+  StepTables tables;
+  LayerPages pages;
+  // [rows][G][D]. With `rotate`, sides in tiles are rotated first and left in the stored basis.
+  float* k = nullptr;
+  float* v = nullptr;
+  int64_t k_stride = 0;  // floats between rows
+  int64_t v_stride = 0;
+  bool rotate = true;
+  const float* mean = nullptr;  // [G][D] calibrated mean in the stored basis, or null
+  bool centring = true;
+  int max_tokens = 1;  // tables.tokens <= this
+};
+void LaunchEncode(const EncodeArgs& args, Stream stream);
+
+// One side of one head's page; offsets of head blocks, in bytes from the arena's start.
+struct SealJob {
+  uint64_t open_offset;
+  uint64_t sealed_offset;
+  Side side;
+};
+// All jobs have the same layouts. Jobs are copied into the launch: the span need not outlive the
+// call.
+void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
+                std::span<const SealJob> jobs, Stream stream);
+
+// Tokens [first, first + count) of one slot as the query at `position` reads them, decoded to f16
+// in the basis of the pages: k, v [count][G][D], contiguous. Reference vectors are included.
+struct DequantizeArgs {
+  StepTables tables;
+  LayerPages pages;
+  int slot = 0;
+  int64_t position = 0;
+  int64_t first = 0;
+  int count = 0;
+  uint16_t* k = nullptr;
+  uint16_t* v = nullptr;
+};
+void LaunchDequantize(const DequantizeArgs& args, Stream stream);
+
+// Throws kUnsupported if the kernels above have no code for a layout's codecs.
+void CheckPageKernels(const PageLayout& layout);
+
+}  // namespace tq::cuda
