@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one place where kernels are put together: coarse calls on memory that the backend owns. `cpu`
-// works on host memory; `cuda` will hold the same calls over device memory, so no caller
-// dereferences activations except through Read.
+// works on host memory, `cuda` on a GPU's, so no caller dereferences activations except through Read
+// and Write.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -30,7 +32,7 @@ class Buffer {
 };
 
 struct BackendOptions {
-  std::string device = "cpu";  // "cpu"; "cuda" is refused with what is built in
+  std::string device = "cpu";  // "cpu", "cuda" (the first GPU) or "cuda:N"; see MakeBackend
   int threads = 0;             // 0 = all
 };
 
@@ -46,17 +48,44 @@ struct EncodeArgs {
   bool centring = true;
 };
 
+// What one step works on: everything that differs between two steps of the same shape.
+struct StepInputs {
+  const KvCache& cache;  // planned: lengths and tables are those after the step
+  std::span<const AppendPlan::Span> spans;
+  std::span<const int32_t> tokens;     // [T] of all spans, one after another
+  std::span<const int32_t> positions;  // [T]
+};
+
+// Steps with equal keys make the same calls on the same memory, with other inputs.
+struct StepKey {
+  const void* caller = nullptr;
+  const KvCache* cache = nullptr;
+  size_t sequences = 0;  // each with one token
+  Precision precision = Precision::kFast;
+  bool operator==(const StepKey&) const = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;  // "cpu (avx512, 2 threads)"
   virtual int threads() const = 0;
+  // Bytes that the backend's device has left for caches; nothing: it is the host's memory.
+  virtual std::optional<uint64_t> FreeMemory() const { return std::nullopt; }
+  // Throws kUnsupported, saying what does run, if the kernels lack a codec or head dim of a cache.
+  virtual void CheckCache(const KvGeometry&, const CachePolicy&, int /*q_heads*/) const {}
+
+  // A step: BeginStep, then the calls that work on its tokens. RunStep makes the calls in `body`, or
+  // repeats what an earlier body with the same key did, on the inputs of the last BeginStep.
+  virtual void BeginStep(const StepInputs&) {}
+  virtual void RunStep(const StepKey&, const std::function<void()>& body) { body(); }
 
   virtual std::unique_ptr<Buffer> Allocate(
       size_t floats) = 0;  // grow-only use expected; throws kOutOfMemory
   virtual std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) = 0;
   virtual void Read(const float* device, float* host,
                     size_t floats) = 0;  // copies to the host, synchronously
+  virtual void Write(const float* host, float* device, size_t floats) = 0;  // and back
 
   virtual std::unique_ptr<const PackedWeight> LoadWeight(
       std::span<const GgufTensor* const> tensors) = 0;  // stacked; nullptr if they cannot be
@@ -77,15 +106,17 @@ class Backend {
                     std::span<const int32_t> positions, const RopeTable& table) = 0;
 
   // k, v -> pages (bias, norms and RoPE are already applied): transform, then Encode page by page;
-  // opens pages (sets r).
-  virtual void EncodeKv(const EncodeArgs& args) = 0;
+  // opens pages (sets r). All sequences of a step at one layer, in the order of its spans.
+  virtual void EncodeKv(std::span<const EncodeArgs> calls) = 0;
   virtual void Seal(const KvCache& cache, std::span<const SealTask> tasks) = 0;
   // q is transformed in place, out is transformed back to the model's basis.
-  // q [T, H, D] in the model's basis on entry, out [T, H, D] in the model's basis on return.
+  // q [T, H, D] in the model's basis on entry, out [T, H, D] in the model's basis on return. Calls
+  // as for EncodeKv.
   virtual void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) = 0;
 };
 
-// Throws kUnsupported for a device that this build or machine lacks, listing what there is.
+// Throws kUnsupported for a device that this build or machine lacks, listing what there is. There is
+// no fallback from one device to another.
 std::unique_ptr<Backend> MakeBackend(const BackendOptions& options);
 
 }  // namespace tq

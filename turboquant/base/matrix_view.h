@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 namespace tq {
 
@@ -21,11 +20,7 @@ struct MatrixView {
   MatrixView(T* data, int64_t rows, int64_t cols, int64_t stride)
       : data(data), rows(rows), cols(cols), stride(stride) {}
   T* row(int64_t r) const { return data + r * stride; }
-  operator MatrixView<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, cols, stride};
-  }
+  operator MatrixView<const T>() const { return {data, rows, cols, stride}; }
 };
 
 }  // namespace tq

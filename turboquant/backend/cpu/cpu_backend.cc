@@ -7,8 +7,8 @@
 #include "turboquant/attention/plan.h"
 #include "turboquant/backend/cpu/basis_change.h"
 #include "turboquant/backend/cpu/kv_encoder.h"
+#include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/aligned_buffer.h"
-#include "turboquant/base/half.h"
 #include "turboquant/ops/linear_workspace.h"
 
 namespace tq {
@@ -25,28 +25,6 @@ class HostBuffer final : public Buffer {
  private:
   AlignedBuffer<float> memory_;
 };
-
-void DecodeVector(const GgufTensor& tensor, float* out) {
-  const uint64_t n = tensor.num_values();
-  const std::byte* bytes = tensor.data.data();
-  switch (tensor.format) {
-    case BlockFormat::kF32:
-      std::memcpy(out, bytes, n * sizeof(float));
-      return;
-    case BlockFormat::kF16:
-    case BlockFormat::kBF16:
-      for (uint64_t i = 0; i < n; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, bytes + i * sizeof bits, sizeof bits);
-        out[i] = tensor.format == BlockFormat::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
-      }
-      return;
-    default:
-      Throw(ErrorCode::kUnsupported,
-            "tensor '{}' is a vector stored as {}: vectors are read as F32, F16 or BF16",
-            tensor.name, InfoOf(tensor.format).name);
-  }
-}
 
 class CpuBackend final : public Backend {
  public:
@@ -67,6 +45,9 @@ class CpuBackend final : public Backend {
   void Read(const float* device, float* host, size_t floats) override {
     std::memcpy(host, device, floats * sizeof(float));
   }
+  void Write(const float* host, float* device, size_t floats) override {
+    std::memcpy(device, host, floats * sizeof(float));
+  }
 
   std::unique_ptr<const PackedWeight> LoadWeight(
       std::span<const GgufTensor* const> tensors) override {
@@ -75,14 +56,8 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<Buffer> LoadVector(std::span<const GgufTensor* const> tensors) override {
-    uint64_t total = 0;
-    for (const GgufTensor* tensor : tensors) total += tensor->num_values();
-    auto buffer = std::make_unique<HostBuffer>(total);
-    float* out = buffer->data();
-    for (const GgufTensor* tensor : tensors) {
-      DecodeVector(*tensor, out);
-      out += tensor->num_values();
-    }
+    auto buffer = std::make_unique<HostBuffer>(ValuesOf(tensors));
+    DecodeVectors(tensors, buffer->data());
     return buffer;
   }
 
@@ -118,7 +93,9 @@ class CpuBackend final : public Backend {
     tq::Rope(x, heads, head_dim, angles, pool_);
   }
 
-  void EncodeKv(const EncodeArgs& args) override { EncodeKvOnCpu(args, pool_); }
+  void EncodeKv(std::span<const EncodeArgs> calls) override {
+    for (const EncodeArgs& args : calls) EncodeKvOnCpu(args, pool_);
+  }
   void Seal(const KvCache& cache, std::span<const SealTask> tasks) override {
     SealOnCpu(cache, tasks, pool_);
   }

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backend on a GPU: one stream carries a step's work in order, a second one seals pages beside
+// it. Nothing waits for the device but Read, Write and memory that goes back.
+#include "turboquant/backend/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+
+#include "turboquant/attention/cuda/decode_attention.h"
+#include "turboquant/backend/cuda/device_choice.h"
+#include "turboquant/backend/cuda/device_step.h"
+#include "turboquant/backend/cuda/page_sealer.h"
+#include "turboquant/backend/cuda/prefill_attention.h"
+#include "turboquant/backend/cuda/step_graphs.h"
+#include "turboquant/backend/vector_tensor.h"
+#include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/codec/cuda/transform_kernels.h"
+#include "turboquant/kv/cuda/device_arena_memory.h"
+#include "turboquant/kv/cuda/page_kernels.h"
+#include "turboquant/kv/kv_layout.h"
+#include "turboquant/ops/cuda/device_linear.h"
+#include "turboquant/ops/cuda/elementwise_kernels.h"
+
+namespace tq {
+namespace cuda {
+namespace {
+
+// Left free for workspaces, graphs and the driver when a cache takes "what there is".
+constexpr uint64_t kKeptFree = uint64_t{768} << 20;
+
+class DeviceBuffer final : public Buffer {
+ public:
+  explicit DeviceBuffer(size_t floats)
+      : memory_(floats * sizeof(float), "activations"), size_(floats) {}
+  float* data() override { return memory_.as<float>(); }
+  const float* data() const override { return memory_.as<float>(); }
+  size_t size() const override { return size_; }
+  const float* host() const override { return nullptr; }
+
+ private:
+  DeviceBytes memory_;
+  size_t size_;
+};
+
+LayerPages PagesOf(const KvLayerView& kv) {
+  return {kv.arena, kv.open_layer_offset, kv.sealed_layer_offset, kv.open, kv.sealed,
+          kv.visibility};
+}
+
+const DeviceWeight& ViewOf(const PackedWeight& weight) {
+  return static_cast<const DeviceWeightMatrix&>(weight).view();
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(const DeviceInfo& device, int threads) : device_(device), pool_(threads) {}
+  ~CudaBackend() override { cudaDeviceSynchronize(); }
+
+  std::string name() const override {
+    return fmt::format("cuda:{} ({}, compute capability {}.{}, driver {})", device_.index,
+                       device_.name, device_.capability / 10, device_.capability % 10,
+                       DriverVersion());
+  }
+  int threads() const override { return pool_.num_threads(); }
+
+  std::optional<uint64_t> FreeMemory() const override {
+    const uint64_t free_bytes = DeviceMemoryInfo().free_bytes;
+    return free_bytes - std::min(free_bytes, kKeptFree);
+  }
+  void CheckCache(const KvGeometry& geometry, const CachePolicy& policy,
+                  int q_heads) const override {
+    if (MaxDecodeTokens(q_heads, geometry.kv_heads) < DeviceStep::kMostShort) {
+      Throw(ErrorCode::kUnsupported,
+            "device 'cuda' runs groups of up to 16 query heads per KV head, this model has {}: use "
+            "--device cpu",
+            q_heads / geometry.kv_heads);
+    }
+    for (const KvGroup& group : KvLayout(geometry, policy).groups) {
+      for (const KvGroup::Layer& layer : group.layers) {
+        for (const PageLayout* layout : {&layer.open, &layer.sealed}) {
+          CheckPageKernels(*layout);
+          CheckDecode(*layout, q_heads);
+        }
+      }
+    }
+  }
+
+  std::unique_ptr<Buffer> Allocate(size_t floats) override {
+    graphs_.Clear();
+    return std::make_unique<DeviceBuffer>(floats);
+  }
+  std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
+    graphs_.Clear();
+    return MakeDeviceArenaMemory(reserve_bytes, stream_, [this] { sealer_.MakeMainWait(); });
+  }
+  void Read(const float* device, float* host, size_t floats) override {
+    const size_t bytes = floats * sizeof(float);
+    staging_.EnsureSize(bytes);
+    Check(cudaMemcpyAsync(staging_.as<float>(), device, bytes, cudaMemcpyDeviceToHost, stream_),
+          "reading activations");
+    stream_.Synchronize();
+    std::memcpy(host, staging_.as<float>(), bytes);
+  }
+  void Write(const float* host, float* device, size_t floats) override {
+    Check(cudaMemcpyAsync(device, host, floats * sizeof(float), cudaMemcpyHostToDevice, stream_),
+          "writing activations");
+    stream_.Synchronize();
+  }
+
+  std::unique_ptr<const PackedWeight> LoadWeight(
+      std::span<const GgufTensor* const> tensors) override {
+    const auto host = PackedWeight::PackStacked(tensors, pool_);
+    return host == nullptr ? nullptr : std::make_unique<DeviceWeightMatrix>(*host);
+  }
+  std::unique_ptr<Buffer> LoadVector(std::span<const GgufTensor* const> tensors) override {
+    std::vector<float> host(ValuesOf(tensors));
+    DecodeVectors(tensors, host.data());
+    auto buffer = std::make_unique<DeviceBuffer>(host.size());
+    Write(host.data(), buffer->data(), host.size());
+    return buffer;
+  }
+
+  void BeginStep(const StepInputs& inputs) override {
+    sealer_.MakeMainWait();
+    if (step_.Begin(inputs)) graphs_.Clear();
+    for (RopeEntry& rope : ropes_) rope.ready = false;
+  }
+  void RunStep(const StepKey& key, const std::function<void()>& body) override {
+    graphs_.Run(key, body);
+  }
+
+  void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,
+             MatrixView<float> out) override {
+    const bool changed = step_.SetTokens(tokens);
+    TQ_CHECK(!changed || !graphs_.capturing());
+    LaunchEmbed(ViewOf(table), step_.tokens(), scale, out, stream_);
+    CheckLaunch("looking up embeddings");
+  }
+  void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
+              Precision precision) override {
+    linear_.Run(x, outs, precision);
+  }
+  void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
+               MatrixView<float> out) override {
+    if (x.rows > 0) LaunchRmsNorm(x, weight, eps, out, stream_);
+    CheckLaunch("norming");
+  }
+  void Add(MatrixView<float> x, MatrixView<const float> y) override {
+    if (x.rows > 0) LaunchAdd(x, y, stream_);
+    CheckLaunch("adding");
+  }
+  void GatedActivation(Activation activation, MatrixView<const float> gate,
+                       MatrixView<const float> up, MatrixView<float> out) override {
+    if (gate.rows > 0)
+      LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out, stream_);
+    CheckLaunch("activating");
+  }
+  void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
+            const RopeTable& table) override {
+    if (x.rows == 0) return;
+    if (step_.SetPositions(positions)) {
+      TQ_CHECK(!graphs_.capturing());
+      for (RopeEntry& rope : ropes_) rope.ready = false;
+    }
+    LaunchRope(x, heads, head_dim, table.rotary_dim, table.style == RopeStyle::kHalves,
+               FactorsOf(table, static_cast<int>(positions.size())), stream_);
+    CheckLaunch("turning heads");
+  }
+
+  void EncodeKv(std::span<const tq::EncodeArgs> calls) override {
+    const tq::EncodeArgs& first = calls.front();
+    RefuseMaps(first.key_maps);
+    cuda::EncodeArgs args;
+    args.tables = step_.Tables(first.kv);
+    args.pages = PagesOf(first.kv);
+    args.k = first.k;
+    args.v = first.v;
+    args.k_stride = args.v_stride = first.stride;
+    args.centring = first.centring;
+    for (const tq::EncodeArgs& call : calls) args.max_tokens = std::max(args.max_tokens, call.tokens);
+    LaunchEncode(args, stream_);
+    CheckLaunch("encoding keys and values");
+  }
+  void Seal(const KvCache& cache, std::span<const SealTask> tasks) override {
+    sealer_.Seal(cache, tasks);
+  }
+
+  void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
+    RefuseMaps(key_maps);
+    const AttentionArgs& first = calls.front();
+    const LayerPages pages = PagesOf(first.kv);
+    constexpr int most = DeviceStep::kMostShort;
+    int longest_short = 0;
+    for (const AttentionArgs& call : calls)
+      if (call.tokens <= most) longest_short = std::max(longest_short, call.tokens);
+    if (longest_short > 0) AttendShort(calls, pages, longest_short);
+    for (size_t i = 0; i < calls.size(); ++i) {
+      if (calls[i].tokens > most)
+        AttendLong(calls[i], step_.Tables(first.kv), pages, static_cast<int>(i));
+    }
+    CheckLaunch("attending");
+  }
+
+ private:
+  struct RopeEntry {
+    const RopeTable* owner;
+    DeviceBytes frequencies;
+    DeviceBytes factors;
+    bool ready = false;  // factors are those of the step's positions
+  };
+
+  static void RefuseMaps(const KeyMap* maps) {
+    if (maps != nullptr)
+      Throw(ErrorCode::kUnsupported,
+            "device 'cuda' does not run calibrated key maps: use --device cpu, or no calibration");
+  }
+
+  void AttendShort(std::span<const AttentionArgs> calls, const LayerPages& pages, int tokens) {
+    const AttentionArgs& first = calls.front();
+    DecodeArgs args;
+    args.tables = step_.ShortTables(first.kv);
+    args.pages = pages;
+    args.q = first.q;
+    args.out = first.out;
+    args.q_stride = first.q_stride;
+    args.out_stride = first.out_stride;
+    args.q_heads = first.q_heads;
+    args.tokens = tokens;
+    args.scale = first.scale;
+    args.rotate_q = InfoOf(pages.open.k).tiles;
+    args.rotate_out = InfoOf(pages.open.v).tiles;
+    const int64_t bytes =
+        DecodeWorkspaceBytes({.head_dim = pages.open.head_dim,
+                              .kv_heads = pages.open.kv_heads,
+                              .q_heads = first.q_heads,
+                              .slots = static_cast<int>(calls.size()),
+                              .tokens = tokens});
+    if (decode_workspace_.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention")) {
+      graphs_.Clear();
+      Check(cudaMemsetAsync(decode_workspace_.as<void>(), 0, decode_workspace_.size(), stream_),
+            "clearing the workspace of attention");
+    }
+    LaunchDecodeAttention(args, decode_workspace_.as<void>(),
+                          static_cast<int64_t>(decode_workspace_.size()), stream_);
+  }
+
+  void AttendLong(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages,
+                  int slot) {
+    TQ_CHECK(!graphs_.capturing());  // ranges and positions would be captured with it
+    const int head_dim = pages.open.head_dim;
+    if (InfoOf(pages.open.k).tiles) {
+      LaunchToStored({.x = const_cast<float*>(args.q),  // the contract: q is transformed in place
+                      .rows = args.tokens,
+                      .stride = args.q_stride,
+                      .heads = args.q_heads,
+                      .head_dim = head_dim,
+                      .side = Side::kKey},
+                     stream_);
+    }
+    prefill_.Run(args, tables, pages, slot);
+    if (InfoOf(pages.open.v).tiles) {
+      LaunchToModel({.x = args.out,
+                     .rows = args.tokens,
+                     .stride = args.out_stride,
+                     .heads = args.q_heads,
+                     .head_dim = head_dim,
+                     .side = Side::kValue},
+                    stream_);
+    }
+  }
+
+  const float* FactorsOf(const RopeTable& table, int tokens) {
+    auto rope = std::ranges::find(ropes_, &table, &RopeEntry::owner);
+    if (rope == ropes_.end()) {
+      TQ_CHECK(!graphs_.capturing());
+      const size_t bytes = table.frequencies.size() * sizeof(double);
+      rope = ropes_.insert(rope, {&table, DeviceBytes(bytes, "rotary frequencies"), {}});
+      Check(cudaMemcpy(rope->frequencies.as<double>(), table.frequencies.data(), bytes,
+                       cudaMemcpyHostToDevice),
+            "copying rotary frequencies");
+    }
+    if (!rope->ready) {
+      const auto floats = static_cast<size_t>(tokens) * 2 * static_cast<size_t>(table.rotary_dim);
+      if (rope->factors.EnsureSize(floats * sizeof(float), "rotary factors")) graphs_.Clear();
+      LaunchRopeFactors({.positions = step_.positions(),
+                         .tokens = tokens,
+                         .frequencies = rope->frequencies.as<double>(),
+                         .rotary_dim = table.rotary_dim,
+                         .magnitude = table.magnitude,
+                         .halves = table.style == RopeStyle::kHalves,
+                         .factors = rope->factors.as<float>()},
+                        stream_);
+      rope->ready = true;
+    }
+    return rope->factors.as<float>();
+  }
+
+  DeviceInfo device_;
+  ThreadPool pool_;  // packs weights
+  OwnedStream stream_;
+  PageSealer sealer_{stream_};
+  DeviceLinear linear_{stream_};
+  PrefillAttention prefill_{stream_};
+  DeviceStep step_{stream_};
+  StepGraphs graphs_{stream_};
+  PinnedBytes staging_;
+  DeviceBytes decode_workspace_;
+  std::list<RopeEntry> ropes_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+const bool kCudaBuiltIn = true;
+
+std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions& options) {
+  return std::make_unique<cuda::CudaBackend>(cuda::UseDevice(options.device), options.threads);
+}
+
+}  // namespace tq
