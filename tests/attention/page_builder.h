@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "turboquant/base/aligned_buffer.h"
@@ -54,6 +55,7 @@ class BuiltPages {
   }
 
   const KvLayerView& view() const { return view_; }
+  std::span<const std::byte> arena() const { return {arena_.data(), arena_.size()}; }
 
  private:
   void Fill(const PageSpec& spec, int page, int head, const float* k, const float* v) {

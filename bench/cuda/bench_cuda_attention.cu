@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// Times decode attention on the current device against the read roofline measured in the same run.
+// Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
+// inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
+//
+//   bench_cuda_attention OUT.jsonl [filter]     one JSON object per measurement
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "device_buffer.h"
+#include "turboquant/attention/cuda/decode_attention.h"
+#include "turboquant/attention/cuda/decode_units.h"
+#include "turboquant/base/error.h"
+#include "turboquant/base/random.h"
+#include "turboquant/kv/policy.h"
+
+namespace tq {
+namespace {
+
+__device__ uint32_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return static_cast<uint32_t>(x ^ (x >> 31));
+}
+
+// Random codes, references near 0 and scales that give scores of a few units.
+__global__ void FillPages(std::byte* base, uint64_t bytes, PageLayout layout) {
+  const uint64_t i = (blockIdx.x * uint64_t{blockDim.x} + threadIdx.x) * 4;
+  if (i >= bytes) return;
+  uint32_t word = Mix(i + 77);
+  const auto in_head = static_cast<uint32_t>(i % layout.head_bytes);
+  if (layout.tile_bytes != 0) {
+    const bool reference = layout.k_row_bytes == 0 && in_head < layout.tiles_offset;
+    const uint32_t in_tile = (in_head - layout.tiles_offset) % layout.tile_bytes;
+    if (reference || in_tile >= layout.tile_scale_offset) {
+      word = (word & 0x01ff01ffu) | (reference ? 0x28002800u : 0x20002000u);
+    }
+  } else if (layout.k == Codec::kF16) {
+    word = (word & 0x81ff81ffu) | 0x34003400u;
+  }
+  *reinterpret_cast<uint32_t*>(base + i) = word;
+}
+
+__global__ void ReadAll(const uint4* p, uint64_t n, uint32_t* out) {
+  uint32_t x = 0;
+  const uint64_t step = uint64_t{gridDim.x} * blockDim.x;
+  uint64_t i = blockIdx.x * uint64_t{blockDim.x} + threadIdx.x;
+  for (; i + 3 * step < n; i += 4 * step) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const uint4 v = __ldcs(p + i + j * step);
+      x ^= v.x ^ v.y ^ v.z ^ v.w;
+    }
+  }
+  if (x == 0x12345) *out = x;
+}
+
+// Median microseconds of one of `calls` launches inside a graph.
+template <typename Fn>
+double TimeInGraph(int calls, int replays, Fn&& launch) {
+  cudaStream_t stream;
+  CheckCuda(cudaStreamCreate(&stream), "stream");
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  launch(0, stream);
+  CheckCuda(cudaStreamSynchronize(stream), "first launch");
+  CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+  for (int i = 0; i < calls; ++i) launch(i, stream);
+  CheckCuda(cudaStreamEndCapture(stream, &graph), "end of capture");
+  CheckCuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
+  cudaEvent_t a, b;
+  CheckCuda(cudaEventCreate(&a), "event");
+  CheckCuda(cudaEventCreate(&b), "event");
+  std::vector<double> times;
+  for (int i = 0; i < replays + 2; ++i) {
+    CheckCuda(cudaEventRecord(a, stream), "record");
+    CheckCuda(cudaGraphLaunch(exec, stream), "graph");
+    CheckCuda(cudaEventRecord(b, stream), "record");
+    CheckCuda(cudaEventSynchronize(b), "replay");
+    float ms = 0;
+    CheckCuda(cudaEventElapsedTime(&ms, a, b), "elapsed");
+    if (i >= 2) times.push_back(static_cast<double>(ms) * 1e3 / calls);
+  }
+  std::sort(times.begin(), times.end());
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+  return times[times.size() / 2];
+}
+
+struct Shape {
+  Codec k;
+  Codec v;
+  int head_dim = 128;
+  int kv_heads = 8;
+  int group = 4;
+  int sequences = 1;
+  int context = 32768;
+  int tokens = 1;
+  bool generic = false;
+};
+
+FILE* json = nullptr;
+double roofline = 0;  // GB/s
+
+// Layers such that one round is several times the second-level cache.
+int LayersFor(uint64_t layer_bytes) {
+  return static_cast<int>(std::clamp<uint64_t>((uint64_t{400} << 20) / layer_bytes, 1, 32));
+}
+
+void Measure(const Shape& s) {
+  const PageLayout open = MakePageLayout(s.head_dim, s.kv_heads, OpenCodec(s.k), OpenCodec(s.v));
+  const PageLayout sealed = MakePageLayout(s.head_dim, s.kv_heads, s.k, s.v);
+  Visibility visibility;
+  visibility.seals = !(open.k == sealed.k && open.v == sealed.v);
+  const int pages = (s.context + kPageTokens - 1) / kPageTokens;
+  const cuda::QueryRange queries = {s.context - s.tokens, s.context - 1, 0};
+  const cuda::UnitList list = cuda::MakeUnitList(visibility, queries, 0, 0);
+  const uint64_t sealed_pages = static_cast<uint64_t>(list.sealed_units);
+  const uint64_t open_pages = static_cast<uint64_t>(list.sink_units + list.open_units);
+  const uint64_t bytes = (sealed_pages * sealed.bytes() + open_pages * open.bytes()) *
+                         static_cast<uint64_t>(s.sequences);
+  const int layers = LayersFor(bytes);
+  const auto round = [](uint64_t n) { return (n + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit; };
+  const uint64_t sealed_block = round(uint64_t{sealed.bytes()} * static_cast<uint64_t>(layers));
+  const uint64_t open_block = round(uint64_t{open.bytes()} * static_cast<uint64_t>(layers));
+  const auto sequences = static_cast<uint64_t>(s.sequences);
+  const uint64_t open_size = sequences * open_pages * open_block;
+  const uint64_t arena_size = open_size + sequences * sealed_pages * sealed_block + 4096;
+  DeviceBuffer<std::byte> arena(arena_size);
+  const auto fill = [](std::byte* at, uint64_t n, const PageLayout& layout) {
+    if (n != 0) FillPages<<<static_cast<unsigned>(n / 4 / 256 + 1), 256>>>(at, n, layout);
+  };
+  fill(arena.data(), open_size, open);
+  fill(arena.data() + open_size, arena_size - open_size, sealed);
+
+  // Pages of a sequence lie scattered, as a cache that is in use has them.
+  std::vector<uint32_t> open_ids(sequences * static_cast<uint64_t>(pages), kNoPage);
+  std::vector<uint32_t> sealed_ids = open_ids;
+  uint64_t next_open = 0, next_sealed = 0;
+  for (int page = 0; page < pages; ++page) {
+    for (uint64_t i = 0; i < sequences; ++i) {
+      const uint64_t at = i * static_cast<uint64_t>(pages) + static_cast<uint64_t>(page);
+      if (visibility.Sealed(page, s.context - 1)) {
+        sealed_ids[at] = static_cast<uint32_t>((open_size + next_sealed++ * sealed_block) / kPageIdUnit);
+      }
+      const bool open_seen = !visibility.Sealed(page, s.context - s.tokens);
+      if (open_seen) open_ids[at] = static_cast<uint32_t>(next_open++ * open_block / kPageIdUnit);
+    }
+  }
+  const int heads = s.kv_heads * s.group;
+  const std::vector<int32_t> positions(sequences, s.context - s.tokens);
+  const std::vector<int32_t> tokens(sequences, s.tokens);
+  std::vector<int32_t> rows(sequences);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i) * s.tokens;
+  std::vector<float> q(sequences * static_cast<uint64_t>(s.tokens * heads * s.head_dim));
+  Random random(3);
+  for (float& x : q) x = static_cast<float>(random.Gaussian());
+  DeviceBuffer<uint32_t> d_open{std::span<const uint32_t>(open_ids)};
+  DeviceBuffer<uint32_t> d_sealed{std::span<const uint32_t>(sealed_ids)};
+  DeviceBuffer<int32_t> d_positions{std::span<const int32_t>(positions)};
+  DeviceBuffer<int32_t> d_tokens{std::span<const int32_t>(tokens)};
+  DeviceBuffer<int32_t> d_rows{std::span<const int32_t>(rows)};
+  DeviceBuffer<float> d_q{std::span<const float>(q)};
+  DeviceBuffer<float> d_out(q.size());
+  const int64_t workspace_bytes = cuda::DecodeWorkspaceBytes(
+      {s.head_dim, s.kv_heads, heads, s.sequences, s.tokens});
+  DeviceBuffer<std::byte> workspace(static_cast<size_t>(workspace_bytes));
+  workspace.Fill(0);
+
+  cuda::DecodeArgs args;
+  args.tables = {d_open.data(), d_sealed.data(), d_positions.data(), d_tokens.data(),
+                 d_rows.data(), nullptr,         pages,              s.sequences};
+  args.pages = {arena.data(), 0, 0, open, sealed, visibility};
+  args.q = d_q.data();
+  args.out = d_out.data();
+  args.q_stride = args.out_stride = heads * s.head_dim;
+  args.q_heads = heads;
+  args.tokens = s.tokens;
+  args.scale = 0.088f;
+  args.rotate_q = InfoOf(s.k).tiles;
+  args.rotate_out = InfoOf(s.v).tiles;
+  args.generic = s.generic;
+  const int calls = std::max(layers, bytes > (uint64_t{500} << 20) ? 2 : 16);
+  const double us = TimeInGraph(calls, 15, [&](int i, cudaStream_t stream) {
+    cuda::DecodeArgs call = args;
+    call.pages.open_layer_offset = static_cast<uint64_t>(i % layers) * open.bytes();
+    call.pages.sealed_layer_offset = static_cast<uint64_t>(i % layers) * sealed.bytes();
+    cuda::LaunchDecodeAttention(call, workspace.data(), workspace_bytes, stream);
+  });
+  const double gbs = static_cast<double>(bytes) / us * 1e-3;
+  std::printf("%-7s %-7s D %3d GQA %2d T %2d %s %2d x %6d  %9.2f us  %5.0f GB/s  %5.1f %% of read\n",
+              std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(),
+              s.head_dim, s.group, s.tokens, s.generic ? "any  " : "fixed", s.sequences, s.context,
+              us, gbs, 100 * gbs / roofline);
+  std::fflush(stdout);
+  std::fprintf(json,
+               "{\"k\": \"%s\", \"v\": \"%s\", \"head_dim\": %d, \"kv_heads\": %d, \"group\": %d, "
+               "\"tokens\": %d, \"generic\": %s, \"sequences\": %d, \"context\": %d, \"us\": %.3f, "
+               "\"bytes\": %llu, \"gbs\": %.1f, \"roofline\": %.1f}\n",
+               std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(),
+               s.head_dim, s.kv_heads, s.group, s.tokens, s.generic ? "true" : "false",
+               s.sequences, s.context, us, static_cast<unsigned long long>(bytes), gbs, roofline);
+}
+
+void MeasureRoofline() {
+  DeviceBuffer<uint4> big(uint64_t{256} << 20);  // 4 GiB
+  DeviceBuffer<uint32_t> out(1);
+  int processors = 0;
+  CheckCuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "attribute");
+  for (const int per : {4, 8, 16}) {
+    const double us = TimeInGraph(1, 10, [&](int, cudaStream_t stream) {
+      ReadAll<<<processors * per, 256, 0, stream>>>(big.data(), big.size(), out.data());
+    });
+    roofline = std::max(roofline, static_cast<double>(big.size()) * 16 / us * 1e-3);
+  }
+  std::printf("read roofline: %.0f GB/s\n", roofline);
+}
+
+void Run() {
+  MeasureRoofline();
+  struct Size {
+    int sequences, context;
+  };
+  constexpr Size kSizes[] = {{1, 4096}, {1, 32768}, {1, 131072}, {16, 32768}, {16, 131072}};
+  for (const Codec codec : {Codec::kTurbo3, Codec::kTurbo2, Codec::kTurbo4, Codec::kTurbo8}) {
+    for (const Size size : kSizes) {
+      Shape s{codec, codec};
+      s.sequences = size.sequences;
+      s.context = size.context;
+      Measure(s);
+    }
+  }
+  Shape s{Codec::kTurbo3, Codec::kTurbo3};
+  s.sequences = 16;
+  s.generic = true;
+  Measure(s);
+  s.k = Codec::kTurbo4;
+  Measure(s);
+  s = {Codec::kTurbo3, Codec::kTurbo3};
+  for (const int dim : {64, 256}) {
+    s.head_dim = dim;
+    s.sequences = 16;
+    Measure(s);
+  }
+  s = {Codec::kTurbo3, Codec::kTurbo3};
+  s.context = 131072;
+  for (const int tokens : {1, 2, 4, 8}) {
+    s.tokens = tokens;
+    Measure(s);
+  }
+  s.tokens = 1;
+  s.group = 8;
+  Measure(s);
+}
+
+}  // namespace
+}  // namespace tq
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::printf("usage: bench_cuda_attention OUT.jsonl\n");
+    return 2;
+  }
+  tq::json = std::fopen(argv[1], "w");
+  if (tq::json == nullptr) {
+    std::printf("cannot write %s\n", argv[1]);
+    return 1;
+  }
+  cudaDeviceProp device;
+  tq::CheckCuda(cudaGetDeviceProperties(&device, 0), "device");
+  std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
+              device.l2CacheSize >> 20);
+  try {
+    tq::Run();
+  } catch (const tq::Error& error) {
+    std::printf("error: %s\n", error.what());
+    return 1;
+  }
+  std::fclose(tq::json);
+  return 0;
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA kernels against their CPU twins, as one plain program: built for a device with nvcc, and
+// for the CPU with tests/cuda/emulated/ (then ctest runs it). Prints a line per case, goes on after
+// a failure, and returns 1 if there was one. `quick` as argument: the small cases only.
+#include <cstring>
+
+#include "decode_case.h"
+
+namespace tq {
+namespace {
+
+int failures = 0;
+
+void Check(const DecodeSpec& spec) {
+  DecodeCase c(spec);
+  const double error = c.Run();
+  const bool good = error <= 3e-4;
+  if (!good) ++failures;
+  std::printf("%s error %.2e  decode %s\n", good ? "ok  " : "FAIL", error, spec.Text().c_str());
+  std::fflush(stdout);
+}
+
+void DecodeCases(bool all) {
+  DecodeSpec base;
+  constexpr Codec kTiles[] = {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2};
+  for (const Codec codec : kTiles) {
+    for (const bool generic : {false, true}) {
+      DecodeSpec spec = base;
+      spec.k = spec.v = codec;
+      spec.generic = generic;
+      spec.lengths = {700};
+      Check(spec);
+    }
+  }
+  for (const int length : {1, 31, 33, 128, 129, 256, 385}) {
+    DecodeSpec spec = base;
+    spec.lengths = {length};
+    Check(spec);
+  }
+  {  // a batch of different lengths with an idle slot
+    DecodeSpec spec = base;
+    spec.lengths = {900, 3, 0, 260, 131};
+    Check(spec);
+  }
+  for (const int window : {0, 3}) {
+    DecodeSpec spec = base;
+    spec.window_pages = window;
+    spec.lengths = {650};
+    Check(spec);
+  }
+  for (const int tokens : {2, 5}) {  // across a page boundary: two forms of one page in one call
+    DecodeSpec spec = base;
+    spec.tokens = tokens;
+    spec.lengths = {514, 300};
+    Check(spec);
+  }
+  {
+    DecodeSpec spec = base;
+    spec.sliding_window = 200;
+    spec.sink_pages = 0;
+    spec.tokens = 3;
+    spec.lengths = {770};
+    Check(spec);
+  }
+  {
+    DecodeSpec spec = base;
+    spec.sealed_below = 4;
+    spec.lengths = {520};
+    Check(spec);
+  }
+  for (const Data data : {Data::kOutliers, Data::kZeros, Data::kSink, Data::kTiny}) {
+    for (const Codec codec : {Codec::kTurbo3, Codec::kTurbo4}) {
+      DecodeSpec spec = base;
+      spec.data = data;
+      spec.k = spec.v = codec;
+      spec.lengths = {600};
+      Check(spec);
+    }
+  }
+  for (const int group : {1, 3, 5, 8, 16}) {
+    DecodeSpec spec = base;
+    spec.group = group;
+    spec.kv_heads = 1;
+    spec.lengths = {400};
+    Check(spec);
+  }
+  {
+    DecodeSpec spec = base;
+    spec.rotate = false;
+    Check(spec);
+  }
+  if (!all) return;
+  for (const int dim : kHeadDims) {
+    for (const bool generic : {false, true}) {
+      DecodeSpec spec = base;
+      spec.head_dim = dim;
+      spec.kv_heads = 1;
+      spec.generic = generic;
+      spec.k = Codec::kTurbo4;
+      spec.v = generic ? Codec::kTurbo2 : Codec::kTurbo4;
+      spec.lengths = {520, 140};
+      Check(spec);
+      spec.k = Codec::kTurbo3;
+      spec.v = Codec::kTurbo3;
+      spec.tokens = 2;
+      Check(spec);
+    }
+  }
+  for (const Codec k : kTiles) {
+    for (const Codec v : kTiles) {
+      DecodeSpec spec = base;
+      spec.k = k;
+      spec.v = v;
+      spec.lengths = {400};
+      Check(spec);
+    }
+  }
+  for (const int tokens : {8, 16, 32}) {
+    DecodeSpec spec = base;
+    spec.kv_heads = 1;
+    spec.tokens = tokens;
+    spec.lengths = {390};
+    Check(spec);
+  }
+}
+
+}  // namespace
+}  // namespace tq
+
+int main(int argc, char** argv) {
+  const bool quick = argc > 1 && std::strcmp(argv[1], "quick") == 0;
+  tq::DecodeCases(!quick);
+  std::printf("%s\n", tq::failures == 0 ? "all cases pass" : "FAILURES");
+  return tq::failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for turboquant/codec/cuda/lane_ops.cuh on a machine without a GPU (this folder comes
+// first among the include paths): a block's threads are coroutines, and warp and block operations
+// are where they meet. Asynchronous copies arrive no sooner than they are waited for.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "emulator.h"
+#include "turboquant/base/error.h"
+#include "turboquant/base/half.h"
+
+#define TQ_DEVICE inline
+#define TQ_KERNEL(threads, blocks) void
+#define TQ_GRID_CONSTANT
+
+struct uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+namespace tq::cuda {
+
+inline int ThreadId() { return emulator::Self().id; }
+inline int LaneId() { return ThreadId() & 31; }
+inline int WarpId() { return ThreadId() >> 5; }
+inline int BlockId() { return emulator::Current().block; }
+inline int Threads() { return emulator::Current().threads; }
+inline int Blocks() { return emulator::Current().blocks; }
+inline std::byte* SharedMemory() { return emulator::Current().shared; }
+
+inline void SyncThreads() { emulator::MeetBlock(); }
+inline void SyncWarp() { emulator::MeetWarp(); }
+inline void Fence() {}
+inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
+  const uint32_t old = *p;
+  *p += n;
+  return old;
+}
+
+// Every lane's value of a warp operation.
+template <typename T>
+struct LaneValues {
+  T of[32];
+  explicit LaneValues(const T& mine) {
+    std::byte* slots = emulator::WarpSlots();
+    static_assert(sizeof(T) <= emulator::kSlotBytes);
+    std::memcpy(slots + LaneId() * emulator::kSlotBytes, &mine, sizeof(T));
+    emulator::MeetWarp();
+    for (int i = 0; i < 32; ++i) std::memcpy(&of[i], slots + i * emulator::kSlotBytes, sizeof(T));
+    emulator::MeetWarp();
+  }
+};
+template <typename T>
+T ShuffleXor(T x, int mask) {
+  return LaneValues<T>(x).of[LaneId() ^ mask];
+}
+template <typename T>
+T ShuffleUp(T x, int delta) {
+  const LaneValues<T> values(x);
+  return LaneId() >= delta ? values.of[LaneId() - delta] : x;
+}
+template <typename T>
+T Shuffle(T x, int lane) {
+  return LaneValues<T>(x).of[lane];
+}
+
+inline uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = a | static_cast<uint64_t>(b) << 32;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t nibble = selector >> (4 * i) & 15u;
+    auto byte = static_cast<uint32_t>(bytes >> (8 * (nibble & 7u)) & 255u);
+    if ((nibble & 8u) != 0) byte = (byte & 128u) != 0 ? 255u : 0u;
+    result |= byte << (8 * i);
+  }
+  return result;
+}
+inline uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
+  return (mask & a) | (~mask & b);
+}
+inline uint32_t RotateLeft(uint32_t x, int n) {
+  return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
+}
+
+// A and B of a matrix product as the lanes hold them.
+struct Fragments {
+  uint32_t a[4];
+  uint32_t b[2];
+};
+
+template <bool kUnsignedB>
+inline void MmaBytes(int32_t (&c)[4], const Fragments& mine, int depth) {
+  const LaneValues<Fragments> lanes(mine);
+  const int g = LaneId() >> 2, t = LaneId() & 3;
+  for (int e = 0; e < 4; ++e) {
+    const int row = g + e / 2 * 8, column = 2 * t + e % 2;
+    int64_t sum = c[e];
+    for (int k = 0; k < depth; ++k) {
+      const int lane_of_k = k % 16 / 4, half = k / 16, shift = 8 * (k % 4);
+      const uint32_t a = lanes.of[row % 8 * 4 + lane_of_k].a[half * 2 + row / 8] >> shift;
+      const uint32_t b = lanes.of[column * 4 + lane_of_k].b[half] >> shift;
+      const int b_value = kUnsignedB ? static_cast<uint8_t>(b) : static_cast<int8_t>(b);
+      sum += static_cast<int8_t>(a) * b_value;
+    }
+    TQ_CHECK(sum == static_cast<int32_t>(sum));  // the product's kernels never overflow
+    c[e] = static_cast<int32_t>(sum);
+  }
+}
+inline void MmaS8S8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                    uint32_t b0, uint32_t b1) {
+  MmaBytes<false>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
+}
+inline void MmaS8U8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                    uint32_t b0, uint32_t b1) {
+  MmaBytes<true>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
+}
+inline void MmaS8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+  MmaBytes<false>(c, {{a0, a1, 0, 0}, {b0, 0}}, 16);
+}
+inline void MmaF16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                   uint32_t b1) {
+  const LaneValues<Fragments> lanes({{a0, a1, a2, a3}, {b0, b1}});
+  const int g = LaneId() >> 2, t = LaneId() & 3;
+  for (int e = 0; e < 4; ++e) {
+    const int row = g + e / 2 * 8, column = 2 * t + e % 2;
+    double sum = static_cast<double>(c[e]);
+    for (int k = 0; k < 16; ++k) {
+      const int lane_of_k = k % 8 / 2, half = k / 8, shift = 16 * (k % 2);
+      const uint32_t a = lanes.of[row % 8 * 4 + lane_of_k].a[half * 2 + row / 8] >> shift;
+      const uint32_t b = lanes.of[column * 4 + lane_of_k].b[half] >> shift;
+      sum += static_cast<double>(HalfToFloat(static_cast<Half>(a))) *
+             static_cast<double>(HalfToFloat(static_cast<Half>(b)));
+    }
+    c[e] = static_cast<float>(sum);
+  }
+}
+inline uint32_t Transpose8x8(uint32_t x) {
+  const LaneValues<uint32_t> lanes(x);
+  const int g = LaneId() >> 2, t = LaneId() & 3;
+  const auto element = [&](int row, int column) {
+    return lanes.of[row * 4 + column / 2] >> (16 * (column % 2)) & 0xffffu;
+  };
+  return element(2 * t, g) | element(2 * t + 1, g) << 16;
+}
+
+inline float Exp2(float x) { return exp2f(x); }
+inline uint32_t FloatBits(float x) { return std::bit_cast<uint32_t>(x); }
+inline float BitsToFloat(uint32_t x) { return std::bit_cast<float>(x); }
+inline float FusedMulAdd(float a, float b, float c) { return fmaf(a, b, c); }
+inline float Max(float a, float b) { return fmaxf(a, b); }
+inline float Abs(float x) { return fabsf(x); }
+inline float FastDivide(float a, float b) { return a / b; }
+inline int RoundToInt(float x) { return static_cast<int>(nearbyintf(x)); }
+inline float LoadL2(const float* p) { return *p; }
+inline float MulRn(float a, float b) { return a * b; }
+inline float AddRn(float a, float b) { return a + b; }
+inline float SubRn(float a, float b) { return a - b; }
+inline float DivRn(float a, float b) { return a / b; }
+inline float SqrtRn(float x) { return sqrtf(x); }
+inline float HalfLow(uint32_t pair) { return HalfToFloat(static_cast<Half>(pair)); }
+inline float HalfHigh(uint32_t pair) { return HalfToFloat(static_cast<Half>(pair >> 16)); }
+inline uint16_t ToHalf(float x) { return FloatToHalf(x); }
+
+inline void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
+  TQ_CHECK(reinterpret_cast<uintptr_t>(shared) % 16 == 0);
+  TQ_CHECK(reinterpret_cast<uintptr_t>(global) % 16 == 0);
+  emulator::Self().copies.push_back({shared, global, bytes});
+}
+inline void CopyAsync(std::byte* shared, const std::byte* global) {
+  CopyAsync(shared, global, 16);
+}
+inline void CopyCommit() { emulator::CommitCopies(); }
+template <int kPending>
+void CopyWait() {
+  emulator::WaitCopies(kPending);
+}
+
+}  // namespace tq::cuda

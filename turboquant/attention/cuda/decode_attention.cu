@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host side of decode attention: which kernel, which grid, which workspace.
+#include "turboquant/attention/cuda/decode_attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "turboquant/attention/cuda/decode_instances.cuh"
+#include "turboquant/attention/cuda/decode_memory.h"
+#include "turboquant/codec/cuda/launch.cuh"
+
+namespace tq::cuda {
+namespace {
+
+constexpr int kMostTokens = 32;
+constexpr int kMostGroup = 16;
+constexpr int kMinUnits = 4;
+
+// How the query rows of one KV head become columns of warps.
+struct ColumnPlan {
+  int sets;           // per warp, of four rows
+  int groups;         // of warps that share steps
+  int items;          // blocks' worth of rows
+  int rows() const { return sets * 4 * groups; }  // of one block
+};
+
+ColumnPlan PlanColumns(int head_dim, int rows) {
+  ColumnPlan plan = {1, 1, 1};
+  while (plan.sets < MaxSets(head_dim) && plan.rows() < rows) plan.sets *= 2;
+  while (plan.groups < 4 && plan.rows() < rows) plan.groups *= 2;
+  plan.items = (rows + plan.rows() - 1) / plan.rows();
+  return plan;
+}
+
+int OpenLog(int head_dim) {
+  const int tiles = MakeTileLayout(head_dim).tiles_per_page();
+  return tiles == 4 ? 2 : tiles == 2 ? 1 : 0;
+}
+
+PageForm FormOf(const PageLayout& layout, uint64_t layer_offset, int step_log) {
+  PageForm form = {};
+  form.k = layout.k;
+  form.v = layout.v;
+  form.step_log = step_log;
+  form.head_bytes = layout.head_bytes;
+  form.reference_offset = layout.reference_offset;
+  form.tiles_offset = layout.tiles_offset;
+  form.tile_bytes = layout.tile_bytes;
+  form.v_offset = layout.tile_v_offset;
+  form.scale_offset = layout.tile_scale_offset;
+  form.layer_offset = layer_offset;
+  return form;
+}
+
+struct Choice {
+  DecodeKernelFn kernel;
+  bool fixed;
+};
+
+Choice ChooseKernel(const LayerPages& pages, int sets, bool generic) {
+  const int dim = pages.open.head_dim;
+  const auto pair = [](const PageLayout& layout, Codec codec) {
+    return layout.k == codec && layout.v == codec;
+  };
+  if (!generic && pair(pages.open, Codec::kTurbo8)) {
+    DecodeKernelFn kernel = nullptr;
+    if (!pages.visibility.seals) {
+      kernel = Turbo8Kernel(dim, sets);
+    } else if (pair(pages.sealed, Codec::kTurbo4)) {
+      kernel = Turbo4Kernel(dim, sets);
+    } else if (pair(pages.sealed, Codec::kTurbo3)) {
+      kernel = Turbo3Kernel(dim, sets);
+    } else if (pair(pages.sealed, Codec::kTurbo2)) {
+      kernel = Turbo2Kernel(dim, sets);
+    }
+    if (kernel != nullptr) return {kernel, true};
+  }
+  return {dim <= 96    ? AnyKernelSmall(dim, sets)
+          : dim <= 192 ? AnyKernelMedium(dim, sets)
+                       : AnyKernelLarge(dim, sets),
+          false};
+}
+
+int64_t CounterBytes(int64_t slots, int kv_heads, int items) {
+  return (slots * kv_heads * items * 4 + 255) / 256 * 256;
+}
+int64_t PartialBytes(int blocks, const ColumnPlan& columns, int head_dim) {
+  return int64_t{2} * blocks * columns.rows() * (head_dim + 2) * 4;
+}
+
+}  // namespace
+
+int MaxDecodeTokens(int q_heads, int kv_heads) {
+  return q_heads / kv_heads <= kMostGroup ? kMostTokens : 0;
+}
+
+void CheckDecode(const PageLayout& layout, int q_heads) {
+  for (const Codec codec : {layout.k, layout.v}) {
+    if (!InfoOf(codec).tiles) {
+      Throw(ErrorCode::kUnsupported,
+            "CUDA attention has no kernel for cache type {}; use one of: turbo8, turbo4, turbo3, "
+            "turbo2",
+            InfoOf(codec).name);
+    }
+  }
+  const int group = q_heads / layout.kv_heads;
+  if (group > kMostGroup || group * layout.kv_heads != q_heads) {
+    Throw(ErrorCode::kUnsupported,
+          "CUDA attention takes 1 to {} query heads per KV head, not {} over {}", kMostGroup,
+          q_heads, layout.kv_heads);
+  }
+}
+
+int64_t DecodeWorkspaceBytes(const DecodeLimits& limits) {
+  const int blocks = CurrentDeviceLimits().processors;
+  int64_t bytes = 0;
+  // Fewer tokens may need more items than many; the largest is what counts.
+  for (int tokens = 1; tokens <= limits.tokens; ++tokens) {
+    const ColumnPlan columns =
+        PlanColumns(limits.head_dim, tokens * (limits.q_heads / limits.kv_heads));
+    bytes = std::max(bytes, CounterBytes(limits.slots, limits.kv_heads, columns.items) +
+                                PartialBytes(blocks, columns, limits.head_dim));
+  }
+  return bytes;
+}
+
+void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t workspace_bytes,
+                           Stream stream) {
+  const PageLayout& layout = args.pages.open;
+  const int dim = layout.head_dim;
+  const DeviceLimits device = CurrentDeviceLimits();
+  const int group = args.q_heads / layout.kv_heads;
+  const ColumnPlan columns = PlanColumns(dim, args.tokens * group);
+  const Choice choice = ChooseKernel(args.pages, columns.sets, args.generic);
+  TQ_CHECK(choice.kernel != nullptr);
+
+  DecodeParams p = {};
+  p.tables = args.tables;
+  p.arena = args.pages.arena;
+  const int open_log = OpenLog(dim);
+  const int sealed_log = choice.fixed ? 1 : open_log;
+  p.open = FormOf(args.pages.open, args.pages.open_layer_offset, open_log);
+  p.sealed = FormOf(args.pages.sealed, args.pages.sealed_layer_offset, sealed_log);
+  p.visibility = args.pages.visibility;
+  p.q = args.q;
+  p.out = args.out;
+  p.q_stride = args.q_stride;
+  p.out_stride = args.out_stride;
+  p.kv_heads = layout.kv_heads;
+  p.group = group;
+  p.items = columns.items;
+  p.column_groups = columns.groups;
+  p.score_scale = args.scale * 1.44269504088896341f;
+  p.rotate_q = args.rotate_q;
+  p.rotate_out = args.rotate_out;
+  if (args.rotate_q) p.q_rotation = MakeRotationTable(dim, Side::kKey, false);
+  if (args.rotate_out) p.out_rotation = MakeRotationTable(dim, Side::kValue, true);
+  p.min_units = kMinUnits;
+
+  const auto step_bytes = [&](const PageForm& form) {
+    return static_cast<int>(form.tile_bytes) *
+           (MakeTileLayout(dim).tiles_per_page() >> form.step_log);
+  };
+  int stage = step_bytes(p.open);
+  if (p.visibility.seals) stage = std::max(stage, step_bytes(p.sealed));
+  p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
+  const int columns_per_warp = columns.sets * 4;
+  const auto memory_of = [&](int warps) {
+    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, args.tables.slots, warps,
+                            p.stage_bytes)
+        .size;
+  };
+  int warps = MaxWarps(dim, columns.sets) / columns.groups * columns.groups;
+  while (warps > columns.groups && memory_of(warps) > device.shared_memory) {
+    warps -= columns.groups;
+  }
+  TQ_CHECK(memory_of(warps) <= device.shared_memory);
+
+  const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
+  TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
+  p.counters = static_cast<uint32_t*>(workspace);
+  p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
+  Launch(choice.kernel, device.processors, 32 * warps, memory_of(warps), stream, p);
+}
+
+}  // namespace tq::cuda

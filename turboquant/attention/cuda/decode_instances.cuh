@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The closed list of decode kernels. Instances of fixed pairs exist for the head dims that models
+// of today have; AnyPair for every other pair and head dim. One .cu file per line, so that they
+// compile side by side.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_params.h"
+
+namespace tq::cuda {
+
+using DecodeKernelFn = void (*)(DecodeParams);
+
+// Null if there is no such instance. sets: 1, 2 or 4.
+DecodeKernelFn Turbo8Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo4Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo3Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo2Kernel(int head_dim, int sets);
+DecodeKernelFn AnyKernelSmall(int head_dim, int sets);  // head dims up to 96
+DecodeKernelFn AnyKernelMedium(int head_dim, int sets);  // 112, 128, 192
+DecodeKernelFn AnyKernelLarge(int head_dim, int sets);   // 256, 512
+
+// The most column sets that a warp's registers hold.
+constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 256 ? 2 : 1; }
+// Warps of a block at most; decode_kernel.cuh asks for registers accordingly.
+constexpr int MaxWarps(int head_dim, int sets) { return sets * head_dim <= 256 ? 12 : 8; }
+
+}  // namespace tq::cuda

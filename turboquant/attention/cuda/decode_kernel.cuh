@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decode attention, one kernel for everything: a fixed grid of blocks shares the list of all units
+// (decode_units.h) of all slots and KV heads evenly and in order. A block's share of one KV head is
+// a segment; its warps take consecutive runs of units, each through its own double buffer in shared
+// memory. A segment that is not a whole KV head leaves a partial; the block that finishes the last
+// one merges them (attention/online_softmax.h says how).
+#pragma once
+
+#include "turboquant/attention/cuda/decode_instances.cuh"
+#include "turboquant/attention/cuda/decode_memory.h"
+#include "turboquant/attention/cuda/decode_step.cuh"
+#include "turboquant/codec/cuda/rotation.cuh"
+
+namespace tq::cuda {
+
+// A block's work on one KV head of one slot.
+struct Segment {
+  int slot;
+  int head;
+  int item;
+  int begin;  // units [begin, end) of size
+  int end;
+  int size;
+  uint32_t global;  // number of unit 0 in the list of all units
+};
+
+template <int kDim, int kSets, class Pair>
+struct DecodeBlock {
+  static constexpr int kColumns = kSets * 4;  // of a warp
+  static constexpr int kRow = kDim + kRowPad;
+
+  const DecodeParams& p;
+  std::byte* memory;
+  DecodeMemory at;
+  int warp, lane, g, t, warps;
+  int columns;  // of the block
+
+  TQ_DEVICE explicit DecodeBlock(const DecodeParams& params) : p(params), memory(SharedMemory()) {
+    warp = WarpId();
+    lane = LaneId();
+    g = lane >> 2;
+    t = lane & 3;
+    warps = Threads() >> 5;
+    columns = p.column_groups * kColumns;
+    at = MakeDecodeMemory(kDim, columns, kColumns, p.tables.slots, warps, p.stage_bytes);
+  }
+
+  template <typename T>
+  TQ_DEVICE T* Shared(int offset) const {
+    return reinterpret_cast<T*>(memory + offset);
+  }
+  TQ_DEVICE float* Row(int column) const { return Shared<float>(at.row) + column * kRow; }
+
+  TQ_DEVICE QueryRange Queries(int slot) const {
+    const int first = p.tables.first_positions[slot];
+    return {first, first + p.tables.tokens[slot] - 1,
+            p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[slot]};
+  }
+  TQ_DEVICE UnitList Units(const QueryRange& queries) const {
+    return MakeUnitList(p.visibility, queries, p.open.step_log, p.sealed.step_log);
+  }
+
+  // starts[s]: units before slot s; one KV head and item of a slot after the other.
+  TQ_DEVICE void CountUnits() {
+    uint32_t* starts = Shared<uint32_t>(at.starts);
+    for (int i = ThreadId(); i < kLevelTableWords * 32; i += Threads()) {
+      Shared<uint32_t>(at.levels)[i] = LevelTableWordAt(i / 32);
+    }
+    if (warp == 0) {
+      uint32_t before = 0;
+      for (int base = 0; base < p.tables.slots; base += 32) {
+        const int slot = base + lane;
+        uint32_t n = 0;
+        if (slot < p.tables.slots && p.tables.tokens[slot] > 0) {
+          n = static_cast<uint32_t>(Units(Queries(slot)).size() * p.kv_heads * p.items);
+        }
+        uint32_t sum = n;
+#pragma unroll
+        for (int delta = 1; delta < 32; delta *= 2) {
+          const uint32_t other = ShuffleUp(sum, delta);
+          if (lane >= delta) sum += other;
+        }
+        if (slot < p.tables.slots) starts[slot] = before + sum - n;
+        before += Shuffle(sum, 31);
+      }
+      if (lane == 0) starts[p.tables.slots] = before;
+    }
+    SyncThreads();
+  }
+
+  // The queries of a segment: rotated rows of floats, their 16-bit form, scale and sum.
+  TQ_DEVICE void PrepareQueries(const Segment& s) {
+    const int first = p.tables.first_positions[s.slot];
+    const int tokens = p.tables.tokens[s.slot];
+    for (int c = warp; c < columns; c += warps) {
+      const int r = s.item * columns + c;
+      const int token = r / p.group;
+      const bool valid = token < tokens;
+      float* row = Row(c);
+      const float* from = p.q +
+                          (p.tables.first_rows[s.slot] + (valid ? token : 0)) * p.q_stride +
+                          (s.head * p.group + r % p.group) * kDim;
+      for (int d = lane; d < kDim; d += 32) row[d] = valid ? from[d] : 0.0f;
+      SyncWarp();
+      if (p.rotate_q) RotateRow<kDim>(p.q_rotation, row, lane);
+      float largest = 0;
+      for (int d = lane; d < kDim; d += 32) {
+        const float x = row[d] * p.score_scale;
+        row[d] = x;
+        largest = Max(largest, Abs(x));
+      }
+#pragma unroll
+      for (int mask = 16; mask > 0; mask /= 2) largest = Max(largest, ShuffleXor(largest, mask));
+      constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
+      const float inverse = largest > 0 ? kLargest / largest : 0.0f;
+      int8_t* low = Shared<int8_t>(at.bytes) + c * 2 * kDim;
+      int32_t sum = 0;
+      for (int d = lane; d < kDim; d += 32) {
+        const int value = RoundToInt(row[d] * inverse);
+        const int high = (value + 128) >> 8;
+        low[d] = static_cast<int8_t>(value - high * 256);
+        low[kDim + d] = static_cast<int8_t>(high);
+        sum += value;
+      }
+#pragma unroll
+      for (int mask = 16; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
+      if (lane == 0) {
+        Shared<Column>(at.columns)[c] = {largest / kLargest, sum, valid ? first + token : -1, 0, 0};
+      }
+    }
+  }
+
+  TQ_DEVICE void LoadColumns(int first_column, WarpState<kDim, kSets>& state) const {
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+      // B operand: column g of a set is byte g % 2 of row g / 2.
+      const std::byte* bytes = memory + at.bytes +
+                               ((first_column + 4 * n + (g >> 1)) * 2 + (g & 1)) * kDim +
+                               t * (kDim / 4);
+#pragma unroll
+      for (int c = 0; c < kDim / 16; ++c) {
+        state.q[n][c] = *reinterpret_cast<const uint32_t*>(bytes + 4 * c);
+      }
+      const Column& column = Shared<Column>(at.columns)[first_column + 4 * n + t];
+      state.q_scale[n] = column.scale;
+      state.q_sum[n] = column.sum;
+      state.position[n] = column.position;
+    }
+  }
+
+  TQ_DEVICE const std::byte* HeadOf(const Unit& unit, uint32_t id, int head) const {
+    const PageForm& form = unit.sealed ? p.sealed : p.open;
+    return p.arena + id * kPageIdUnit + form.layer_offset +
+           static_cast<uint64_t>(head) * form.head_bytes;
+  }
+  TQ_DEVICE uint32_t IdOf(const Segment& s, const Unit& unit) const {
+    const uint32_t* ids = unit.sealed ? p.tables.sealed_pages : p.tables.open_pages;
+    return ids[static_cast<int64_t>(s.slot) * p.tables.page_stride + unit.page];
+  }
+
+  // Stage: the step's tiles as they lie in the page, then the reference vector. A step of part of a
+  // page's tiles is contiguous.
+  TQ_DEVICE void LoadStage(std::byte* stage, const Unit& unit, uint32_t id, int head,
+                           bool reference) const {
+    const PageForm& form = unit.sealed ? p.sealed : p.open;
+    const std::byte* page = HeadOf(unit, id, head);
+    const int bytes =
+        static_cast<int>(form.tile_bytes) * (MakeTileLayout(kDim).tiles_per_page() >> form.step_log);
+    const std::byte* tiles = page + form.tiles_offset +
+                             unit.token / MakeTileLayout(kDim).tokens * form.tile_bytes;
+#pragma unroll 4
+    for (int i = lane * 16; i < bytes; i += 512) CopyAsync(stage + i, tiles + i);
+    if (reference) {
+      std::byte* to = stage + p.stage_bytes - kDim * 2;
+      for (int i = lane * 16; i < kDim * 2; i += 512) {
+        CopyAsync(to + i, page + form.reference_offset + i);
+      }
+    }
+  }
+
+  // Query rows times the reference vector: what a page adds to its scores.
+  TQ_DEVICE void AddReference(const std::byte* stage, int first_column,
+                              WarpState<kDim, kSets>& state) const {
+    // Lane (g, t) takes dims [g D/8, (g + 1) D/8) of row t.
+    constexpr int kPart = kDim / 8;
+    const std::byte* r = stage + p.stage_bytes - kDim * 2 + g * kPart * 2;
+    float sum[kSets] = {};
+#pragma unroll
+    for (int d = 0; d < kPart; d += 2) {
+      const uint32_t pair = *reinterpret_cast<const uint32_t*>(r + d * 2);
+      const float r0 = HalfLow(pair), r1 = HalfHigh(pair);
+#pragma unroll
+      for (int n = 0; n < kSets; ++n) {
+        const float2 x = *reinterpret_cast<const float2*>(Row(first_column + 4 * n + t) +
+                                                          g * kPart + d);
+        sum[n] = FusedMulAdd(x.x, r0, FusedMulAdd(x.y, r1, sum[n]));
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+      sum[n] += ShuffleXor(sum[n], 4);
+      sum[n] += ShuffleXor(sum[n], 8);
+      state.reference[n] = sum[n] + ShuffleXor(sum[n], 16);
+    }
+  }
+
+  // Units [begin, end) of a segment by one warp.
+  TQ_DEVICE void Attend(const Segment& s, const QueryRange& queries, const UnitList& units,
+                        int begin, int end, int first_column, WarpState<kDim, kSets>& state) const {
+    if (begin >= end) return;
+    std::byte* ring = memory + at.ring + warp * 2 * p.stage_bytes;
+    Unit next = units.At(begin, p.open.step_log, p.sealed.step_log);
+    LoadStage(ring, next, IdOf(s, next), s.head, true);
+    CopyCommit();
+    Unit unit = next;
+    uint32_t next_id = 0;
+    if (begin + 1 < end) {
+      next = units.At(begin + 1, p.open.step_log, p.sealed.step_log);
+      next_id = IdOf(s, next);
+    }
+    bool new_page = true;
+    int stage = 0;
+    for (int u = begin; u < end; ++u) {
+      const bool next_is_new = next.page != unit.page || next.sealed != unit.sealed;
+      const Unit loaded = next;
+      if (u + 1 < end) {
+        LoadStage(ring + (stage ^ 1) * p.stage_bytes, next, next_id, s.head, next_is_new);
+        if (u + 2 < end) {
+          next = units.At(u + 2, p.open.step_log, p.sealed.step_log);
+          next_id = IdOf(s, next);
+        }
+      }
+      CopyCommit();
+      CopyWait<1>();
+      SyncWarp();
+      const std::byte* data = ring + stage * p.stage_bytes;
+      if (new_page) AddReference(data, first_column, state);
+      const StepMask mask = {p.visibility, queries, unit};
+      Pair::template Step<kDim, kSets>(p, unit.sealed, data, Shared<uint32_t>(at.levels), lane,
+                                       mask, state);
+      SyncWarp();
+      unit = loaded;
+      new_page = next_is_new;
+      stage ^= 1;
+    }
+    CopyWait<0>();
+  }
+
+  // The warps' states to one row of outputs per column, with its m and l.
+  TQ_DEVICE void MergeWarps(WarpState<kDim, kSets>& state) {
+    SyncThreads();  // no warp reads its ring or the query rows any more
+    float2* parts = Shared<float2>(at.parts);
+    float* outputs = Shared<float>(at.ring);  // [warps][kColumns][kRow]
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+      float l = state.l[n];
+      l += ShuffleXor(l, 4);
+      l += ShuffleXor(l, 8);
+      l += ShuffleXor(l, 16);
+      if (lane < 4) parts[warp * kColumns + 4 * n + t] = {state.m[n], l};
+      float* row = outputs + (warp * kColumns + 4 * n + t) * kRow + g;
+#pragma unroll
+      for (int i = 0; i < kDim / 8; ++i) row[8 * i] = state.o[n][i];
+    }
+    SyncThreads();
+    // Column c of the block belongs to the warps w with w % column_groups = c / kColumns.
+    for (int c = ThreadId(); c < columns; c += Threads()) {
+      const int first = c / kColumns;
+      float m = kLeastScore, l = 0;
+      for (int w = first; w < warps; w += p.column_groups) {
+        m = Max(m, parts[w * kColumns + c % kColumns].x);
+      }
+      for (int w = first; w < warps; w += p.column_groups) {
+        float2& part = parts[w * kColumns + c % kColumns];
+        const float factor = Exp2(part.x - m);
+        l += part.y * factor;
+        part.x = factor;
+      }
+      Shared<Column>(at.columns)[c].m = m;
+      Shared<Column>(at.columns)[c].l = l;
+    }
+    SyncThreads();
+    for (int i = ThreadId(); i < columns * kDim; i += Threads()) {
+      const int c = i / kDim, d = i % kDim;
+      float sum = 0;
+      for (int w = c / kColumns; w < warps; w += p.column_groups) {
+        const int part = w * kColumns + c % kColumns;
+        sum = FusedMulAdd(outputs[part * kRow + d], parts[part].x, sum);
+      }
+      Row(c)[d] = sum;
+    }
+    SyncThreads();
+  }
+
+  TQ_DEVICE float* Partial(int block, bool begins_head) const {
+    return p.partials + static_cast<int64_t>(2 * block + (begins_head ? 1 : 0)) * columns *
+                            (kDim + 2);
+  }
+
+  // Leaves this block's part of a KV head. True if it was the last one to come.
+  TQ_DEVICE bool LeavePartial(const Segment& s) {
+    float* partial = Partial(BlockId(), s.begin == 0);
+    for (int i = ThreadId(); i < columns * kDim; i += Threads()) {
+      partial[i] = Row(i / kDim)[i % kDim];
+    }
+    for (int c = ThreadId(); c < columns; c += Threads()) {
+      partial[columns * kDim + c] = Shared<Column>(at.columns)[c].m;
+      partial[columns * (kDim + 1) + c] = Shared<Column>(at.columns)[c].l;
+    }
+    Fence();
+    SyncThreads();
+    int* flag = Shared<int>(at.flags);
+    if (ThreadId() == 0) {
+      uint32_t* counter = p.counters + (s.slot * p.kv_heads + s.head) * p.items + s.item;
+      const auto units = static_cast<uint32_t>(s.end - s.begin);
+      const bool last = AtomicAdd(counter, units) + units == static_cast<uint32_t>(s.size);
+      if (last) *counter = 0;  // for the next launch
+      *flag = last ? 1 : 0;
+      Fence();
+    }
+    SyncThreads();
+    return *flag != 0;
+  }
+
+  // Merges the partials of blocks [first, last]; the first one begins the head.
+  TQ_DEVICE void MergePartials(int first, int last) {
+    float* factors = Shared<float>(at.ring);  // [columns][parts]
+    const int parts = last - first + 1;
+    for (int c = warp; c < columns; c += warps) {
+      float m = kLeastScore, l = 0;
+      for (int i = lane; i < parts; i += 32) {
+        const float part = LoadL2(Partial(first + i, i == 0) + columns * kDim + c);
+        factors[c * parts + i] = part;
+        m = Max(m, part);
+      }
+#pragma unroll
+      for (int mask = 16; mask > 0; mask /= 2) m = Max(m, ShuffleXor(m, mask));
+      for (int i = lane; i < parts; i += 32) {
+        const float factor = Exp2(factors[c * parts + i] - m);
+        factors[c * parts + i] = factor;
+        l += factor * LoadL2(Partial(first + i, i == 0) + columns * (kDim + 1) + c);
+      }
+#pragma unroll
+      for (int mask = 16; mask > 0; mask /= 2) l += ShuffleXor(l, mask);
+      if (lane == 0) Shared<Column>(at.columns)[c].l = l;
+    }
+    SyncThreads();
+    for (int i = ThreadId(); i < columns * kDim; i += Threads()) {
+      const float* factor = factors + i / kDim * parts;
+      float sum = factor[0] * LoadL2(Partial(first, true) + i);
+#pragma unroll 8
+      for (int j = 1; j < parts; ++j) {
+        sum = FusedMulAdd(factor[j], LoadL2(Partial(first + j, false) + i), sum);
+      }
+      Row(i / kDim)[i % kDim] = sum;
+    }
+    SyncThreads();
+  }
+
+  // Rows to the model: divided by l, rotated back.
+  TQ_DEVICE void Finish(const Segment& s) {
+    for (int c = warp; c < columns; c += warps) {
+      const Column& column = Shared<Column>(at.columns)[c];
+      if (column.position < 0) continue;
+      const float inverse = column.l > 0 ? 1.0f / column.l : 0.0f;
+      float* row = Row(c);
+      for (int d = lane; d < kDim; d += 32) row[d] *= inverse;
+      SyncWarp();
+      if (p.rotate_out) RotateRow<kDim>(p.out_rotation, row, lane);
+      const int r = s.item * columns + c;
+      float* to = p.out + (p.tables.first_rows[s.slot] + r / p.group) * p.out_stride +
+                  (s.head * p.group + r % p.group) * kDim;
+      for (int d = lane; d < kDim; d += 32) to[d] = row[d];
+    }
+  }
+
+  TQ_DEVICE void Run() {
+    CountUnits();
+    const uint32_t* starts = Shared<uint32_t>(at.starts);
+    const uint64_t total = starts[p.tables.slots];
+    if (total == 0) return;
+    uint64_t blocks = total / static_cast<uint64_t>(p.min_units);
+    if (blocks < 1) blocks = 1;
+    if (blocks > static_cast<uint64_t>(Blocks())) blocks = static_cast<uint64_t>(Blocks());
+    // Unit u belongs to block floor(u * blocks / total).
+    const auto block = static_cast<uint64_t>(BlockId());
+    if (block >= blocks) return;
+    auto unit = static_cast<uint32_t>((total * block + blocks - 1) / blocks);
+    const auto end = static_cast<uint32_t>((total * (block + 1) + blocks - 1) / blocks);
+    int slot = 0;
+    while (unit < end) {
+      while (starts[slot + 1] <= unit) ++slot;
+      const QueryRange queries = Queries(slot);
+      const UnitList units = Units(queries);
+      Segment s;
+      s.slot = slot;
+      s.size = units.size();
+      const int number = static_cast<int>(unit - starts[slot]) / s.size;
+      s.head = number / p.items;
+      s.item = number % p.items;
+      s.global = starts[slot] + static_cast<uint32_t>(number * s.size);
+      s.begin = static_cast<int>(unit - s.global);
+      s.end = static_cast<int>(end - s.global) < s.size ? static_cast<int>(end - s.global) : s.size;
+
+      PrepareQueries(s);
+      SyncThreads();
+      const int first_column = warp % p.column_groups * kColumns;
+      WarpState<kDim, kSets> state;
+      state.Clear();
+      LoadColumns(first_column, state);
+      const int phase = warp / p.column_groups, phases = warps / p.column_groups;
+      const int n = s.end - s.begin;
+      Attend(s, queries, units, s.begin + n * phase / phases, s.begin + n * (phase + 1) / phases,
+             first_column, state);
+      MergeWarps(state);
+      bool done = n == s.size;
+      if (!done && LeavePartial(s)) {
+        MergePartials(static_cast<int>(s.global * blocks / total),
+                      static_cast<int>((s.global + static_cast<uint32_t>(s.size) - 1) * blocks / total));
+        done = true;
+      }
+      if (done) Finish(s);
+      SyncThreads();
+      unit += static_cast<uint32_t>(n);
+    }
+  }
+};
+
+template <int kDim, int kSets, class Pair>
+TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
+DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
+  DecodeBlock<kDim, kSets, Pair>(p).Run();
+}
+
+}  // namespace tq::cuda

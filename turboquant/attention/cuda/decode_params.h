@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parameter block of the decode kernels, filled by decode_attention.cc: plain data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "turboquant/attention/cuda/decode_units.h"
+#include "turboquant/codec/cuda/rotation_table.h"
+#include "turboquant/kv/cuda/device_tables.h"
+
+namespace tq::cuda {
+
+// Pages of one form at this layer, seen by a kernel. Offsets are bytes.
+struct PageForm {
+  Codec k;
+  Codec v;
+  int step_log;               // log2 of the steps that a page is taken in
+  uint32_t head_bytes;        // stride of head blocks
+  uint32_t reference_offset;  // within a head block
+  uint32_t tiles_offset;
+  uint32_t tile_bytes;
+  uint32_t v_offset;  // within a tile
+  uint32_t scale_offset;
+  uint64_t layer_offset;  // within a page block
+};
+
+struct DecodeParams {
+  StepTables tables;
+  const std::byte* arena;
+  PageForm open;
+  PageForm sealed;
+  Visibility visibility;
+  const float* q;
+  float* out;
+  int64_t q_stride;
+  int64_t out_stride;
+  int kv_heads;
+  int group;          // query heads per KV head
+  int items;          // column items per KV head: each takes column_groups * kSets * 4 rows
+  int column_groups;  // warps that share a step, each with its own columns
+  float score_scale;  // scale * log2(e)
+  bool rotate_q;
+  bool rotate_out;
+  RotationTable q_rotation;
+  RotationTable out_rotation;
+  int stage_bytes;  // of one step in shared memory
+  int min_units;    // a block takes at least as many units
+  // Workspace. counters [slots][kv_heads][items]: units done, zero between launches.
+  // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
+  uint32_t* counters;
+  float* partials;
+};
+
+}  // namespace tq::cuda

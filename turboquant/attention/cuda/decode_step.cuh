@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// One step of one warp: scores of the step's tokens, their softmax against the running maximum, and
+// the weighted sum of values, for every column set.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_params.h"
+#include "turboquant/attention/cuda/tile_products.cuh"
+
+namespace tq::cuda {
+
+inline constexpr float kLeastScore = -1e30f;  // kNoScore of online_softmax.h
+
+// Lane 4g + t: row t of each set.
+template <int kDim, int kSets>
+struct WarpState {
+  uint32_t q[kSets][kDim / 16];  // B operands
+  float q_scale[kSets];
+  int32_t q_sum[kSets];
+  int32_t position[kSets];
+  float reference[kSets];  // q . r of the page
+  float m[kSets];
+  float l[kSets];  // of this lane's tokens
+  float o[kSets][kDim / 8];
+
+  TQ_DEVICE void Clear() {
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+      m[n] = kLeastScore;
+      l[n] = 0;
+      reference[n] = 0;
+#pragma unroll
+      for (int i = 0; i < kDim / 8; ++i) o[n][i] = 0;
+    }
+  }
+};
+
+struct StepMask {
+  const Visibility& visibility;
+  const QueryRange& queries;
+  const Unit& unit;
+};
+
+// The largest value over lanes with the same t.
+TQ_DEVICE float MaxOverRows(float x) {
+  x = Max(x, ShuffleXor(x, 4));
+  x = Max(x, ShuffleXor(x, 8));
+  return Max(x, ShuffleXor(x, 16));
+}
+
+// Level products in x become scores; v: the step's value scales. Invisible tokens get the least
+// score and value scale 0 (what lies past the end may be anything).
+template <int kDim, int kHalves, int kSets>
+TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const StepMask& mask,
+                      const WarpState<kDim, kSets>& state, float (&x)[kSets][4 * kHalves],
+                      float (&v)[4 * kHalves]) {
+  using T = Tile<kDim>;
+  const int g = lane >> 2;
+#pragma unroll
+  for (int h = 0; h < kHalves; ++h) {
+    const uint4 s = *reinterpret_cast<const uint4*>(scales + h / T::kHalves * tile_bytes +
+                                                    h % T::kHalves * 128 + g * 16);
+    const float k[4] = {HalfLow(s.x), HalfHigh(s.x), HalfLow(s.y), HalfHigh(s.y)};
+    v[4 * h] = HalfLow(s.z);
+    v[4 * h + 1] = HalfHigh(s.z);
+    v[4 * h + 2] = HalfLow(s.w);
+    v[4 * h + 3] = HalfHigh(s.w);
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        x[n][4 * h + i] =
+            FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
+      }
+    }
+  }
+  if (AllVisible(mask.visibility, mask.queries, mask.unit, 32 * kHalves)) return;
+  const int begin = mask.unit.page * kPageTokens + mask.unit.token + g;
+#pragma unroll
+  for (int i = 0; i < 4 * kHalves; ++i) {
+    if (begin + 8 * i > mask.queries.last) v[i] = 0;
+  }
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    const PositionRange range = VisibleRange(mask.visibility, mask.queries.sealed_below,
+                                             state.position[n], mask.unit);
+#pragma unroll
+    for (int i = 0; i < 4 * kHalves; ++i) {
+      const int position = begin + 8 * i;
+      if (position < range.begin || position >= range.end) x[n][i] = kLeastScore;
+    }
+  }
+}
+
+// Scores to 16-bit weights exp2(x - m) v / max v, relative to the step's own maximum m: one token
+// of full weight and any number of small ones keep their sum. gain: what weighted levels are to be
+// multiplied by.
+template <int kDim, int kHalves, int kSets>
+TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], float (&v)[4 * kHalves],
+                       WarpState<kDim, kSets>& state, Weights<kHalves> (&weights)[kSets],
+                       float (&decay)[kSets], float (&gain)[kSets]) {
+  float v_max = v[0];
+#pragma unroll
+  for (int i = 1; i < 4 * kHalves; ++i) v_max = Max(v_max, v[i]);
+  v_max = MaxOverRows(v_max);
+  constexpr float kOne = 65500.0f;
+  const float to_weight = v_max > 0 ? FastDivide(kOne, v_max) : 0.0f;
+#pragma unroll
+  for (int i = 0; i < 4 * kHalves; ++i) v[i] *= to_weight;
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    float m = x[n][0];
+#pragma unroll
+    for (int i = 1; i < 4 * kHalves; ++i) m = Max(m, x[n][i]);
+    m = MaxOverRows(m);
+    const float m_new = Max(state.m[n], m);
+    decay[n] = Exp2(state.m[n] - m_new);
+    const float step = Exp2(m - m_new);
+    state.m[n] = m_new;
+    float l = 0;
+    uint32_t w[4 * kHalves];  // low 16 bits: the weight
+#pragma unroll
+    for (int i = 0; i < 4 * kHalves; ++i) {
+      const float e = Exp2(x[n][i] - m);
+      l += e;
+      w[i] = FloatBits(FusedMulAdd(e, v[i], 8388608.0f));  // 2^23 + round(e v)
+    }
+    state.l[n] = FusedMulAdd(state.l[n], decay[n], l * step);
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        // Low bytes of two tokens, then their high bytes: columns 2t and 2t + 1 of row g.
+        weights[n].b[h][i] =
+            Transpose8x8(Prmt(w[4 * h + 2 * i], w[4 * h + 2 * i + 1], 0x5140u));
+      }
+    }
+    gain[n] = step * v_max * (1.0f / kOne);
+  }
+}
+
+TQ_DEVICE LevelTables LoadTables(const uint32_t* levels, int index, int lane) {
+  return {levels[index * 32 + lane], levels[(index + 1) * 32 + lane]};
+}
+
+// Pages of one pair of codecs, known when compiled.
+template <class K, class V, int kDim, int kHalves, int kSets>
+TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint32_t* levels,
+                        int lane, const StepMask& mask, WarpState<kDim, kSets>& state) {
+  using T = Tile<kDim>;
+  const int tile_bytes = static_cast<int>(form.tile_bytes);
+  float x[kSets][4 * kHalves];
+  float v[4 * kHalves];
+  const LevelTables k_tables = LoadTables(levels, kTableOf<K>, lane);
+#pragma unroll
+  for (int tile = 0; tile < kHalves / T::kHalves; ++tile) {
+    KeyProducts<K, kDim>(stage + tile * tile_bytes, lane, k_tables, state.q, state.q_sum,
+                         4 * T::kHalves * tile, x);
+  }
+  Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
+  Weights<kHalves> weights[kSets];
+  float decay[kSets], gain[kSets];
+  Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
+  ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
+                                  LoadTables(levels, kTableOf<V>, lane), weights, decay, gain,
+                                  state.o);
+}
+
+// Steps of a page: halves of 32 tokens that one step takes. Open pages: one tile. Sealed pages of a
+// fixed pair: 64 tokens.
+template <int kDim>
+inline constexpr int kOpenHalves = Tile<kDim>::kHalves;
+inline constexpr int kFixedHalves = 2;
+
+// Sealed pages of codecs K and V, open pages of 8 bits.
+template <class K, class V>
+struct FixedPair {
+  template <int kDim, int kSets>
+  TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
+                             const uint32_t* levels, int lane, const StepMask& mask,
+                             WarpState<kDim, kSets>& state) {
+    if (sealed) {
+      TileStep<K, V, kDim, kFixedHalves>(p.sealed, stage, levels, lane, mask, state);
+    } else {
+      TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(p.open, stage, levels, lane, mask, state);
+    }
+  }
+};
+
+// Pages that are never sealed.
+struct OpenPair {
+  template <int kDim, int kSets>
+  TQ_DEVICE static void Step(const DecodeParams& p, bool, const std::byte* stage,
+                             const uint32_t* levels, int lane, const StepMask& mask,
+                             WarpState<kDim, kSets>& state) {
+    TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(p.open, stage, levels, lane, mask, state);
+  }
+};
+
+// Any pair of codecs in tiles: switched once per step and side.
+struct AnyPair {
+  template <class Fn>
+  TQ_DEVICE static void WithCodec(Codec codec, Fn&& fn) {
+    switch (codec) {
+      case Codec::kTurbo4:
+        return fn(Turbo4());
+      case Codec::kTurbo3:
+        return fn(Turbo3());
+      case Codec::kTurbo2:
+        return fn(Turbo2());
+      default:
+        return fn(Turbo8());
+    }
+  }
+
+  template <int kDim, int kSets>
+  TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
+                             const uint32_t* levels, int lane, const StepMask& mask,
+                             WarpState<kDim, kSets>& state) {
+    constexpr int kHalves = kOpenHalves<kDim>;
+    const PageForm& form = sealed ? p.sealed : p.open;
+    const int tile_bytes = static_cast<int>(form.tile_bytes);
+    float x[kSets][4 * kHalves];
+    float v[4 * kHalves];
+    WithCodec(form.k, [&](auto codec) {
+      using K = decltype(codec);
+      KeyProducts<K, kDim>(stage, lane, LoadTables(levels, kTableOf<K>, lane), state.q, state.q_sum,
+                           0, x);
+    });
+    Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
+    Weights<kHalves> weights[kSets];
+    float decay[kSets], gain[kSets];
+    Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
+    WithCodec(form.v, [&](auto codec) {
+      using V = decltype(codec);
+      ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
+                                      LoadTables(levels, kTableOf<V>, lane), weights, decay, gain,
+                                      state.o);
+    });
+  }
+};
+
+}  // namespace tq::cuda

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a CUDA thread can do beyond C++, one function each. Kernels use nothing else of CUDA, so that
+// tests/cuda/emulated/ can stand in for this file and run them on the CPU.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#define TQ_DEVICE __device__ __forceinline__
+#define TQ_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define TQ_GRID_CONSTANT __grid_constant__
+
+namespace tq::cuda {
+
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+TQ_DEVICE int ThreadId() { return static_cast<int>(threadIdx.x); }
+TQ_DEVICE int LaneId() { return static_cast<int>(threadIdx.x) & 31; }
+TQ_DEVICE int WarpId() { return static_cast<int>(threadIdx.x) >> 5; }
+TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
+TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
+TQ_DEVICE int Blocks() { return static_cast<int>(gridDim.x); }
+
+TQ_DEVICE std::byte* SharedMemory() {
+  extern __shared__ __align__(128) std::byte shared_memory[];
+  return shared_memory;
+}
+
+TQ_DEVICE void SyncThreads() { __syncthreads(); }
+TQ_DEVICE void SyncWarp() { __syncwarp(); }
+TQ_DEVICE void Fence() { __threadfence(); }
+TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
+template <typename T>
+TQ_DEVICE T ShuffleXor(T x, int mask) {
+  return __shfl_xor_sync(kAllLanes, x, mask);
+}
+template <typename T>
+TQ_DEVICE T ShuffleUp(T x, int delta) {
+  return __shfl_up_sync(kAllLanes, x, delta);
+}
+template <typename T>
+TQ_DEVICE T Shuffle(T x, int lane) {
+  return __shfl_sync(kAllLanes, x, lane);
+}
+
+// Four bytes out of eight, by four nibbles; bit 3 of a nibble: the byte's sign eight times.
+TQ_DEVICE uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
+  uint32_t r;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+  return r;
+}
+// mask ? a : b, bit by bit.
+TQ_DEVICE uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
+  uint32_t r;
+  asm("lop3.b32 %0, %1, %2, %3, 0xCA;" : "=r"(r) : "r"(mask), "r"(a), "r"(b));
+  return r;
+}
+TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
+
+// c += A B, A 16 x 32 signed bytes, B 32 x 8 signed or unsigned bytes.
+TQ_DEVICE void MmaS8S8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                       uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+TQ_DEVICE void MmaS8U8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                       uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+// The same with A 16 x 16.
+TQ_DEVICE void MmaS8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(b0));
+}
+// c += A B, A 16 x 16 and B 16 x 8 of f16.
+TQ_DEVICE void MmaF16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                      uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+// Transposes an 8 x 8 matrix of 16-bit elements that lies over the warp: lane 4g + t holds row g,
+// columns 2t and 2t + 1.
+TQ_DEVICE uint32_t Transpose8x8(uint32_t x) {
+  uint32_t r;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x));
+  return r;
+}
+
+TQ_DEVICE float Exp2(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+TQ_DEVICE uint32_t FloatBits(float x) { return __float_as_uint(x); }
+TQ_DEVICE float BitsToFloat(uint32_t x) { return __uint_as_float(x); }
+TQ_DEVICE float FusedMulAdd(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+TQ_DEVICE float Max(float a, float b) { return fmaxf(a, b); }
+TQ_DEVICE float Abs(float x) { return fabsf(x); }
+
+TQ_DEVICE float FastDivide(float a, float b) { return __fdividef(a, b); }
+TQ_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }
+
+// Past the first-level cache: what another block wrote.
+TQ_DEVICE float LoadL2(const float* p) { return __ldcg(p); }
+
+// Rounded after every operation, never fused: what the page format asks for.
+TQ_DEVICE float MulRn(float a, float b) { return __fmul_rn(a, b); }
+TQ_DEVICE float AddRn(float a, float b) { return __fadd_rn(a, b); }
+TQ_DEVICE float SubRn(float a, float b) { return __fsub_rn(a, b); }
+TQ_DEVICE float DivRn(float a, float b) { return __fdiv_rn(a, b); }
+TQ_DEVICE float SqrtRn(float x) { return __fsqrt_rn(x); }
+
+TQ_DEVICE float HalfLow(uint32_t pair) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(pair)));
+}
+TQ_DEVICE float HalfHigh(uint32_t pair) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
+}
+TQ_DEVICE uint16_t ToHalf(float x) { return __half_as_ushort(__float2half_rn(x)); }
+
+// 16 bytes from device to shared memory, of which the first `bytes` are read and the rest zeros.
+TQ_DEVICE void CopyAsync(std::byte* shared, const std::byte* global) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(global)
+               : "memory");
+}
+TQ_DEVICE void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
+               "r"(bytes)
+               : "memory");
+}
+TQ_DEVICE void CopyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Until at most kPending groups of this thread are unfinished.
+template <int kPending>
+TQ_DEVICE void CopyWait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+}  // namespace tq::cuda
