@@ -15,5 +15,6 @@ void AddBenchCommand(CLI::App& root);
 void AddInspectCommand(CLI::App& root);
 void AddTokenizeCommand(CLI::App& root);
 void AddFetchCommand(CLI::App& root);
+void AddDoctorCommand(CLI::App& root);
 
 }  // namespace tq::app

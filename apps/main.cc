@@ -42,6 +42,7 @@ int Run(std::span<char* const> argv) {
   AddInspectCommand(root);
   AddTokenizeCommand(root);
   AddFetchCommand(root);
+  AddDoctorCommand(root);
 
   std::vector<std::string> words = ExpandShortFlags(argv);
   if (!words.empty() && !words[0].starts_with('-') &&

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one place where kernels are put together: coarse calls on memory that the backend owns. `cpu`
-// works on host memory, `cuda` on a GPU's, so no caller dereferences activations except through Read
-// and Write.
+// works on host memory, `cuda` on a GPU's, so no caller dereferences activations except through
+// Read and Write.
 #pragma once
 
 #include <cstdint>
@@ -75,8 +75,8 @@ class Backend {
   // Throws kUnsupported, saying what does run, if the kernels lack a codec or head dim of a cache.
   virtual void CheckCache(const KvGeometry&, const CachePolicy&, int /*q_heads*/) const {}
 
-  // A step: BeginStep, then the calls that work on its tokens. RunStep makes the calls in `body`, or
-  // repeats what an earlier body with the same key did, on the inputs of the last BeginStep.
+  // A step: BeginStep, then the calls that work on its tokens. RunStep makes the calls in `body`,
+  // or repeats what an earlier body with the same key did, on the inputs of the last BeginStep.
   virtual void BeginStep(const StepInputs&) {}
   virtual void RunStep(const StepKey&, const std::function<void()>& body) { body(); }
 
@@ -91,6 +91,9 @@ class Backend {
       std::span<const GgufTensor* const> tensors) = 0;  // stacked; nullptr if they cannot be
   virtual std::unique_ptr<Buffer> LoadVector(
       std::span<const GgufTensor* const> tensors) = 0;  // norms, biases: f32, end to end
+  // Random 4-bit weights (ops/random_panels.h), made where they stay: for timing.
+  virtual std::unique_ptr<const PackedWeight> RandomWeight(int64_t rows, int64_t cols,
+                                                           uint64_t seed) = 0;
 
   // out[t] = table[tokens[t]] * scale. out [T, E]
   virtual void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,
@@ -115,8 +118,8 @@ class Backend {
   virtual void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) = 0;
 };
 
-// Throws kUnsupported for a device that this build or machine lacks, listing what there is. There is
-// no fallback from one device to another.
+// Throws kUnsupported for a device that this build or machine lacks, listing what there is. There
+// is no fallback from one device to another.
 std::unique_ptr<Backend> MakeBackend(const BackendOptions& options);
 
 }  // namespace tq

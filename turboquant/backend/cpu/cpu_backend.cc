@@ -9,7 +9,10 @@
 #include "turboquant/backend/cpu/kv_encoder.h"
 #include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/aligned_buffer.h"
+#include "turboquant/base/half.h"
 #include "turboquant/ops/linear_workspace.h"
+#include "turboquant/ops/packed_panels.h"
+#include "turboquant/ops/random_panels.h"
 
 namespace tq {
 namespace {
@@ -59,6 +62,20 @@ class CpuBackend final : public Backend {
     auto buffer = std::make_unique<HostBuffer>(ValuesOf(tensors));
     DecodeVectors(tensors, buffer->data());
     return buffer;
+  }
+
+  std::unique_ptr<const PackedWeight> RandomWeight(int64_t rows, int64_t cols,
+                                                   uint64_t seed) override {
+    auto weight = std::make_unique<PackedPanels>(kRandomLayout, rows, cols);
+    const uint32_t scale = FloatToHalf(RandomWeightScale(cols));
+    const int64_t words = weight->panel_bytes() / 4;
+    pool_.ParallelFor(weight->num_panels(), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin * words; i < end * words; ++i) {
+        const uint32_t word = RandomPanelWord(seed, static_cast<uint64_t>(i), scale);
+        std::memcpy(weight->mutable_panel(0) + 4 * i, &word, sizeof word);
+      }
+    });
+    return weight;
   }
 
   void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,

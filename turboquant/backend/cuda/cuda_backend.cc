@@ -15,12 +15,14 @@
 #include "turboquant/backend/cuda/step_graphs.h"
 #include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/half.h"
 #include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/kv/cuda/device_arena_memory.h"
 #include "turboquant/kv/cuda/page_kernels.h"
 #include "turboquant/kv/kv_layout.h"
 #include "turboquant/ops/cuda/device_linear.h"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
+#include "turboquant/ops/random_panels.h"
 
 namespace tq {
 namespace cuda {
@@ -44,8 +46,8 @@ class DeviceBuffer final : public Buffer {
 };
 
 LayerPages PagesOf(const KvLayerView& kv) {
-  return {kv.arena, kv.open_layer_offset, kv.sealed_layer_offset, kv.open, kv.sealed,
-          kv.visibility};
+  return {kv.arena,  kv.open_layer_offset, kv.sealed_layer_offset, kv.open,
+          kv.sealed, kv.visibility};
 }
 
 const DeviceWeight& ViewOf(const PackedWeight& weight) {
@@ -54,13 +56,12 @@ const DeviceWeight& ViewOf(const PackedWeight& weight) {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(const DeviceInfo& device, int threads) : device_(device), pool_(threads) {}
+  CudaBackend(const GpuInfo& device, int threads) : device_(device), pool_(threads) {}
   ~CudaBackend() override { cudaDeviceSynchronize(); }
 
   std::string name() const override {
-    return fmt::format("cuda:{} ({}, compute capability {}.{}, driver {})", device_.index,
-                       device_.name, device_.capability / 10, device_.capability % 10,
-                       DriverVersion());
+    return fmt::format("cuda:{} ({}, compute capability {}.{})", device_.index, device_.name,
+                       device_.capability / 10, device_.capability % 10);
   }
   int threads() const override { return pool_.num_threads(); }
 
@@ -121,6 +122,16 @@ class CudaBackend final : public Backend {
     return buffer;
   }
 
+  std::unique_ptr<const PackedWeight> RandomWeight(int64_t rows, int64_t cols,
+                                                   uint64_t seed) override {
+    auto weight = std::make_unique<DeviceWeightMatrix>(kRandomLayout, rows, cols);
+    LaunchRandomPanels(weight->panels(), weight->bytes(), seed,
+                       FloatToHalf(RandomWeightScale(cols)), stream_);
+    CheckLaunch("making random weights");
+    stream_.Synchronize();
+    return weight;
+  }
+
   void BeginStep(const StepInputs& inputs) override {
     sealer_.MakeMainWait();
     if (step_.Begin(inputs)) graphs_.Clear();
@@ -178,7 +189,8 @@ class CudaBackend final : public Backend {
     args.v = first.v;
     args.k_stride = args.v_stride = first.stride;
     args.centring = first.centring;
-    for (const tq::EncodeArgs& call : calls) args.max_tokens = std::max(args.max_tokens, call.tokens);
+    for (const tq::EncodeArgs& call : calls)
+      args.max_tokens = std::max(args.max_tokens, call.tokens);
     LaunchEncode(args, stream_);
     CheckLaunch("encoding keys and values");
   }
@@ -230,12 +242,11 @@ class CudaBackend final : public Backend {
     args.scale = first.scale;
     args.rotate_q = InfoOf(pages.open.k).tiles;
     args.rotate_out = InfoOf(pages.open.v).tiles;
-    const int64_t bytes =
-        DecodeWorkspaceBytes({.head_dim = pages.open.head_dim,
-                              .kv_heads = pages.open.kv_heads,
-                              .q_heads = first.q_heads,
-                              .slots = static_cast<int>(calls.size()),
-                              .tokens = tokens});
+    const int64_t bytes = DecodeWorkspaceBytes({.head_dim = pages.open.head_dim,
+                                                .kv_heads = pages.open.kv_heads,
+                                                .q_heads = first.q_heads,
+                                                .slots = static_cast<int>(calls.size()),
+                                                .tokens = tokens});
     if (decode_workspace_.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention")) {
       graphs_.Clear();
       Check(cudaMemsetAsync(decode_workspace_.as<void>(), 0, decode_workspace_.size(), stream_),
@@ -296,7 +307,7 @@ class CudaBackend final : public Backend {
     return rope->factors.as<float>();
   }
 
-  DeviceInfo device_;
+  GpuInfo device_;
   ThreadPool pool_;  // packs weights
   OwnedStream stream_;
   PageSealer sealer_{stream_};

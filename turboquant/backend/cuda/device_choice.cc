@@ -9,72 +9,77 @@
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
 
-namespace tq::cuda {
+namespace tq {
+namespace cuda {
 namespace {
 
 std::string VersionText(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
-std::string WhyUnusable(const DeviceInfo& device) {
+std::string WhyUnusable(const GpuInfo& device) {
   if (device.capability < kLeastCapability) {
-    return fmt::format("compute capability {}.{}, at least {}.{} is needed",
-                       device.capability / 10, device.capability % 10, kLeastCapability / 10,
-                       kLeastCapability % 10);
+    return fmt::format("compute capability {}.{}, at least {}.{} is needed", device.capability / 10,
+                       device.capability % 10, kLeastCapability / 10, kLeastCapability % 10);
   }
   cudaSetDevice(device.index);
   const cudaError_t status = ProbeKernel();
   cudaGetLastError();
   if (status == cudaSuccess) return "";
-  return fmt::format("this build's kernels do not start on it ({}): build with TQ_CUDA_ARCHS for "
-                     "compute capability {}.{}",
-                     cudaGetErrorString(status), device.capability / 10, device.capability % 10);
+  return fmt::format(
+      "this build's kernels do not start on it ({}): build with TQ_CUDA_ARCHS for "
+      "compute capability {}.{}",
+      cudaGetErrorString(status), device.capability / 10, device.capability % 10);
 }
-
-}  // namespace
 
 std::string DriverVersion() {
   int version = 0;
-  if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0) return "none";
+  if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0) return "";
   return VersionText(version);
 }
 
-std::vector<DeviceInfo> ListDevices(std::string& why_none) {
+}  // namespace
+}  // namespace cuda
+
+GpuList ListGpus() {
+  using namespace cuda;
+  GpuList list{.driver = DriverVersion()};
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   cudaGetLastError();
   if (status == cudaErrorInsufficientDriver) {
     int runtime = 0;
     cudaRuntimeGetVersion(&runtime);
-    why_none = DriverVersion() == "none"
-                   ? "there is no NVIDIA driver"
-                   : fmt::format("the NVIDIA driver serves CUDA {}, this build needs {}",
-                                 DriverVersion(), VersionText(runtime));
-    return {};
+    list.why_none = list.driver.empty()
+                        ? "there is no NVIDIA driver"
+                        : fmt::format("the NVIDIA driver serves CUDA {}, this build needs {}",
+                                      list.driver, VersionText(runtime));
+    return list;
   }
   if (status != cudaSuccess || count == 0) {
-    why_none = status == cudaErrorNoDevice || status == cudaSuccess ? "there is no NVIDIA GPU"
-                                                                     : cudaGetErrorString(status);
-    return {};
+    list.why_none = status == cudaErrorNoDevice || status == cudaSuccess
+                        ? "there is no NVIDIA GPU"
+                        : cudaGetErrorString(status);
+    return list;
   }
-  std::vector<DeviceInfo> devices;
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties;
     Check(cudaGetDeviceProperties(&properties, i), "asking for its properties");
-    DeviceInfo device;
+    GpuInfo device;
     device.index = i;
     device.name = properties.name;
     device.capability = 10 * properties.major + properties.minor;
     device.total_bytes = properties.totalGlobalMem;
     device.multiprocessors = properties.multiProcessorCount;
     device.why_not = WhyUnusable(device);
-    device.usable = device.why_not.empty();
-    devices.push_back(std::move(device));
+    list.gpus.push_back(std::move(device));
   }
-  return devices;
+  return list;
 }
 
-DeviceInfo UseDevice(std::string_view text) {
+namespace cuda {
+
+GpuInfo UseDevice(std::string_view text) {
   int index = 0;
   if (text != "cuda") {
     const std::string_view digits = text.substr(text.find(':') + 1);
@@ -83,23 +88,24 @@ DeviceInfo UseDevice(std::string_view text) {
       Throw(ErrorCode::kInvalidArgument, "device '{}': write cuda, or cuda:0, cuda:1, ...", text);
     }
   }
-  std::string why_none;
-  const std::vector<DeviceInfo> devices = ListDevices(why_none);
+  const GpuList list = ListGpus();
+  const std::vector<GpuInfo>& devices = list.gpus;
   if (devices.empty()) {
     Throw(ErrorCode::kUnsupported,
           "device '{}': {}; use --device cpu, or `turboquant doctor` to see what there is", text,
-          why_none);
+          list.why_none);
   }
   if (index >= static_cast<int>(devices.size())) {
     Throw(ErrorCode::kUnsupported, "device '{}': there are {} GPUs, cuda:0 to cuda:{}", text,
           devices.size(), devices.size() - 1);
   }
-  const DeviceInfo& device = devices[static_cast<size_t>(index)];
-  if (!device.usable) {
+  const GpuInfo& device = devices[static_cast<size_t>(index)];
+  if (!device.why_not.empty()) {
     Throw(ErrorCode::kUnsupported, "device '{}' ({}): {}", text, device.name, device.why_not);
   }
   Check(cudaSetDevice(index), "choosing the device");
   return device;
 }
 
-}  // namespace tq::cuda
+}  // namespace cuda
+}  // namespace tq

@@ -53,4 +53,8 @@ void LaunchDequantizeF32(const DeviceWeight& weight, int64_t first_row, int64_t 
 void LaunchEmbed(const DeviceWeight& table, const int32_t* tokens, float scale,
                  MatrixView<float> out, cudaStream_t stream);
 
+// Panels of ops/random_panels.h. bytes: a multiple of 4.
+void LaunchRandomPanels(uint8_t* panels, uint64_t bytes, uint64_t seed, uint32_t scale,
+                        cudaStream_t stream);
+
 }  // namespace tq::cuda

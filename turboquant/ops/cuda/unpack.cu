@@ -2,6 +2,7 @@
 // Weights out of their packed form (for products of many tokens, embeddings), and tokens into 8 bits.
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
+#include "turboquant/ops/random_panels.h"
 
 namespace tq::cuda {
 namespace {
@@ -98,7 +99,19 @@ __global__ void __launch_bounds__(32 * kWarps)
   }
 }
 
+__global__ void RandomPanels(uint32_t* words, uint64_t count, uint64_t seed, uint32_t scale) {
+  const uint64_t i = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) words[i] = RandomPanelWord(seed, i, scale);
+}
+
 }  // namespace
+
+void LaunchRandomPanels(uint8_t* panels, uint64_t bytes, uint64_t seed, uint32_t scale,
+                        cudaStream_t stream) {
+  const uint64_t words = bytes / 4;
+  RandomPanels<<<static_cast<unsigned>((words + 255) / 256), 256, 0, stream>>>(
+      reinterpret_cast<uint32_t*>(panels), words, seed, scale);
+}
 
 void LaunchDequantizeBf16(const DeviceWeight& weight, int64_t first_row, int64_t rows,
                           uint16_t* out, cudaStream_t stream) {
