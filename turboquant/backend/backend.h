@@ -103,6 +103,12 @@ class Backend {
   virtual void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                        MatrixView<float> out) = 0;
   virtual void Add(MatrixView<float> x, MatrixView<const float> y) = 0;
+  // x += y, then out = the norm of x. out may be y.
+  virtual void AddRmsNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight,
+                          float eps, MatrixView<float> out) {
+    Add(x, y);
+    RmsNorm(x, weight, eps, out);
+  }
   virtual void GatedActivation(Activation activation, MatrixView<const float> gate,
                                MatrixView<const float> up, MatrixView<float> out) = 0;
   virtual void Rope(MatrixView<float> x, int heads, int head_dim,

@@ -71,6 +71,7 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
         s.AttentionBlock(plan, append, cache, layer);
         s.FeedForwardBlock(plan, layer);
       }
+      s.backend.Add(s.scratch.x(), s.scratch.normed());
     };
     if (Repeats(plan, append)) {
       s.backend.RunStep({&s, &cache, plan.spans.size(), plan.precision}, layers);
@@ -87,12 +88,17 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
   s.logits.Deliver(plan, s.scratch.x());
 }
 
+// A block leaves what it adds to x in `normed`: the next one adds it and norms the sum in one call.
 void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& append,
                                     const KvCache& cache, int layer) {
   const LayerWeights& w = weights.layers[layer];
   const MatrixView<float> x = scratch.x(), normed = scratch.normed(), qkv = scratch.qkv();
 
-  backend.RmsNorm(x, w.attention_norm->data(), spec.norm_eps, normed);
+  if (layer == 0) {
+    backend.RmsNorm(x, w.attention_norm->data(), spec.norm_eps, normed);
+  } else {
+    backend.AddRmsNorm(x, normed, w.attention_norm->data(), spec.norm_eps, normed);
+  }
   Project(w.qkv, normed, qkv, plan.precision);
   if (spec.qk_norm) {
     NormHeads(0, spec.q_heads, *w.q_norm);
@@ -106,20 +112,18 @@ void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& appe
   Project(w.output, scratch.attended(), normed, plan.precision);
   if (spec.post_norms)
     backend.RmsNorm(normed, w.post_attention_norm->data(), spec.norm_eps, normed);
-  backend.Add(x, normed);
 }
 
 void Decoder::State::FeedForwardBlock(const StepPlan& plan, int layer) {
   const LayerWeights& w = weights.layers[layer];
   const MatrixView<float> x = scratch.x(), normed = scratch.normed();
 
-  backend.RmsNorm(x, w.feed_forward_norm->data(), spec.norm_eps, normed);
+  backend.AddRmsNorm(x, normed, w.feed_forward_norm->data(), spec.norm_eps, normed);
   Project(w.gate_up, normed, scratch.gate_up(), plan.precision);
   backend.GatedActivation(spec.activation, scratch.gate(), scratch.up(), scratch.gate());
   Project(w.down, scratch.gate(), normed, plan.precision);
   if (spec.post_norms)
     backend.RmsNorm(normed, w.post_feed_forward_norm->data(), spec.norm_eps, normed);
-  backend.Add(x, normed);
 }
 
 void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& append,

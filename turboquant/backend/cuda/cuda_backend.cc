@@ -104,6 +104,7 @@ class CudaBackend final : public Backend {
     std::memcpy(host, staging_.as<float>(), bytes);
   }
   void Write(const float* host, float* device, size_t floats) override {
+    linear_.Forget();
     Check(cudaMemcpyAsync(device, host, floats * sizeof(float), cudaMemcpyHostToDevice, stream_),
           "writing activations");
     stream_.Synchronize();
@@ -143,6 +144,7 @@ class CudaBackend final : public Backend {
 
   void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,
              MatrixView<float> out) override {
+    linear_.Forget();
     const bool changed = step_.SetTokens(tokens);
     TQ_CHECK(!changed || !graphs_.capturing());
     LaunchEmbed(ViewOf(table), step_.tokens(), scale, out, stream_);
@@ -151,25 +153,38 @@ class CudaBackend final : public Backend {
   void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
               Precision precision) override {
     linear_.Run(x, outs, precision);
+    linear_.Forget();  // outs may be what the next product reads
   }
   void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                MatrixView<float> out) override {
-    if (x.rows > 0) LaunchRmsNorm(x, weight, eps, out, stream_);
+    if (x.rows == 0) return;
+    // Without y the kernel only reads x.
+    LaunchRmsNorm({const_cast<float*>(x.data), x.rows, x.cols, x.stride}, nullptr, 0, weight, eps,
+                  out, linear_.RecordsFor(out), stream_);
     CheckLaunch("norming");
   }
+  void AddRmsNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
+                  MatrixView<float> out) override {
+    if (x.rows == 0) return;
+    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.RecordsFor(out), stream_);
+    CheckLaunch("adding and norming");
+  }
   void Add(MatrixView<float> x, MatrixView<const float> y) override {
+    linear_.Forget();
     if (x.rows > 0) LaunchAdd(x, y, stream_);
     CheckLaunch("adding");
   }
   void GatedActivation(Activation activation, MatrixView<const float> gate,
                        MatrixView<const float> up, MatrixView<float> out) override {
-    if (gate.rows > 0)
-      LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out, stream_);
+    if (gate.rows == 0) return;
+    LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out,
+                          linear_.RecordsFor(out), stream_);
     CheckLaunch("activating");
   }
   void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
             const RopeTable& table) override {
     if (x.rows == 0) return;
+    linear_.Forget();
     if (step_.SetPositions(positions)) {
       TQ_CHECK(!graphs_.capturing());
       for (RopeEntry& rope : ropes_) rope.ready = false;
@@ -182,6 +197,7 @@ class CudaBackend final : public Backend {
   void EncodeKv(std::span<const tq::EncodeArgs> calls) override {
     const tq::EncodeArgs& first = calls.front();
     RefuseMaps(first.key_maps);
+    linear_.Forget();
     cuda::EncodeArgs args;
     args.tables = step_.Tables(first.kv);
     args.pages = PagesOf(first.kv);
@@ -200,6 +216,7 @@ class CudaBackend final : public Backend {
 
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
     RefuseMaps(key_maps);
+    linear_.Forget();
     const AttentionArgs& first = calls.front();
     const LayerPages pages = PagesOf(first.kv);
     constexpr int most = DeviceStep::kMostShort;
@@ -287,9 +304,8 @@ class CudaBackend final : public Backend {
       TQ_CHECK(!graphs_.capturing());
       const size_t bytes = table.frequencies.size() * sizeof(double);
       rope = ropes_.insert(rope, {&table, DeviceBytes(bytes, "rotary frequencies"), {}});
-      Check(cudaMemcpy(rope->frequencies.as<double>(), table.frequencies.data(), bytes,
-                       cudaMemcpyHostToDevice),
-            "copying rotary frequencies");
+      CopyToDevice(rope->frequencies.as<double>(), table.frequencies.data(), bytes,
+                   "copying rotary frequencies");
     }
     if (!rope->ready) {
       const auto floats = static_cast<size_t>(tokens) * 2 * static_cast<size_t>(table.rotary_dim);

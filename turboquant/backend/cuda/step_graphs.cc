@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/error.h"
 
 namespace tq::cuda {
 
@@ -16,11 +17,16 @@ void StepGraphs::Run(const StepKey& key, const std::function<void()>& body) {
     entries_.push_back({key, nullptr});
     return;
   }
-  if (entry->graph == nullptr) entry->graph = Capture(body);
-  Check(cudaGraphLaunch(entry->graph, stream_), "launching a decode step");
+  cudaGraphExec_t graph = entry->graph;
+  if (graph == nullptr) {
+    graph = Capture(body);
+    entry->graph = graph;
+  }
+  Check(cudaGraphLaunch(graph, stream_), "launching a decode step");
 }
 
 void StepGraphs::Clear() {
+  TQ_CHECK(!capturing_);  // a first run as it is has given every workspace its size
   for (const Entry& entry : entries_) {
     if (entry.graph != nullptr) cudaGraphExecDestroy(entry.graph);
   }

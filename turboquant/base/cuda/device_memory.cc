@@ -20,6 +20,12 @@ bool DeviceBytes::EnsureSize(size_t size, const char* what) {
   return true;
 }
 
+void CopyToDevice(void* device, const void* host, size_t bytes, const char* what) {
+  // A copy from pageable memory may return before its last bytes have arrived.
+  Check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), what);
+  Check(cudaStreamSynchronize(nullptr), what);
+}
+
 PinnedBytes::PinnedBytes(size_t size) : size_(size) {
   if (size > 0)
     Check(cudaHostAlloc(&data_, size, cudaHostAllocDefault), "taking pinned host memory");

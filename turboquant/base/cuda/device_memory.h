@@ -36,6 +36,9 @@ class DeviceBytes {
   size_t size_ = 0;
 };
 
+// Copies and waits until the bytes are there, for streams of any kind.
+void CopyToDevice(void* device, const void* host, size_t bytes, const char* what);
+
 // Host memory that the device copies from and to without a detour. Move-only.
 class PinnedBytes {
  public:

@@ -40,9 +40,8 @@ DeviceWeightMatrix::DeviceWeightMatrix(const PackedWeight& host)
     : DeviceWeightMatrix(static_cast<const PackedPanels&>(host).layout_index(), host.rows(),
                          host.cols()) {
   TQ_CHECK(host.bytes() == bytes());
-  Check(cudaMemcpy(panels(), static_cast<const PackedPanels&>(host).panel(0), bytes(),
-                   cudaMemcpyHostToDevice),
-        "copying weights");
+  CopyToDevice(panels(), static_cast<const PackedPanels&>(host).panel(0), bytes(),
+               "copying weights");
 }
 
 std::string DeviceWeightMatrix::layout_name() const {
@@ -57,14 +56,17 @@ void DeviceWeightMatrix::DecodeRow(int64_t r, float* out) const {
   panel.DecodeRow(r % kPanelRows, out);
 }
 
-void DeviceLinear::Prepare(int64_t cols) {
-  records_.EnsureSize(static_cast<size_t>(cols / kGroupColumns * kTokenRecordBytes), "tokens");
+uint8_t* DeviceLinear::RecordsFor(MatrixView<const float> x) {
+  recorded_ = nullptr;
+  if (x.rows > kFewTokens || x.cols % kGroupColumns != 0) return nullptr;
+  records_.EnsureSize(static_cast<size_t>(x.cols / kGroupColumns * kTokenRecordBytes), "tokens");
+  recorded_ = x.data;
+  return records_.as<uint8_t>();
 }
 
 void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> outs,
                        Precision precision) {
   if (x.rows == 0) return;
-  bool quantised = false;
   for (const LinearOut& out : outs) {
     const DeviceWeight& weight = static_cast<const DeviceWeightMatrix&>(*out.weight).view();
     TQ_CHECK(weight.cols == x.cols && out.out.cols == weight.rows && out.out.rows == x.rows);
@@ -73,11 +75,7 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
       continue;
     }
     const bool int8 = precision == Precision::kFast && LayoutAt(weight.layout).quantised();
-    if (int8 && !quantised) {
-      Prepare(x.cols);
-      LaunchQuantizeTokens(x, records_.as<uint8_t>(), stream_);
-      quantised = true;
-    }
+    if (int8 && recorded_ != x.data) LaunchQuantizeTokens(x, RecordsFor(x), stream_);
     MatVecCall call;
     call.weight = weight;
     call.x = x;

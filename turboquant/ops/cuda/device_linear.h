@@ -44,8 +44,11 @@ class DeviceLinear {
 
   // outs share x. Every weight is a DeviceWeightMatrix.
   void Run(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision);
-  // Takes the workspace that products of few tokens need, so that Run does not allocate.
-  void Prepare(int64_t cols);
+
+  // Where the operation that makes x may write it at 8 bits too, so that the product that follows
+  // need not: null if x is not of that kind. What it writes holds until Forget.
+  uint8_t* RecordsFor(MatrixView<const float> x);
+  void Forget() { recorded_ = nullptr; }
 
  private:
   void Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight,
@@ -54,6 +57,7 @@ class DeviceLinear {
   cudaStream_t stream_;
   Cublas cublas_;
   DeviceBytes records_;  // tokens at 8 bits
+  const float* recorded_ = nullptr;  // whose they are
   DeviceBytes x_;        // tokens as bf16
   DeviceBytes panels_;   // a piece of a weight
 };

@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 
 #include "turboquant/ops/cuda/elementwise_kernels.h"
+#include "turboquant/ops/cuda/token_records.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -22,15 +23,25 @@ __device__ float BlockSum(float value) {
 }
 
 __global__ void __launch_bounds__(1024)
-    RmsNorm(const float* x, int64_t x_stride, const float* weight, float eps, int64_t n, float* out,
-            int64_t out_stride) {
-  const float* in = x + blockIdx.x * x_stride;
+    RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
+            float eps, int64_t n, float* out, int64_t out_stride, uint8_t* records) {
+  float* in = x + blockIdx.x * x_stride;
+  const float* more = y + blockIdx.x * y_stride;
   float sum = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum = fmaf(in[i], in[i], sum);
-  sum = BlockSum(sum);  // also waits for all reads: out may be x
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    float value = in[i];
+    if (y != nullptr) in[i] = value = value + more[i];
+    sum = fmaf(value, value, sum);
+  }
+  sum = BlockSum(sum);
   const float scale = 1.0f / sqrtf(sum / static_cast<float>(n) + eps);
   float* to = out + blockIdx.x * out_stride;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) to[i] = in[i] * scale * weight[i];
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {  // each thread its own columns again
+    const float value = in[i] * scale * weight[i];
+    to[i] = value;
+    if (records != nullptr)
+      WriteTokenGroup(value, records, i / kGroupColumns, blockIdx.x, threadIdx.x % 32);
+  }
 }
 
 __global__ void Add(float* x, int64_t x_stride, const float* y, int64_t y_stride, int64_t cols) {
@@ -40,14 +51,17 @@ __global__ void Add(float* x, int64_t x_stride, const float* y, int64_t y_stride
 
 template <bool kGeluTanh>
 __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
-                      float* out, int64_t out_stride, int64_t cols) {
+                      float* out, int64_t out_stride, int64_t cols, uint8_t* records) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= cols) return;
   const float x = gate[blockIdx.y * gate_stride + i];
   // SiLU: x / (1 + e^-x); GELU by tanh: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
   const float u =
       kGeluTanh ? x * (x * x * 0.044715f + 1.0f) * 1.5957691216f : x;
-  out[blockIdx.y * out_stride + i] = x / (1.0f + expf(-u)) * up[blockIdx.y * up_stride + i];
+  const float value = x / (1.0f + expf(-u)) * up[blockIdx.y * up_stride + i];
+  out[blockIdx.y * out_stride + i] = value;
+  if (records != nullptr)
+    WriteTokenGroup(value, records, i / kGroupColumns, blockIdx.y, threadIdx.x % 32);
 }
 
 __global__ void RopeFactors(const RopeFactorsCall call) {
@@ -135,11 +149,12 @@ dim3 GridFor(int64_t cols, int64_t rows) { return {BlocksFor(cols), static_cast<
 
 }  // namespace
 
-void LaunchRmsNorm(MatrixView<const float> x, const float* weight, float eps,
-                   MatrixView<float> out, cudaStream_t stream) {
+void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
+                   float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
   const int threads = x.cols >= 2048 ? 1024 : x.cols > 256 ? 256 : 64;
-  RmsNorm<<<static_cast<unsigned>(x.rows), threads, 0, stream>>>(x.data, x.stride, weight, eps,
-                                                                 x.cols, out.data, out.stride);
+  RmsNorm<<<static_cast<unsigned>(x.rows), threads, 0, stream>>>(x.data, x.stride, y, y_stride,
+                                                                 weight, eps, x.cols, out.data,
+                                                                 out.stride, records);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {
@@ -147,10 +162,11 @@ void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stre
 }
 
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate,
-                           MatrixView<const float> up, MatrixView<float> out, cudaStream_t stream) {
+                           MatrixView<const float> up, MatrixView<float> out, uint8_t* records,
+                           cudaStream_t stream) {
   const auto kernel = gelu_tanh ? Gated<true> : Gated<false>;
   kernel<<<GridFor(gate.cols, gate.rows), kThreads, 0, stream>>>(
-      gate.data, gate.stride, up.data, up.stride, out.data, out.stride, gate.cols);
+      gate.data, gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, records);
 }
 
 void LaunchRopeFactors(const RopeFactorsCall& call, cudaStream_t stream) {

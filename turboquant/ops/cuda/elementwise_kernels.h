@@ -11,12 +11,17 @@
 
 namespace tq::cuda {
 
-void LaunchRmsNorm(MatrixView<const float> x, const float* weight, float eps,
-                   MatrixView<float> out, cudaStream_t stream);
+// Where `records` is given (tokens <= kFewTokens, columns a multiple of 32), the result is also
+// written at 8 bits for the product that follows (linear_kernels.h).
+
+// out = norm of x; with y: x += y before. out may be x or y.
+void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
+                   float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream);
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream);
 // gelu_tanh: Activation::kGeluTanh, else kSilu.
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate,
-                           MatrixView<const float> up, MatrixView<float> out, cudaStream_t stream);
+                           MatrixView<const float> up, MatrixView<float> out, uint8_t* records,
+                           cudaStream_t stream);
 
 // factors [tokens][2][rotary_dim] as RopeAngles has them, from positions [tokens] and frequencies
 // [rotary_dim / 2] on the device.

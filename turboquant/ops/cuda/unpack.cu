@@ -2,6 +2,7 @@
 // Weights out of their packed form (for products of many tokens, embeddings), and tokens into 8 bits.
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
+#include "turboquant/ops/cuda/token_records.cuh"
 #include "turboquant/ops/random_panels.h"
 
 namespace tq::cuda {
@@ -78,25 +79,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   if (index >= tokens * groups) return;
   const int token = index / groups, group = index % groups;
   const float value = x[token * stride + group * kGroupColumns + lane];
-  float largest = fabsf(value);
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2)
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, mask));
-  const bool none = largest < 1e-30f;
-  const float scale = none ? 0.0f : __fdiv_rn(largest, 127.0f);
-  const float inverse = none ? 0.0f : __fdiv_rn(127.0f, largest);
-  const float shifted = __fadd_rn(__fmul_rn(value, inverse), 12582912.0f);  // to nearest even
-  const int code = static_cast<int8_t>(__float_as_int(shifted) & 255);
-  int sum = code;
-#pragma unroll
-  for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-  uint8_t* record = records + group * kTokenRecordBytes;
-  record[token * kGroupColumns + lane] = static_cast<uint8_t>(code);
-  if (lane == 0) reinterpret_cast<float*>(record + kTokenScales)[token] = scale;
-  if (lane % 16 == 0) {
-    reinterpret_cast<float*>(record + kTokenSums)[lane / 16 * kFewTokens + token] =
-        scale * static_cast<float>(sum);
-  }
+  WriteTokenGroup(value, records, group, token, lane);
 }
 
 __global__ void RandomPanels(uint32_t* words, uint64_t count, uint64_t seed, uint32_t scale) {
