@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA kernels on this machine's GPU, then times them beside PyTorch's f16 attention.
 #   tools/cuda_check.sh build      compiles both programs into build/cuda_check (needs nvcc; no GPU)
+#   tools/cuda_check.sh sanitize   the small checks under compute-sanitizer
 #   tools/cuda_check.sh run [OUT]  runs what is built there; figures and docs go to OUT (default build/cuda_check/out)
 set -u
 cd "$(dirname "$0")/.."
@@ -9,36 +10,44 @@ dir=build/cuda_check
 build() {
   set -e
   mkdir -p $dir/obj
-  local nv="nvcc -std=c++20 -O3 --expt-relaxed-constexpr -diag-suppress=20012 -DFMT_HEADER_ONLY -I. -Itests/cuda/device -gencode arch=compute_90a,code=sm_90a"
-  local cc="g++ -std=c++20 -O2 -DFMT_HEADER_ONLY -ffp-contract=off -fno-math-errno -I. -Itests/cuda/device -I$(dirname "$(readlink -f "$(command -v nvcc)")")/../include"
+  local cuda
+  cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  # $dir/include may hold fmt's headers for a machine that lacks them.
+  local flags="-std=c++20 -DFMT_HEADER_ONLY -I. -Itests/cuda/device -I$dir/include"
   local avx2="-mavx2 -mfma -mf16c -mbmi2"
   local avx512="$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi"
-  local makefile=$dir/obj/Makefile
   {
-    echo "all: $dir/cuda_kernels_test $dir/bench_cuda_attention"
+    echo "rule nvcc"
+    echo "  command = nvcc $flags -O3 --expt-relaxed-constexpr -diag-suppress=20012 -gencode arch=compute_90a,code=sm_90a -MMD -MF \$out.d -c \$in -o \$out"
+    echo "  depfile = \$out.d"
+    echo "rule cc"
+    echo "  command = g++ $flags -I$cuda/include -O2 -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
+    echo "  depfile = \$out.d"
+    echo "rule link"
+    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o \$out \$in"
     local objects=""
-    add() { # source, command
-      local object=$dir/obj/$(echo "$1" | tr / _).o
-      echo "$object: $1 $(echo turboquant/*/cuda/*.cuh turboquant/*/cuda/*.h tests/cuda/*.h tests/cuda/device/*.h)"
-      printf '\t%s -c %s -o %s\n' "$2" "$1" "$object"
+    add() { # rule, source, flags
+      local object=$dir/obj/$(echo "$2" | tr / _).o
+      printf 'build %s: %s %s\n  isa = %s\n' "$object" "$1" "$2" "${3:-}"
       objects="$objects $object"
     }
-    for f in turboquant/*/cuda/*.cu; do add "$f" "$nv"; done
-    for f in turboquant/codec/*.cc turboquant/base/{error,cpu_isa,thread_pool}.cc turboquant/attention/reference.cc turboquant/kv/{opening_reference,policy}.cc \
-             turboquant/codec/cpu/*_scalar.cc turboquant/codec/cpu/tile_side.cc; do add "$f" "$cc"; done
-    for f in turboquant/codec/cpu/*_avx2.cc; do add "$f" "$cc $avx2"; done
-    for f in turboquant/codec/cpu/*_avx512.cc; do add "$f" "$cc $avx512"; done
+    for f in turboquant/*/cuda/*.cu; do add nvcc "$f"; done
+    for f in $(ls turboquant/{codec,kv,attention}/cuda/*.cc 2>/dev/null) turboquant/codec/*.cc turboquant/base/{error,cpu_isa,thread_pool}.cc turboquant/attention/reference.cc \
+             turboquant/kv/{opening_reference,policy}.cc turboquant/codec/cpu/*_scalar.cc turboquant/codec/cpu/tile_side.cc; do
+      add cc "$f"
+    done
+    for f in turboquant/codec/cpu/*_avx2.cc; do add cc "$f" "$avx2"; done
+    for f in turboquant/codec/cpu/*_avx512.cc; do add cc "$f" "$avx512"; done
     local library=$objects
     objects=""
-    add tests/cuda/cuda_kernels_test.cc "$cc"
-    echo "$dir/cuda_kernels_test: $objects $library"
-    printf '\tnvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o $@ $^\n'
+    add cc tests/cuda/cuda_kernels_test.cc
+    echo "build $dir/cuda_kernels_test: link $objects $library"
     objects=""
-    add bench/cuda/bench_cuda_attention.cu "$nv"
-    echo "$dir/bench_cuda_attention: $objects $library"
-    printf '\tnvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o $@ $^\n'
-  } > $makefile
-  make -f $makefile -j"$(nproc)" all
+    add cc bench/cuda/bench_cuda_attention.cc
+    add nvcc bench/cuda/bench_kernels.cu
+    echo "build $dir/bench_cuda_attention: link $objects $library"
+  } > $dir/build.ninja
+  ninja -f $dir/build.ninja
 }
 run() {
   local out=${1:-$dir/out}
@@ -56,8 +65,15 @@ run() {
   driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1)
   python3 bench/cuda/cuda_report.py "$out/bench.jsonl" "$out/peers.json" "$out/measurements-cuda.md" "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "$driver"
 }
+sanitize() {
+  for tool in memcheck racecheck; do
+    echo "== compute-sanitizer $tool"
+    timeout 200 compute-sanitizer --tool $tool $dir/cuda_kernels_test quick | tail -4
+  done
+}
 case "${1:-}" in
   build) build ;;
+  sanitize) sanitize ;;
   run) run "${2:-}" ;;
-  *) sed -n 3,6p "$0"; exit 2 ;;
+  *) sed -n 3,7p "$0"; exit 2 ;;
 esac

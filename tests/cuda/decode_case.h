@@ -24,8 +24,9 @@ struct DecodeSpec {
   int group = 4;
   Codec k = Codec::kTurbo3;
   Codec v = Codec::kTurbo3;
-  std::vector<int> lengths = {300};  // tokens in the cache, those of the step included; 0: idle slot
-  int tokens = 1;                    // queries of the first sequence; the others have one
+  std::vector<int> lengths = {
+      300};        // tokens in the cache, those of the step included; 0: idle slot
+  int tokens = 1;  // queries of the first sequence; the others have one
   int window_pages = 1;
   int sliding_window = 0;
   int sink_pages = 1;
@@ -37,7 +38,8 @@ struct DecodeSpec {
 
   std::string Text() const {
     std::string text = fmt::format(
-        "D {} G {} group {} k {} v {} T {} window {} slide {} sinks {} below {}{}{} data {} lengths",
+        "D {} G {} group {} k {} v {} T {} window {} slide {} sinks {} below {}{}{} data {} "
+        "lengths",
         head_dim, kv_heads, group, InfoOf(k).name, InfoOf(v).name, tokens, window_pages,
         sliding_window, sink_pages, sealed_below, generic ? " generic" : "",
         rotate ? "" : " stored basis", static_cast<int>(data));
@@ -88,9 +90,7 @@ class DecodeCase {
 
  private:
   float Scale() const { return 1.0f / std::sqrt(static_cast<float>(spec_.head_dim)); }
-  int Tokens(size_t i) const {
-    return spec_.lengths[i] == 0 ? 0 : i == 0 ? spec_.tokens : 1;
-  }
+  int Tokens(size_t i) const { return spec_.lengths[i] == 0 ? 0 : i == 0 ? spec_.tokens : 1; }
 
   void AddSequence(int index, Random& random) {
     const auto i = static_cast<size_t>(index);
@@ -175,8 +175,8 @@ class DecodeCase {
     positions_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(positions));
     tokens_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(tokens));
     device_rows_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(rows_));
-    below_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(
-        std::vector<int32_t>(sequences_.size(), spec_.sealed_below)));
+    below_ = std::make_unique<DeviceBuffer<int32_t>>(
+        std::span<const int32_t>(std::vector<int32_t>(sequences_.size(), spec_.sealed_below)));
     pages_.arena = arena_->data();
     page_stride_ = page_stride;
   }

@@ -21,7 +21,7 @@ struct Copy {
 
 struct Thread {
   int id = 0;
-  std::vector<Copy> copies;             // not committed yet
+  std::vector<Copy> copies;              // not committed yet
   std::deque<std::vector<Copy>> groups;  // in flight
 };
 

@@ -6,7 +6,7 @@
 // one merges them (attention/online_softmax.h says how).
 #pragma once
 
-#include "turboquant/attention/cuda/decode_instances.cuh"
+#include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_memory.h"
 #include "turboquant/attention/cuda/decode_step.cuh"
 #include "turboquant/codec/cuda/rotation.cuh"
@@ -97,8 +97,7 @@ struct DecodeBlock {
       const int token = r / p.group;
       const bool valid = token < tokens;
       float* row = Row(c);
-      const float* from = p.q +
-                          (p.tables.first_rows[s.slot] + (valid ? token : 0)) * p.q_stride +
+      const float* from = p.q + (p.tables.first_rows[s.slot] + (valid ? token : 0)) * p.q_stride +
                           (s.head * p.group + r % p.group) * kDim;
       for (int d = lane; d < kDim; d += 32) row[d] = valid ? from[d] : 0.0f;
       SyncWarp();
@@ -164,10 +163,10 @@ struct DecodeBlock {
                            bool reference) const {
     const PageForm& form = unit.sealed ? p.sealed : p.open;
     const std::byte* page = HeadOf(unit, id, head);
-    const int bytes =
-        static_cast<int>(form.tile_bytes) * (MakeTileLayout(kDim).tiles_per_page() >> form.step_log);
-    const std::byte* tiles = page + form.tiles_offset +
-                             unit.token / MakeTileLayout(kDim).tokens * form.tile_bytes;
+    const int bytes = static_cast<int>(form.tile_bytes) *
+                      (MakeTileLayout(kDim).tiles_per_page() >> form.step_log);
+    const std::byte* tiles =
+        page + form.tiles_offset + unit.token / MakeTileLayout(kDim).tokens * form.tile_bytes;
 #pragma unroll 4
     for (int i = lane * 16; i < bytes; i += 512) CopyAsync(stage + i, tiles + i);
     if (reference) {
@@ -191,8 +190,8 @@ struct DecodeBlock {
       const float r0 = HalfLow(pair), r1 = HalfHigh(pair);
 #pragma unroll
       for (int n = 0; n < kSets; ++n) {
-        const float2 x = *reinterpret_cast<const float2*>(Row(first_column + 4 * n + t) +
-                                                          g * kPart + d);
+        const float2 x =
+            *reinterpret_cast<const float2*>(Row(first_column + 4 * n + t) + g * kPart + d);
         sum[n] = FusedMulAdd(x.x, r0, FusedMulAdd(x.y, r1, sum[n]));
       }
     }
@@ -293,8 +292,8 @@ struct DecodeBlock {
   }
 
   TQ_DEVICE float* Partial(int block, bool begins_head) const {
-    return p.partials + static_cast<int64_t>(2 * block + (begins_head ? 1 : 0)) * columns *
-                            (kDim + 2);
+    return p.partials +
+           static_cast<int64_t>(2 * block + (begins_head ? 1 : 0)) * columns * (kDim + 2);
   }
 
   // Leaves this block's part of a KV head. True if it was the last one to come.
@@ -415,8 +414,9 @@ struct DecodeBlock {
       MergeWarps(state);
       bool done = n == s.size;
       if (!done && LeavePartial(s)) {
-        MergePartials(static_cast<int>(s.global * blocks / total),
-                      static_cast<int>((s.global + static_cast<uint32_t>(s.size) - 1) * blocks / total));
+        MergePartials(
+            static_cast<int>(s.global * blocks / total),
+            static_cast<int>((s.global + static_cast<uint32_t>(s.size) - 1) * blocks / total));
         done = true;
       }
       if (done) Finish(s);

@@ -21,8 +21,8 @@ struct DecodeMemory {
   int size;
 };
 struct Column {
-  float scale;     // of its 16-bit values
-  int32_t sum;     // of them
+  float scale;       // of its 16-bit values
+  int32_t sum;       // of them
   int32_t position;  // of its query, -1: none
   float m, l;
 };

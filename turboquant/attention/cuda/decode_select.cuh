@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "turboquant/attention/cuda/decode_instances.cuh"
+#include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_kernel.cuh"
 
 namespace tq::cuda {

@@ -68,8 +68,7 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
     for (int n = 0; n < kSets; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        x[n][4 * h + i] =
-            FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
+        x[n][4 * h + i] = FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
       }
     }
   }
@@ -81,8 +80,8 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
   }
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    const PositionRange range = VisibleRange(mask.visibility, mask.queries.sealed_below,
-                                             state.position[n], mask.unit);
+    const PositionRange range =
+        VisibleRange(mask.visibility, mask.queries.sealed_below, state.position[n], mask.unit);
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
       const int position = begin + 8 * i;
@@ -91,21 +90,13 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
   }
 }
 
-// Scores to 16-bit weights exp2(x - m) v / max v, relative to the step's own maximum m: one token
-// of full weight and any number of small ones keep their sum. gain: what weighted levels are to be
+// Scores to 16-bit weights: exp2(x - m) v over their largest of the step, so one token of full
+// weight and any number of small ones keep their sum. gain: what weighted levels are to be
 // multiplied by.
 template <int kDim, int kHalves, int kSets>
-TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], float (&v)[4 * kHalves],
+TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 * kHalves],
                        WarpState<kDim, kSets>& state, Weights<kHalves> (&weights)[kSets],
                        float (&decay)[kSets], float (&gain)[kSets]) {
-  float v_max = v[0];
-#pragma unroll
-  for (int i = 1; i < 4 * kHalves; ++i) v_max = Max(v_max, v[i]);
-  v_max = MaxOverRows(v_max);
-  constexpr float kOne = 65500.0f;
-  const float to_weight = v_max > 0 ? FastDivide(kOne, v_max) : 0.0f;
-#pragma unroll
-  for (int i = 0; i < 4 * kHalves; ++i) v[i] *= to_weight;
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
     float m = x[n][0];
@@ -116,25 +107,34 @@ TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], float (&v)[4 * kHal
     decay[n] = Exp2(state.m[n] - m_new);
     const float step = Exp2(m - m_new);
     state.m[n] = m_new;
-    float l = 0;
-    uint32_t w[4 * kHalves];  // low 16 bits: the weight
+    float l = 0, top = 0;
+    float w[4 * kHalves];
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
       const float e = Exp2(x[n][i] - m);
       l += e;
-      w[i] = FloatBits(FusedMulAdd(e, v[i], 8388608.0f));  // 2^23 + round(e v)
+      w[i] = e * v[i];
+      top = Max(top, w[i]);
     }
     state.l[n] = FusedMulAdd(state.l[n], decay[n], l * step);
+    top = MaxOverRows(top);
+    constexpr float kOne = 65500.0f;
+    const float to_weight = top > 1e-30f ? FastDivide(kOne, top) : 0.0f;
+    gain[n] = step * top * (1.0f / kOne);
+    uint32_t bits[4 * kHalves];  // low 16: the weight
+#pragma unroll
+    for (int i = 0; i < 4 * kHalves; ++i) {
+      bits[i] = FloatBits(FusedMulAdd(w[i], to_weight, 8388608.0f));  // 2^23 + round
+    }
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         // Low bytes of two tokens, then their high bytes: columns 2t and 2t + 1 of row g.
         weights[n].b[h][i] =
-            Transpose8x8(Prmt(w[4 * h + 2 * i], w[4 * h + 2 * i + 1], 0x5140u));
+            Transpose8x8(Prmt(bits[4 * h + 2 * i], bits[4 * h + 2 * i + 1], 0x5140u));
       }
     }
-    gain[n] = step * v_max * (1.0f / kOne);
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the queries of one sequence read, as one list of units of work: steps of tokens of a page in
-// one form, in the order sinks, sealed pages, open pages. Host and device compute it from positions.
+// one form, in the order sinks, sealed pages, open pages. Host and device compute it from
+// positions.
 #pragma once
 
 #include <cstdint>

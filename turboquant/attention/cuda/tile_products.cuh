@@ -25,7 +25,7 @@ struct Tile {
 
 // The fewest units that fill whole pieces, and their words.
 template <int kWords, int kPiece>
-inline constexpr int kGroupUnits = kWords * 4 % kPiece == 0       ? 1
+inline constexpr int kGroupUnits = kWords * 4 % kPiece == 0   ? 1
                                    : kWords * 8 % kPiece == 0 ? 2
                                                               : 4;
 template <int kWords, int kPiece>
@@ -147,8 +147,8 @@ TQ_DEVICE void ValueProducts(const std::byte* codes, int tile_bytes, int lane,
     }
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
-      o[n][2 * b] = FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain[n],
-                                o[n][2 * b] * decay[n]);
+      o[n][2 * b] =
+          FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain[n], o[n][2 * b] * decay[n]);
       o[n][2 * b + 1] = FusedMulAdd(static_cast<float>(c[n][3] * 256 + c[n][2]), gain[n],
                                     o[n][2 * b + 1] * decay[n]);
     }

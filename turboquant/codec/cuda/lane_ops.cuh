@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a CUDA thread can do beyond C++, one function each. Kernels use nothing else of CUDA, so that
-// tests/cuda/emulated/ can stand in for this file and run them on the CPU.
+// What a CUDA thread can do beyond C++, one function each. Kernels use nothing else of CUDA, so
+// that tests/cuda/emulated/ can stand in for this file and run them on the CPU.
 #pragma once
 
 #include <cuda_fp16.h>

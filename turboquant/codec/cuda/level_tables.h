@@ -14,8 +14,9 @@ constexpr uint32_t LevelTableWord(int index) {
   const auto levels = kCodebooks[static_cast<size_t>(index / 2)].SelectorTable();
   uint32_t word = 0;
   for (int i = 0; i < 4; ++i) {
-    word |= static_cast<uint32_t>(static_cast<uint8_t>(levels[static_cast<size_t>(index % 2 * 4 + i)]))
-            << (8 * i);
+    word |=
+        static_cast<uint32_t>(static_cast<uint8_t>(levels[static_cast<size_t>(index % 2 * 4 + i)]))
+        << (8 * i);
   }
   return word;
 }

@@ -62,7 +62,8 @@ TQ_DEVICE void RotateRow(const RotationTable& table, float* row, int lane) {
 #pragma unroll
   for (int j = 0; j < kParts; ++j) {
     const bool negative = (table.negate_after[j] >> lane & 1u) != 0;
-    if (32 * j + lane < kDim) row[32 * j + lane] = MulRn(v[j], negative ? -table.scale : table.scale);
+    if (32 * j + lane < kDim)
+      row[32 * j + lane] = MulRn(v[j], negative ? -table.scale : table.scale);
   }
   SyncWarp();
 }

@@ -11,7 +11,7 @@
 namespace tq::cuda {
 
 struct RotationTable {
-  uint32_t negate_before[16] = {};   // bit i % 32 of word i / 32: dim i
+  uint32_t negate_before[16] = {};  // bit i % 32 of word i / 32: dim i
   uint32_t negate_after[16] = {};
   uint32_t paley_negative[28] = {};  // bit k of row a: P_ak (or its transpose) is -1
   float scale = 1;

@@ -15,7 +15,7 @@ struct LevelTables {
 };
 
 struct Turbo8 {
-  static constexpr int kWords = 8;           // of a unit
+  static constexpr int kWords = 8;            // of a unit
   static constexpr bool kHalfLevels = false;  // levels are bytes, not bytes + 1/2
   TQ_DEVICE static void Unpack(const uint32_t* w, uint32_t* r, const LevelTables&) {
 #pragma unroll

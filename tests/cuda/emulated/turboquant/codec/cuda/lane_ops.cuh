@@ -178,9 +178,7 @@ inline void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
   TQ_CHECK(reinterpret_cast<uintptr_t>(global) % 16 == 0);
   emulator::Self().copies.push_back({shared, global, bytes});
 }
-inline void CopyAsync(std::byte* shared, const std::byte* global) {
-  CopyAsync(shared, global, 16);
-}
+inline void CopyAsync(std::byte* shared, const std::byte* global) { CopyAsync(shared, global, 16); }
 inline void CopyCommit() { emulator::CommitCopies(); }
 template <int kPending>
 void CopyWait() {

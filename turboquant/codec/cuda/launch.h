@@ -40,13 +40,14 @@ void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, 
   }
   if (error == cudaSuccess) {
     void* pointers[] = {&args...};
-    error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel),
-                             dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
-                             pointers, static_cast<size_t>(shared_bytes), stream);
+    error = cudaLaunchKernel(
+        reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+        dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared_bytes), stream);
   }
   if (error != cudaSuccess) {
-    Throw(ErrorCode::kUnsupported, "the CUDA device refuses a kernel of {} threads and {} bytes: {}",
-          threads, shared_bytes, cudaGetErrorString(error));
+    Throw(ErrorCode::kUnsupported,
+          "the CUDA device refuses a kernel of {} threads and {} bytes: {}", threads, shared_bytes,
+          cudaGetErrorString(error));
   }
 }
 

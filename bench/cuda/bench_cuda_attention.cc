@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/cuda/bench_kernels.h"
 #include "device_buffer.h"
 #include "turboquant/attention/cuda/decode_attention.h"
 #include "turboquant/attention/cuda/decode_units.h"
@@ -19,44 +20,6 @@
 
 namespace tq {
 namespace {
-
-__device__ uint32_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return static_cast<uint32_t>(x ^ (x >> 31));
-}
-
-// Random codes, references near 0 and scales that give scores of a few units.
-__global__ void FillPages(std::byte* base, uint64_t bytes, PageLayout layout) {
-  const uint64_t i = (blockIdx.x * uint64_t{blockDim.x} + threadIdx.x) * 4;
-  if (i >= bytes) return;
-  uint32_t word = Mix(i + 77);
-  const auto in_head = static_cast<uint32_t>(i % layout.head_bytes);
-  if (layout.tile_bytes != 0) {
-    const bool reference = layout.k_row_bytes == 0 && in_head < layout.tiles_offset;
-    const uint32_t in_tile = (in_head - layout.tiles_offset) % layout.tile_bytes;
-    if (reference || in_tile >= layout.tile_scale_offset) {
-      word = (word & 0x01ff01ffu) | (reference ? 0x28002800u : 0x20002000u);
-    }
-  } else if (layout.k == Codec::kF16) {
-    word = (word & 0x81ff81ffu) | 0x34003400u;
-  }
-  *reinterpret_cast<uint32_t*>(base + i) = word;
-}
-
-__global__ void ReadAll(const uint4* p, uint64_t n, uint32_t* out) {
-  uint32_t x = 0;
-  const uint64_t step = uint64_t{gridDim.x} * blockDim.x;
-  uint64_t i = blockIdx.x * uint64_t{blockDim.x} + threadIdx.x;
-  for (; i + 3 * step < n; i += 4 * step) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const uint4 v = __ldcs(p + i + j * step);
-      x ^= v.x ^ v.y ^ v.z ^ v.w;
-    }
-  }
-  if (x == 0x12345) *out = x;
-}
 
 // Median microseconds of one of `calls` launches inside a graph.
 template <typename Fn>
@@ -131,11 +94,8 @@ void Measure(const Shape& s) {
   const uint64_t open_size = sequences * open_pages * open_block;
   const uint64_t arena_size = open_size + sequences * sealed_pages * sealed_block + 4096;
   DeviceBuffer<std::byte> arena(arena_size);
-  const auto fill = [](std::byte* at, uint64_t n, const PageLayout& layout) {
-    if (n != 0) FillPages<<<static_cast<unsigned>(n / 4 / 256 + 1), 256>>>(at, n, layout);
-  };
-  fill(arena.data(), open_size, open);
-  fill(arena.data() + open_size, arena_size - open_size, sealed);
+  FillPages(arena.data(), open_size, open);
+  FillPages(arena.data() + open_size, arena_size - open_size, sealed);
 
   // Pages of a sequence lie scattered, as a cache that is in use has them.
   std::vector<uint32_t> open_ids(sequences * static_cast<uint64_t>(pages), kNoPage);
@@ -145,7 +105,8 @@ void Measure(const Shape& s) {
     for (uint64_t i = 0; i < sequences; ++i) {
       const uint64_t at = i * static_cast<uint64_t>(pages) + static_cast<uint64_t>(page);
       if (visibility.Sealed(page, s.context - 1)) {
-        sealed_ids[at] = static_cast<uint32_t>((open_size + next_sealed++ * sealed_block) / kPageIdUnit);
+        sealed_ids[at] =
+            static_cast<uint32_t>((open_size + next_sealed++ * sealed_block) / kPageIdUnit);
       }
       const bool open_seen = !visibility.Sealed(page, s.context - s.tokens);
       if (open_seen) open_ids[at] = static_cast<uint32_t>(next_open++ * open_block / kPageIdUnit);
@@ -159,21 +120,21 @@ void Measure(const Shape& s) {
   std::vector<float> q(sequences * static_cast<uint64_t>(s.tokens * heads * s.head_dim));
   Random random(3);
   for (float& x : q) x = static_cast<float>(random.Gaussian());
-  DeviceBuffer<uint32_t> d_open{std::span<const uint32_t>(open_ids)};
-  DeviceBuffer<uint32_t> d_sealed{std::span<const uint32_t>(sealed_ids)};
+  DeviceBuffer<uint32_t> d_open{std::span<const uint32_t>(open_ids.data(), open_ids.size())};
+  DeviceBuffer<uint32_t> d_sealed{std::span<const uint32_t>(sealed_ids.data(), sealed_ids.size())};
   DeviceBuffer<int32_t> d_positions{std::span<const int32_t>(positions)};
   DeviceBuffer<int32_t> d_tokens{std::span<const int32_t>(tokens)};
   DeviceBuffer<int32_t> d_rows{std::span<const int32_t>(rows)};
   DeviceBuffer<float> d_q{std::span<const float>(q)};
   DeviceBuffer<float> d_out(q.size());
-  const int64_t workspace_bytes = cuda::DecodeWorkspaceBytes(
-      {s.head_dim, s.kv_heads, heads, s.sequences, s.tokens});
+  const int64_t workspace_bytes =
+      cuda::DecodeWorkspaceBytes({s.head_dim, s.kv_heads, heads, s.sequences, s.tokens});
   DeviceBuffer<std::byte> workspace(static_cast<size_t>(workspace_bytes));
   workspace.Fill(0);
 
   cuda::DecodeArgs args;
-  args.tables = {d_open.data(), d_sealed.data(), d_positions.data(), d_tokens.data(),
-                 d_rows.data(), nullptr,         pages,              s.sequences};
+  args.tables = {d_open.data(), d_sealed.data(), d_positions.data(), d_tokens.data(), d_rows.data(),
+                 nullptr,       pages,           s.sequences};
   args.pages = {arena.data(), 0, 0, open, sealed, visibility};
   args.q = d_q.data();
   args.out = d_out.data();
@@ -192,30 +153,31 @@ void Measure(const Shape& s) {
     cuda::LaunchDecodeAttention(call, workspace.data(), workspace_bytes, stream);
   });
   const double gbs = static_cast<double>(bytes) / us * 1e-3;
-  std::printf("%-7s %-7s D %3d GQA %2d T %2d %s %2d x %6d  %9.2f us  %5.0f GB/s  %5.1f %% of read\n",
-              std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(),
-              s.head_dim, s.group, s.tokens, s.generic ? "any  " : "fixed", s.sequences, s.context,
-              us, gbs, 100 * gbs / roofline);
+  std::printf(
+      "%-7s %-7s D %3d GQA %2d T %2d %s %2d x %6d  %9.2f us  %5.0f GB/s  %5.1f %% of read\n",
+      std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(), s.head_dim,
+      s.group, s.tokens, s.generic ? "any  " : "fixed", s.sequences, s.context, us, gbs,
+      100 * gbs / roofline);
   std::fflush(stdout);
   std::fprintf(json,
                "{\"k\": \"%s\", \"v\": \"%s\", \"head_dim\": %d, \"kv_heads\": %d, \"group\": %d, "
                "\"tokens\": %d, \"generic\": %s, \"sequences\": %d, \"context\": %d, \"us\": %.3f, "
                "\"bytes\": %llu, \"gbs\": %.1f, \"roofline\": %.1f}\n",
                std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(),
-               s.head_dim, s.kv_heads, s.group, s.tokens, s.generic ? "true" : "false",
-               s.sequences, s.context, us, static_cast<unsigned long long>(bytes), gbs, roofline);
+               s.head_dim, s.kv_heads, s.group, s.tokens, s.generic ? "true" : "false", s.sequences,
+               s.context, us, static_cast<unsigned long long>(bytes), gbs, roofline);
 }
 
 void MeasureRoofline() {
-  DeviceBuffer<uint4> big(uint64_t{256} << 20);  // 4 GiB
+  DeviceBuffer<std::byte> big(uint64_t{4} << 30);
   DeviceBuffer<uint32_t> out(1);
   int processors = 0;
   CheckCuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "attribute");
   for (const int per : {4, 8, 16}) {
     const double us = TimeInGraph(1, 10, [&](int, cudaStream_t stream) {
-      ReadAll<<<processors * per, 256, 0, stream>>>(big.data(), big.size(), out.data());
+      ReadAll(big.data(), big.size(), out.data(), processors * per, stream);
     });
-    roofline = std::max(roofline, static_cast<double>(big.size()) * 16 / us * 1e-3);
+    roofline = std::max(roofline, static_cast<double>(big.size()) / us * 1e-3);
   }
   std::printf("read roofline: %.0f GB/s\n", roofline);
 }

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "turboquant/attention/cuda/decode_instances.cuh"
+#include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_memory.h"
-#include "turboquant/codec/cuda/launch.cuh"
+#include "turboquant/codec/cuda/launch.h"
 
 namespace tq::cuda {
 namespace {
@@ -18,9 +18,9 @@ constexpr int kMinUnits = 4;
 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {
-  int sets;           // per warp, of four rows
-  int groups;         // of warps that share steps
-  int items;          // blocks' worth of rows
+  int sets;                                       // per warp, of four rows
+  int groups;                                     // of warps that share steps
+  int items;                                      // blocks' worth of rows
   int rows() const { return sets * 4 * groups; }  // of one block
 };
 
@@ -75,10 +75,7 @@ Choice ChooseKernel(const LayerPages& pages, int sets, bool generic) {
     }
     if (kernel != nullptr) return {kernel, true};
   }
-  return {dim <= 96    ? AnyKernelSmall(dim, sets)
-          : dim <= 192 ? AnyKernelMedium(dim, sets)
-                       : AnyKernelLarge(dim, sets),
-          false};
+  return {AnyKernel(dim, sets), false};
 }
 
 int64_t CounterBytes(int64_t slots, int kv_heads, int items) {

@@ -3,8 +3,6 @@
 
 namespace tq::cuda {
 
-DecodeKernelFn AnyKernelMedium(int head_dim, int sets) {
-  return SelectKernel<AnyPair, 112, 128, 192>(head_dim, sets);
-}
+DecodeKernelFn AnyKernel112(int sets) { return SelectKernel<AnyPair, 112>(112, sets); }
 
 }  // namespace tq::cuda

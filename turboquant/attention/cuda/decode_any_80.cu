@@ -3,8 +3,6 @@
 
 namespace tq::cuda {
 
-DecodeKernelFn AnyKernelLarge(int head_dim, int sets) {
-  return SelectKernel<AnyPair, 256, 512>(head_dim, sets);
-}
+DecodeKernelFn AnyKernel80(int sets) { return SelectKernel<AnyPair, 80>(80, sets); }
 
 }  // namespace tq::cuda

@@ -3,8 +3,6 @@
 
 namespace tq::cuda {
 
-DecodeKernelFn AnyKernelSmall(int head_dim, int sets) {
-  return SelectKernel<AnyPair, 64, 80, 96>(head_dim, sets);
-}
+DecodeKernelFn AnyKernel64(int sets) { return SelectKernel<AnyPair, 64>(64, sets); }
 
 }  // namespace tq::cuda

@@ -15,9 +15,36 @@ DecodeKernelFn Turbo8Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo4Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo3Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo2Kernel(int head_dim, int sets);
-DecodeKernelFn AnyKernelSmall(int head_dim, int sets);  // head dims up to 96
-DecodeKernelFn AnyKernelMedium(int head_dim, int sets);  // 112, 128, 192
-DecodeKernelFn AnyKernelLarge(int head_dim, int sets);   // 256, 512
+DecodeKernelFn AnyKernel64(int sets);
+DecodeKernelFn AnyKernel80(int sets);
+DecodeKernelFn AnyKernel96(int sets);
+DecodeKernelFn AnyKernel112(int sets);
+DecodeKernelFn AnyKernel128(int sets);
+DecodeKernelFn AnyKernel192(int sets);
+DecodeKernelFn AnyKernel256(int sets);
+DecodeKernelFn AnyKernel512(int sets);
+inline DecodeKernelFn AnyKernel(int head_dim, int sets) {
+  switch (head_dim) {
+    case 64:
+      return AnyKernel64(sets);
+    case 80:
+      return AnyKernel80(sets);
+    case 96:
+      return AnyKernel96(sets);
+    case 112:
+      return AnyKernel112(sets);
+    case 128:
+      return AnyKernel128(sets);
+    case 192:
+      return AnyKernel192(sets);
+    case 256:
+      return AnyKernel256(sets);
+    case 512:
+      return AnyKernel512(sets);
+    default:
+      return nullptr;
+  }
+}
 
 // The most column sets that a warp's registers hold.
 constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 256 ? 2 : 1; }

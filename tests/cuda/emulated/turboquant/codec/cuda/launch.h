@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for turboquant/codec/cuda/launch.cuh: a small device with the shared memory of a large
+// Stands in for turboquant/codec/cuda/launch.h: a small device with the shared memory of a large
 // one.
 #pragma once
 
