@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both backends side by side: the CPU is the oracle of the GPU. Tests skip themselves where there is
-// no GPU.
+// Both backends side by side: the CPU is the oracle of the GPU. Tests skip themselves where there
+// is no GPU.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -101,9 +101,9 @@ inline void ExpectClose(const std::vector<float>& got, const std::vector<float>&
   }
   const auto row = static_cast<int64_t>(worst) / cols, col = static_cast<int64_t>(worst) % cols;
   ADD_FAILURE() << what << ": relative difference " << difference << ", at most " << most
-                << " is allowed; worst at row " << row << ", column " << col << ": "
-                << got[worst] << " instead of " << want[worst] << "; " << wrong << " of "
-                << got.size() << " values are off (up to there)";
+                << " is allowed; worst at row " << row << ", column " << col << ": " << got[worst]
+                << " instead of " << want[worst] << "; " << wrong << " of " << got.size()
+                << " values are off (up to there)";
 }
 
 }  // namespace tq::test

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The prefill kernel against straight loops in double.
-#include "turboquant/attention/cuda/flash_prefill.h"
-
 #include "tests/cuda/device_pair.h"
+#include "turboquant/attention/cuda/flash_prefill.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/base/half.h"
@@ -23,9 +22,9 @@ class FlashPrefillDeviceTest : public DeviceTest {};
 template <typename T>
 cuda::DeviceBytes Upload(const std::vector<T>& host) {
   cuda::DeviceBytes memory(host.size() * sizeof(T), "test data");
-  cuda::Check(cudaMemcpy(memory.as<T>(), host.data(), host.size() * sizeof(T),
-                         cudaMemcpyHostToDevice),
-              "copying test data");
+  cuda::Check(
+      cudaMemcpy(memory.as<T>(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
+      "copying test data");
   return memory;
 }
 
@@ -106,9 +105,9 @@ void CheckShape(const Shape& shape) {
   }
   ASSERT_EQ(first, keys);
   std::vector<float> got(q.size());
-  cuda::Check(cudaMemcpy(got.data(), out.as<float>(), got.size() * sizeof(float),
-                         cudaMemcpyDeviceToHost),
-              "reading results");
+  cuda::Check(
+      cudaMemcpy(got.data(), out.as<float>(), got.size() * sizeof(float), cudaMemcpyDeviceToHost),
+      "reading results");
   ExpectClose(got, want, 1.5e-3, d,
               fmt::format("prefill attention, D {}, {} KV heads, group {}, {} tokens at {}, window "
                           "{}, {} ranges",

@@ -47,8 +47,8 @@ std::vector<float> Append(Session& session, std::span<const TokenId> tokens) {
   return {logits.begin(), logits.end()};
 }
 
-// Steps whose logits differ by more than `most`; a code of the cache that rounds the other way moves
-// a step, so that a few may.
+// Steps whose logits differ by more than `most`; a code of the cache that rounds the other way
+// moves a step, so that a few may.
 struct Course {
   double worst = 0;
   double median = 0;
@@ -61,8 +61,8 @@ struct Course {
     for (size_t i = 0; i < differences.size(); ++i) {
       if (!(differences[i] <= worst)) worst = differences[i], worst_step = i;
     }
-    std::ranges::nth_element(differences, differences.begin() + static_cast<ptrdiff_t>(
-                                                                    differences.size() / 2));
+    std::ranges::nth_element(differences,
+                             differences.begin() + static_cast<ptrdiff_t>(differences.size() / 2));
     median = differences[differences.size() / 2];
   }
 };

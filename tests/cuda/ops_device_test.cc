@@ -90,7 +90,8 @@ TEST_F(OpsDeviceTest, EmbedAndDecodeRowOfEveryLayout) {
   }
 }
 
-// cols: whole and partial units of a warp, more and fewer columns than a block's warps take at once.
+// cols: whole and partial units of a warp, more and fewer columns than a block's warps take at
+// once.
 TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
   for (const PackedLayout& layout : kPackedLayouts) {
     for (const int64_t cols : {256, 1280, 4096}) {

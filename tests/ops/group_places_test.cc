@@ -73,7 +73,8 @@ void CheckScales() {
       float values[kSuperColumns];
       panel.DecodeRow(row, values);
       for (int c = 0; c < kSuperColumns; ++c) {
-        const int half = c % 32 / 16, fine = 1 + (row + 2 * (c / 32) + half * (L::k16 ? 5 : 0)) % 15;
+        const int half = c % 32 / 16,
+                  fine = 1 + (row + 2 * (c / 32) + half * (L::k16 ? 5 : 0)) % 15;
         EXPECT_EQ(values[c], static_cast<float>(fine * (layout.table ? 113 : 1)))
             << layout.name << " row " << row << " column " << c;
       }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of many query tokens of one sequence over a range of keys and values decoded to f16, on
-// the tensor cores. Ranges follow each other: the softmax state is carried from launch to launch, so
-// the workspace of decoded tokens is bounded.
+// the tensor cores. Ranges follow each other: the softmax state is carried from launch to launch,
+// so the workspace of decoded tokens is bounded.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -9,6 +9,7 @@
 
 #include "turboquant/attention/cuda/decode_attention.h"
 #include "turboquant/backend/cuda/device_choice.h"
+#include "turboquant/backend/cuda/device_key_maps.h"
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/backend/cuda/page_sealer.h"
 #include "turboquant/backend/cuda/prefill_attention.h"
@@ -93,6 +94,7 @@ class CudaBackend final : public Backend {
   }
   std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
     graphs_.Clear();
+    key_maps_.Clear();  // a new cache may come with other maps
     return MakeDeviceArenaMemory(reserve_bytes, stream_, [this] { sealer_.MakeMainWait(); });
   }
   void Read(const float* device, float* host, size_t floats) override {
@@ -196,7 +198,6 @@ class CudaBackend final : public Backend {
 
   void EncodeKv(std::span<const tq::EncodeArgs> calls) override {
     const tq::EncodeArgs& first = calls.front();
-    RefuseMaps(first.key_maps);
     linear_.Forget();
     cuda::EncodeArgs args;
     args.tables = step_.Tables(first.kv);
@@ -215,7 +216,6 @@ class CudaBackend final : public Backend {
   }
 
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
-    RefuseMaps(key_maps);
     linear_.Forget();
     const AttentionArgs& first = calls.front();
     const LayerPages pages = PagesOf(first.kv);
@@ -223,10 +223,10 @@ class CudaBackend final : public Backend {
     int longest_short = 0;
     for (const AttentionArgs& call : calls)
       if (call.tokens <= most) longest_short = std::max(longest_short, call.tokens);
-    if (longest_short > 0) AttendShort(calls, pages, longest_short);
+    if (longest_short > 0) AttendShort(calls, pages, longest_short, key_maps);
     for (size_t i = 0; i < calls.size(); ++i) {
       if (calls[i].tokens > most)
-        AttendLong(calls[i], step_.Tables(first.kv), pages, static_cast<int>(i));
+        AttendLong(calls[i], step_.Tables(first.kv), pages, static_cast<int>(i), key_maps);
     }
     CheckLaunch("attending");
   }
@@ -239,14 +239,34 @@ class CudaBackend final : public Backend {
     bool ready = false;  // factors are those of the step's positions
   };
 
-  static void RefuseMaps(const KeyMap* maps) {
-    if (maps != nullptr)
-      Throw(ErrorCode::kUnsupported,
-            "device 'cuda' does not run calibrated key maps: use --device cpu, or no calibration");
+  const DeviceKeyMaps::Layer& MapsOf(const KeyMap* maps, const PageLayout& layout) {
+    return key_maps_.Of(maps, layout.kv_heads, layout.head_dim);
   }
 
-  void AttendShort(std::span<const AttentionArgs> calls, const LayerPages& pages, int tokens) {
+  // q <- H A^-T q, if the keys lie in tiles.
+  void QueriesToStored(const AttentionArgs& args, int64_t rows, const PageLayout& layout,
+                       const KeyMap* key_maps) {
+    if (!InfoOf(layout.k).tiles) return;
+    LaunchToStored(
+        {.x = const_cast<float*>(args.q),  // the contract: q is transformed in place
+         .rows = rows,
+         .stride = args.q_stride,
+         .heads = args.q_heads,
+         .head_dim = layout.head_dim,
+         .side = Side::kKey,
+         .map = key_maps == nullptr ? nullptr : MapsOf(key_maps, layout).inverse_transpose,
+         .map_heads = layout.kv_heads},
+        stream_);
+  }
+
+  void AttendShort(std::span<const AttentionArgs> calls, const LayerPages& pages, int tokens,
+                   const KeyMap* key_maps) {
     const AttentionArgs& first = calls.front();
+    if (key_maps != nullptr) {
+      for (const AttentionArgs& call : calls)
+        if (call.tokens <= DeviceStep::kMostShort)
+          QueriesToStored(call, call.tokens, pages.open, key_maps);
+    }
     DecodeArgs args;
     args.tables = step_.ShortTables(first.kv);
     args.pages = pages;
@@ -257,7 +277,7 @@ class CudaBackend final : public Backend {
     args.q_heads = first.q_heads;
     args.tokens = tokens;
     args.scale = first.scale;
-    args.rotate_q = InfoOf(pages.open.k).tiles;
+    args.rotate_q = InfoOf(pages.open.k).tiles && key_maps == nullptr;
     args.rotate_out = InfoOf(pages.open.v).tiles;
     const int64_t bytes = DecodeWorkspaceBytes({.head_dim = pages.open.head_dim,
                                                 .kv_heads = pages.open.kv_heads,
@@ -274,25 +294,16 @@ class CudaBackend final : public Backend {
   }
 
   void AttendLong(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages,
-                  int slot) {
+                  int slot, const KeyMap* key_maps) {
     TQ_CHECK(!graphs_.capturing());  // ranges and positions would be captured with it
-    const int head_dim = pages.open.head_dim;
-    if (InfoOf(pages.open.k).tiles) {
-      LaunchToStored({.x = const_cast<float*>(args.q),  // the contract: q is transformed in place
-                      .rows = args.tokens,
-                      .stride = args.q_stride,
-                      .heads = args.q_heads,
-                      .head_dim = head_dim,
-                      .side = Side::kKey},
-                     stream_);
-    }
+    QueriesToStored(args, args.tokens, pages.open, key_maps);
     prefill_.Run(args, tables, pages, slot);
     if (InfoOf(pages.open.v).tiles) {
       LaunchToModel({.x = args.out,
                      .rows = args.tokens,
                      .stride = args.out_stride,
                      .heads = args.q_heads,
-                     .head_dim = head_dim,
+                     .head_dim = pages.open.head_dim,
                      .side = Side::kValue},
                     stream_);
     }
@@ -333,6 +344,7 @@ class CudaBackend final : public Backend {
   StepGraphs graphs_{stream_};
   PinnedBytes staging_;
   DeviceBytes decode_workspace_;
+  DeviceKeyMaps key_maps_;
   std::list<RopeEntry> ropes_;
 };
 

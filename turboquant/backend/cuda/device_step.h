@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inputs of a step in device memory: tokens, positions and, per group of layers, page tables and
-// lengths. They lie at fixed addresses, so that a captured graph finds each step's values there.
+// The inputs of a step in device memory: tokens, positions and, per group of layers, page tables
+// and lengths. They lie at fixed addresses, so that a captured graph finds each step's values
+// there.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ class DeviceStep {
 
   // Copies the step's inputs. True if addresses changed since the last call.
   bool Begin(const StepInputs& inputs);
-  // Tokens or positions alone: nothing if they are those of the step, else the step is over. True if
-  // they were others than before.
+  // Tokens or positions alone: nothing if they are those of the step, else the step is over. True
+  // if they were others than before.
   bool SetTokens(std::span<const int32_t> tokens) { return Set(tokens, tokens_, false); }
   bool SetPositions(std::span<const int32_t> positions) { return Set(positions, positions_, true); }
 

@@ -38,8 +38,8 @@ void PrefillAttention::Run(const AttentionArgs& args, const StepTables& tables,
 void PrefillAttention::RunFast(const Call& call) {
   const AttentionArgs& args = call.args;
   const int64_t begin = FirstSeen(call.pages.visibility, args.first_position);
-  InRanges(call,
-           {0, args.tokens, args.first_position, begin, args.first_position + args.tokens}, true);
+  InRanges(call, {0, args.tokens, args.first_position, begin, args.first_position + args.tokens},
+           true);
 }
 
 void PrefillAttention::RunExact(const Call& call) {

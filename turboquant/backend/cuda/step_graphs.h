@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decode steps as CUDA graphs: one launch instead of hundreds. A step of a new shape runs once as it
-// is, so that every workspace has its size, is captured the second time and repeated from then on.
+// Decode steps as CUDA graphs: one launch instead of hundreds. A step of a new shape runs once as
+// it is, so that every workspace has its size, is captured the second time and repeated from then
+// on.
 #pragma once
 
 #include <cuda_runtime_api.h>

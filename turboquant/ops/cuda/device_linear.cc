@@ -87,8 +87,8 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
   CheckLaunch("multiplying matrices");
 }
 
-void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out,
-                        const DeviceWeight& weight, Precision precision) {
+void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight,
+                        Precision precision) {
   const bool fast = precision == Precision::kFast;
   const int64_t row_bytes = weight.cols * (fast ? 2 : 4);
   const int64_t step = std::clamp(kPanelWorkspace / row_bytes / kPanelRows * kPanelRows,

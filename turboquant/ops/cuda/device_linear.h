@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weight matrices on the device and their products (ops/linear.h). Up to 8 tokens: matrix-vector
 // kernels on the packed weights, 8-bit tokens in fast products as on the CPU, f32 in precise ones.
-// More: panels dequantised piece by piece into a bounded workspace and cuBLAS, bf16 operands in fast
-// products (both sides rounded to 8 bits of mantissa: less than 8-bit tokens lose), f32 in precise
-// ones.
+// More: panels dequantised piece by piece into a bounded workspace and cuBLAS, bf16 operands in
+// fast products (both sides rounded to 8 bits of mantissa: less than 8-bit tokens lose), f32 in
+// precise ones.
 #pragma once
 
 #include <memory>
@@ -56,10 +56,10 @@ class DeviceLinear {
 
   cudaStream_t stream_;
   Cublas cublas_;
-  DeviceBytes records_;  // tokens at 8 bits
+  DeviceBytes records_;              // tokens at 8 bits
   const float* recorded_ = nullptr;  // whose they are
-  DeviceBytes x_;        // tokens as bf16
-  DeviceBytes panels_;   // a piece of a weight
+  DeviceBytes x_;                    // tokens as bf16
+  DeviceBytes panels_;               // a piece of a weight
 };
 
 }  // namespace tq::cuda

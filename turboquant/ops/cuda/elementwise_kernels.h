@@ -19,9 +19,8 @@ void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const 
                    float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream);
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream);
 // gelu_tanh: Activation::kGeluTanh, else kSilu.
-void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate,
-                           MatrixView<const float> up, MatrixView<float> out, uint8_t* records,
-                           cudaStream_t stream);
+void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixView<const float> up,
+                           MatrixView<float> out, uint8_t* records, cudaStream_t stream);
 
 // factors [tokens][2][rotary_dim] as RopeAngles has them, from positions [tokens] and frequencies
 // [rotary_dim / 2] on the device.
