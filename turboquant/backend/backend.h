@@ -4,6 +4,7 @@
 // Read and Write.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,8 +28,6 @@ class Buffer {
   virtual float* data() = 0;
   virtual const float* data() const = 0;
   virtual size_t size() const = 0;  // floats
-  // The same floats where the host may read them, or null: then Backend::Read copies them.
-  virtual const float* host() const = 0;
 };
 
 struct BackendOptions {
@@ -83,9 +82,13 @@ class Backend {
   virtual std::unique_ptr<Buffer> Allocate(
       size_t floats) = 0;  // grow-only use expected; throws kOutOfMemory
   virtual std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) = 0;
-  virtual void Read(const float* device, float* host,
-                    size_t floats) = 0;  // copies to the host, synchronously
-  virtual void Write(const float* host, float* device, size_t floats) = 0;  // and back
+  // Activations where the host may use them, until the next call: the memory itself or a copy. The
+  // calls before have been carried out.
+  virtual float* OnHost(float* device, size_t floats) = 0;
+  void Read(const float* device, float* host, size_t floats) {
+    std::copy_n(OnHost(const_cast<float*>(device), floats), floats, host);
+  }
+  virtual void Write(const float* host, float* device, size_t floats) = 0;  // may be OnHost's copy
 
   virtual std::unique_ptr<const PackedWeight> LoadWeight(
       std::span<const GgufTensor* const> tensors) = 0;  // stacked; nullptr if they cannot be

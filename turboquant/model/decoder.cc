@@ -25,7 +25,6 @@ struct Decoder::State {
   std::vector<LinearOut> outs;
   std::vector<EncodeArgs> encodes;
   std::vector<AttentionArgs> calls;
-  std::vector<float> observed;  // a copy for the observer, if the host cannot touch activations
 
   void Check(const StepPlan& plan);
   void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
@@ -190,13 +189,7 @@ void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int
   const MatrixView<float> qkv = scratch.qkv();
   const int64_t stride = qkv.stride, dim = spec.head_dim;
   const size_t size = static_cast<size_t>(qkv.rows * stride);
-  float* host = scratch.HostQkv();
-  const bool copied = host == nullptr;
-  if (copied) {
-    observed.resize(size);
-    host = observed.data();
-    backend.Read(qkv.data, host, size);
-  }
+  float* host = backend.OnHost(qkv.data, size);
   int64_t row = 0;
   for (const AppendPlan::Span& span : append.spans) {
     float* q = host + row * stride;
@@ -208,7 +201,7 @@ void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int
                          {v, span.tokens, spec.kv_heads * dim, stride});
     row += span.tokens;
   }
-  if (copied) backend.Write(host, qkv.data, size);
+  backend.Write(host, qkv.data, size);
 }
 
 // Parts that could not be stacked write to column ranges of one output.

@@ -70,9 +70,6 @@ class DecoderScratch {
             int64_t{2} * spec_.feed_forward};
   }
 
-  // qkv where the host may write it, or null.
-  float* HostQkv() const { return qkv_->host() != nullptr ? qkv_->data() : nullptr; }
-
   struct Heads {
     float *q, *k, *v;
   };

@@ -23,7 +23,6 @@ class HostBuffer final : public Buffer {
   float* data() override { return memory_.data(); }
   const float* data() const override { return memory_.data(); }
   size_t size() const override { return memory_.size(); }
-  const float* host() const override { return memory_.data(); }
 
  private:
   AlignedBuffer<float> memory_;
@@ -45,11 +44,9 @@ class CpuBackend final : public Backend {
   std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
     return MakeHostArenaMemory(reserve_bytes);
   }
-  void Read(const float* device, float* host, size_t floats) override {
-    std::memcpy(host, device, floats * sizeof(float));
-  }
+  float* OnHost(float* device, size_t) override { return device; }
   void Write(const float* host, float* device, size_t floats) override {
-    std::memcpy(device, host, floats * sizeof(float));
+    if (host != device) std::memcpy(device, host, floats * sizeof(float));
   }
 
   std::unique_ptr<const PackedWeight> LoadWeight(

@@ -4,22 +4,17 @@
 #include "turboquant/backend/cuda/cuda_backend.h"
 
 #include <algorithm>
-#include <cstring>
 #include <list>
 
-#include "turboquant/attention/cuda/decode_attention.h"
+#include "turboquant/backend/cuda/device_attention.h"
 #include "turboquant/backend/cuda/device_choice.h"
-#include "turboquant/backend/cuda/device_key_maps.h"
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/backend/cuda/page_sealer.h"
-#include "turboquant/backend/cuda/prefill_attention.h"
 #include "turboquant/backend/cuda/step_graphs.h"
 #include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/half.h"
-#include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/kv/cuda/device_arena_memory.h"
-#include "turboquant/kv/cuda/page_kernels.h"
 #include "turboquant/kv/kv_layout.h"
 #include "turboquant/ops/cuda/device_linear.h"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
@@ -39,17 +34,11 @@ class DeviceBuffer final : public Buffer {
   float* data() override { return memory_.as<float>(); }
   const float* data() const override { return memory_.as<float>(); }
   size_t size() const override { return size_; }
-  const float* host() const override { return nullptr; }
 
  private:
   DeviceBytes memory_;
   size_t size_;
 };
-
-LayerPages PagesOf(const KvLayerView& kv) {
-  return {kv.arena,  kv.open_layer_offset, kv.sealed_layer_offset, kv.open,
-          kv.sealed, kv.visibility};
-}
 
 const DeviceWeight& ViewOf(const PackedWeight& weight) {
   return static_cast<const DeviceWeightMatrix&>(weight).view();
@@ -72,17 +61,10 @@ class CudaBackend final : public Backend {
   }
   void CheckCache(const KvGeometry& geometry, const CachePolicy& policy,
                   int q_heads) const override {
-    if (MaxDecodeTokens(q_heads, geometry.kv_heads) < DeviceStep::kMostShort) {
-      Throw(ErrorCode::kUnsupported,
-            "device 'cuda' runs groups of up to 16 query heads per KV head, this model has {}: use "
-            "--device cpu",
-            q_heads / geometry.kv_heads);
-    }
     for (const KvGroup& group : KvLayout(geometry, policy).groups) {
       for (const KvGroup::Layer& layer : group.layers) {
         for (const PageLayout* layout : {&layer.open, &layer.sealed}) {
-          CheckPageKernels(*layout);
-          CheckDecode(*layout, q_heads);
+          CheckAttention(*layout, q_heads);
         }
       }
     }
@@ -94,16 +76,16 @@ class CudaBackend final : public Backend {
   }
   std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
     graphs_.Clear();
-    key_maps_.Clear();  // a new cache may come with other maps
+    attention_.ForgetKeyMaps();  // a new cache may come with other maps
     return MakeDeviceArenaMemory(reserve_bytes, stream_, [this] { sealer_.MakeMainWait(); });
   }
-  void Read(const float* device, float* host, size_t floats) override {
+  float* OnHost(float* device, size_t floats) override {
     const size_t bytes = floats * sizeof(float);
     staging_.EnsureSize(bytes);
     Check(cudaMemcpyAsync(staging_.as<float>(), device, bytes, cudaMemcpyDeviceToHost, stream_),
           "reading activations");
     stream_.Synchronize();
-    std::memcpy(host, staging_.as<float>(), bytes);
+    return staging_.as<float>();
   }
   void Write(const float* host, float* device, size_t floats) override {
     linear_.Forget();
@@ -197,19 +179,8 @@ class CudaBackend final : public Backend {
   }
 
   void EncodeKv(std::span<const tq::EncodeArgs> calls) override {
-    const tq::EncodeArgs& first = calls.front();
     linear_.Forget();
-    cuda::EncodeArgs args;
-    args.tables = step_.Tables(first.kv);
-    args.pages = PagesOf(first.kv);
-    args.k = first.k;
-    args.v = first.v;
-    args.k_stride = args.v_stride = first.stride;
-    args.centring = first.centring;
-    for (const tq::EncodeArgs& call : calls)
-      args.max_tokens = std::max(args.max_tokens, call.tokens);
-    LaunchEncode(args, stream_);
-    CheckLaunch("encoding keys and values");
+    attention_.Encode(calls, step_.Tables(calls.front().kv));
   }
   void Seal(const KvCache& cache, std::span<const SealTask> tasks) override {
     sealer_.Seal(cache, tasks);
@@ -217,18 +188,10 @@ class CudaBackend final : public Backend {
 
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
     linear_.Forget();
-    const AttentionArgs& first = calls.front();
-    const LayerPages pages = PagesOf(first.kv);
-    constexpr int most = DeviceStep::kMostShort;
-    int longest_short = 0;
-    for (const AttentionArgs& call : calls)
-      if (call.tokens <= most) longest_short = std::max(longest_short, call.tokens);
-    if (longest_short > 0) AttendShort(calls, pages, longest_short, key_maps);
-    for (size_t i = 0; i < calls.size(); ++i) {
-      if (calls[i].tokens > most)
-        AttendLong(calls[i], step_.Tables(first.kv), pages, static_cast<int>(i), key_maps);
-    }
-    CheckLaunch("attending");
+    const KvLayerView& kv = calls.front().kv;
+    const bool grew = attention_.Attend(calls, step_.Tables(kv), step_.ShortTables(kv), key_maps,
+                                        graphs_.capturing());
+    if (grew) graphs_.Clear();
   }
 
  private:
@@ -238,76 +201,6 @@ class CudaBackend final : public Backend {
     DeviceBytes factors;
     bool ready = false;  // factors are those of the step's positions
   };
-
-  const DeviceKeyMaps::Layer& MapsOf(const KeyMap* maps, const PageLayout& layout) {
-    return key_maps_.Of(maps, layout.kv_heads, layout.head_dim);
-  }
-
-  // q <- H A^-T q, if the keys lie in tiles.
-  void QueriesToStored(const AttentionArgs& args, int64_t rows, const PageLayout& layout,
-                       const KeyMap* key_maps) {
-    if (!InfoOf(layout.k).tiles) return;
-    LaunchToStored(
-        {.x = const_cast<float*>(args.q),  // the contract: q is transformed in place
-         .rows = rows,
-         .stride = args.q_stride,
-         .heads = args.q_heads,
-         .head_dim = layout.head_dim,
-         .side = Side::kKey,
-         .map = key_maps == nullptr ? nullptr : MapsOf(key_maps, layout).inverse_transpose,
-         .map_heads = layout.kv_heads},
-        stream_);
-  }
-
-  void AttendShort(std::span<const AttentionArgs> calls, const LayerPages& pages, int tokens,
-                   const KeyMap* key_maps) {
-    const AttentionArgs& first = calls.front();
-    if (key_maps != nullptr) {
-      for (const AttentionArgs& call : calls)
-        if (call.tokens <= DeviceStep::kMostShort)
-          QueriesToStored(call, call.tokens, pages.open, key_maps);
-    }
-    DecodeArgs args;
-    args.tables = step_.ShortTables(first.kv);
-    args.pages = pages;
-    args.q = first.q;
-    args.out = first.out;
-    args.q_stride = first.q_stride;
-    args.out_stride = first.out_stride;
-    args.q_heads = first.q_heads;
-    args.tokens = tokens;
-    args.scale = first.scale;
-    args.rotate_q = InfoOf(pages.open.k).tiles && key_maps == nullptr;
-    args.rotate_out = InfoOf(pages.open.v).tiles;
-    const int64_t bytes = DecodeWorkspaceBytes({.head_dim = pages.open.head_dim,
-                                                .kv_heads = pages.open.kv_heads,
-                                                .q_heads = first.q_heads,
-                                                .slots = static_cast<int>(calls.size()),
-                                                .tokens = tokens});
-    if (decode_workspace_.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention")) {
-      graphs_.Clear();
-      Check(cudaMemsetAsync(decode_workspace_.as<void>(), 0, decode_workspace_.size(), stream_),
-            "clearing the workspace of attention");
-    }
-    LaunchDecodeAttention(args, decode_workspace_.as<void>(),
-                          static_cast<int64_t>(decode_workspace_.size()), stream_);
-  }
-
-  void AttendLong(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages,
-                  int slot, const KeyMap* key_maps) {
-    TQ_CHECK(!graphs_.capturing());  // ranges and positions would be captured with it
-    QueriesToStored(args, args.tokens, pages.open, key_maps);
-    prefill_.Run(args, tables, pages, slot);
-    if (InfoOf(pages.open.v).tiles) {
-      LaunchToModel({.x = args.out,
-                     .rows = args.tokens,
-                     .stride = args.out_stride,
-                     .heads = args.q_heads,
-                     .head_dim = pages.open.head_dim,
-                     .side = Side::kValue},
-                    stream_);
-    }
-  }
 
   const float* FactorsOf(const RopeTable& table, int tokens) {
     auto rope = std::ranges::find(ropes_, &table, &RopeEntry::owner);
@@ -339,12 +232,10 @@ class CudaBackend final : public Backend {
   OwnedStream stream_;
   PageSealer sealer_{stream_};
   DeviceLinear linear_{stream_};
-  PrefillAttention prefill_{stream_};
+  DeviceAttention attention_{stream_};
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};
   PinnedBytes staging_;
-  DeviceBytes decode_workspace_;
-  DeviceKeyMaps key_maps_;
   std::list<RopeEntry> ropes_;
 };
 
