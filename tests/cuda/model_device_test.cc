@@ -96,7 +96,7 @@ TEST_F(ModelDeviceTest, TinyModelsOfEveryArchitecture) {
     TinyModel model = TinyModelOf(architecture);
     model.matrices = architecture == "qwen2" ? BlockFormat::kQ4_0 : BlockFormat::kF32;
     const Path path = WriteTinyModel(model, folder_.path() / (architecture + ".gguf"));
-    for (const char* type : {"turbo8", "turbo4", "turbo3", "turbo2"}) {
+    for (const char* type : {"f16", "q8_0", "turbo8", "turbo4", "turbo3", "turbo2"}) {
       const Course course = Compare(path, type, type, 300, 150, Precision::kPrecise);
       const std::string what = fmt::format("{}, cache {}: {}", architecture, type, course.Text());
       fmt::print("{}\n", what);

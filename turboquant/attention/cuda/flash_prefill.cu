@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 
 #include "turboquant/attention/cuda/flash_prefill.h"
+#include "turboquant/attention/cuda/tensor_ops.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -21,40 +22,6 @@ struct Shape {
   static constexpr int kSharedBytes =
       2 * (kRows * kKStride + 2 * kKeys * kKStride + 2 * kKeys * kVStride);
 };
-
-__device__ __forceinline__ uint32_t SharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-// 16 bytes, or zeros.
-__device__ __forceinline__ void CopyAsync(__half* to, const uint16_t* from, bool valid) {
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(to)), "l"(from),
-               "r"(bytes));
-}
-
-__device__ __forceinline__ void LoadMatrices(uint32_t (&r)[4], const __half* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(SharedAddress(p)));
-}
-__device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&r)[4], const __half* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(SharedAddress(p)));
-}
-__device__ __forceinline__ void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                    uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ __forceinline__ uint32_t Pack(float a, float b) {
-  const __half2 pair = __floats2half2_rn(a, b);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
 
 template <int kKeys, int kCols, int kStride>
 __device__ __forceinline__ void CopyTile(__half* tile, const uint16_t* from, int64_t row_stride,
@@ -104,7 +71,7 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
                                                  v + key * kv_stride, kv_stride, end - key);
   };
   if (begin < end) copy(begin, 0);
-  asm volatile("cp.async.commit_group;");
+  CommitCopies();
 
   const float to_log2 = args.scale * 1.4426950408889634f;
   for (int i = threadIdx.x; i < kRows * (kD / 2); i += 32 * kWarps) {
@@ -157,8 +124,8 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
   int stage = 0;
   for (int key = begin; key < end; key += S::kKeys, stage ^= 1) {
     if (key + S::kKeys < end) copy(key + S::kKeys, stage ^ 1);
-    asm volatile("cp.async.commit_group;");
-    asm volatile("cp.async.wait_group 1;");
+    CommitCopies();
+    WaitCopies<1>();
     __syncthreads();
     const __half* k_tile = k_tiles + stage * S::kKeys * S::kKStride;
     const __half* v_tile = v_tiles + stage * S::kKeys * S::kVStride;
@@ -218,10 +185,10 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
 
 #pragma unroll
     for (int n = 0; n < S::kKeys / 16; ++n) {
-      const uint32_t a[4] = {Pack(scores[2 * n][0], scores[2 * n][1]),
-                             Pack(scores[2 * n][2], scores[2 * n][3]),
-                             Pack(scores[2 * n + 1][0], scores[2 * n + 1][1]),
-                             Pack(scores[2 * n + 1][2], scores[2 * n + 1][3])};
+      const uint32_t a[4] = {PackHalves(scores[2 * n][0], scores[2 * n][1]),
+                             PackHalves(scores[2 * n][2], scores[2 * n][3]),
+                             PackHalves(scores[2 * n + 1][0], scores[2 * n + 1][1]),
+                             PackHalves(scores[2 * n + 1][2], scores[2 * n + 1][3])};
 #pragma unroll
       for (int d = 0; d < S::kColumns / 16; ++d) {
         uint32_t b[4];
@@ -233,7 +200,7 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
     }
     __syncthreads();  // the stage is filled again in the next round
   }
-  asm volatile("cp.async.wait_group 0;");
+  WaitCopies<0>();
 
 #pragma unroll
   for (int i = 0; i < 2; ++i) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "turboquant/attention/cuda/decode_attention.h"
+#include "turboquant/attention/cuda/row_pages.h"
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
@@ -29,6 +30,7 @@ void CheckAttention(const PageLayout& layout, int q_heads) {
           "--device cpu",
           q_heads / layout.kv_heads);
   }
+  if (IsRowPage(layout)) return CheckRowPages(layout);
   CheckPageKernels(layout);
   CheckDecode(layout, q_heads);
 }
@@ -47,6 +49,12 @@ void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTa
   for (const tq::EncodeArgs& call : calls) {
     args.max_tokens = std::max(args.max_tokens, call.tokens);
     rows += call.tokens;
+  }
+  if (IsRowPage(open)) {
+    LaunchEncodeRows({args.tables, args.pages, args.k, args.v, first.stride, args.max_tokens},
+                     stream_);
+    CheckLaunch("encoding keys and values");
+    return;
   }
   if (first.key_maps != nullptr) {  // then both sides change their basis before
     const DeviceKeyMaps::Layer& maps = MapsOf(first.key_maps, open);
@@ -105,6 +113,7 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
                                   int tokens, const KeyMap* key_maps) {
   const AttentionArgs& first = calls.front();
   const PageLayout& open = first.kv.open;
+  if (IsRowPage(open)) return AttendRows(first, tables, tokens);
   if (key_maps != nullptr) {
     for (const AttentionArgs& call : calls)
       if (IsShort(call)) QueriesToStored(call, key_maps);
@@ -134,6 +143,29 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
   LaunchDecodeAttention(args, workspace_.as<void>(), static_cast<int64_t>(workspace_.size()),
                         stream_);
   return grew;
+}
+
+bool DeviceAttention::AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens) {
+  const RowAttentionArgs args{.tables = tables,
+                              .pages = PagesOf(first.kv),
+                              .q = first.q,
+                              .out = first.out,
+                              .q_stride = first.q_stride,
+                              .out_stride = first.out_stride,
+                              .q_heads = first.q_heads,
+                              .tokens = tokens,
+                              .scale = first.scale};
+  const bool grew = Reserve(row_workspace_, RowAttentionWorkspaceBytes(args));
+  LaunchRowAttention(args, row_workspace_.as<void>(), stream_);
+  return grew;
+}
+
+// Zeroed when it grows: kernels leave their counters zero.
+bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
+  if (!workspace.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention")) return false;
+  Check(cudaMemsetAsync(workspace.as<void>(), 0, workspace.size(), stream_),
+        "clearing the workspace of attention");
+  return true;
 }
 
 void DeviceAttention::AttendLong(const AttentionArgs& args, const StepTables& tables, int slot,

@@ -33,12 +33,14 @@ class DeviceAttention {
   void QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps);
   bool AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables, int tokens,
                    const KeyMap* key_maps);
+  bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
+  bool Reserve(DeviceBytes& workspace, int64_t bytes);
   void AttendLong(const AttentionArgs& args, const StepTables& tables, int slot,
                   const KeyMap* key_maps);
 
   cudaStream_t stream_;
   PrefillAttention prefill_;
-  DeviceBytes workspace_;  // of the decode kernel
+  DeviceBytes workspace_, row_workspace_;  // of the decode kernels
   DeviceKeyMaps key_maps_;
 };
 
