@@ -23,7 +23,6 @@ struct Ring {
   static constexpr int kWarpHalves = kStages * 2 * kSideHalves;
   static constexpr int kQueryHalves = kRows * kStride;
   static constexpr int kBytes = 2 * (kQueryHalves + kWarps * kWarpHalves);
-  static_assert(kWarps * kWarpHalves * 2 >= kWarps * kRows * (kD + 2) * 4 || kStages < 3);
 };
 
 struct Params {
@@ -296,7 +295,9 @@ int Splits(const RowAttentionArgs& args) {
   const int64_t splits = (2 * 132 + Items(args) - 1) / Items(args);
   return static_cast<int>(splits < 1 ? 1 : splits > 64 ? 64 : splits);
 }
-int64_t CounterBytes(const RowAttentionArgs& args) { return (Items(args) * 4 + 255) / 256 * 256; }
+// At one place for calls of all shapes: a counter must never lie where another call has sums.
+constexpr int64_t kMostItems = 1 << 16;
+constexpr int64_t kCounterBytes = kMostItems * 4;
 
 template <int kD>
 void Launch(const Params& params, cudaStream_t stream) {
@@ -313,7 +314,7 @@ void Launch(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 int64_t RowAttentionWorkspaceBytes(const RowAttentionArgs& args) {
-  return CounterBytes(args) +
+  return kCounterBytes +
          Items(args) * Splits(args) * kRows * (args.pages.open.head_dim + 2) * 4;
 }
 
@@ -321,7 +322,7 @@ void LaunchRowAttention(const RowAttentionArgs& args, void* workspace, cudaStrea
   Params params;
   params.args = args;
   params.counters = static_cast<unsigned*>(workspace);
-  params.partials = reinterpret_cast<float*>(static_cast<char*>(workspace) + CounterBytes(args));
+  params.partials = reinterpret_cast<float*>(static_cast<char*>(workspace) + kCounterBytes);
   params.splits = Splits(args);
   params.row_tiles = RowTiles(args);
   switch (args.pages.open.head_dim) {

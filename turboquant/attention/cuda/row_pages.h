@@ -44,7 +44,8 @@ struct RowAttentionArgs {
   int tokens = 1;  // per sequence at most; tables.tokens <= this
   float scale = 0;
 };
-// The owner zeroes the workspace once; launches leave its counters zero.
+// Up to 65536 times 16 rows of query tokens and heads. The owner zeroes the workspace once; launches
+// leave its counters zero.
 int64_t RowAttentionWorkspaceBytes(const RowAttentionArgs& args);
 void LaunchRowAttention(const RowAttentionArgs& args, void* workspace, cudaStream_t stream);
 
