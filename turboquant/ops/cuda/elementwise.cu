@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_bf16.h>
 
+#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
 #include "turboquant/ops/cuda/token_records.cuh"
 
@@ -25,6 +26,8 @@ __device__ float BlockSum(float value) {
 __global__ void __launch_bounds__(1024)
     RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
             float eps, int64_t n, float* out, int64_t out_stride, uint8_t* records) {
+  LetNextStart();
+  WaitForInputs();
   float* in = x + blockIdx.x * x_stride;
   const float* more = y + blockIdx.x * y_stride;
   float sum = 0.0f;
@@ -45,6 +48,8 @@ __global__ void __launch_bounds__(1024)
 }
 
 __global__ void Add(float* x, int64_t x_stride, const float* y, int64_t y_stride, int64_t cols) {
+  LetNextStart();
+  WaitForInputs();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < cols) x[blockIdx.y * x_stride + i] += y[blockIdx.y * y_stride + i];
 }
@@ -52,6 +57,8 @@ __global__ void Add(float* x, int64_t x_stride, const float* y, int64_t y_stride
 template <bool kGeluTanh>
 __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
                       float* out, int64_t out_stride, int64_t cols, uint8_t* records) {
+  LetNextStart();
+  WaitForInputs();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= cols) return;
   const float x = gate[blockIdx.y * gate_stride + i];
@@ -85,6 +92,8 @@ __global__ void RopeFactors(const RopeFactorsCall call) {
 // A thread per pair of dims; blocks y: tokens.
 __global__ void Rope(float* x, int64_t stride, int heads, int head_dim, int rotary_dim, bool halves,
                      const float* factors) {
+  LetNextStart();
+  WaitForInputs();
   const int half = rotary_dim / 2;
   const int index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= heads * half) return;
@@ -152,21 +161,20 @@ dim3 GridFor(int64_t cols, int64_t rows) { return {BlocksFor(cols), static_cast<
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
                    float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
   const int threads = x.cols >= 2048 ? 1024 : x.cols > 256 ? 256 : 64;
-  RmsNorm<<<static_cast<unsigned>(x.rows), threads, 0, stream>>>(x.data, x.stride, y, y_stride,
-                                                                 weight, eps, x.cols, out.data,
-                                                                 out.stride, records);
+  LaunchChained(RmsNorm, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads), stream,
+                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, records);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {
-  Add<<<GridFor(x.cols, x.rows), kThreads, 0, stream>>>(x.data, x.stride, y.data, y.stride, x.cols);
+  LaunchChained(Add, GridFor(x.cols, x.rows), kThreads, stream, x.data, x.stride, y.data, y.stride,
+                x.cols);
 }
 
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate,
                            MatrixView<const float> up, MatrixView<float> out, uint8_t* records,
                            cudaStream_t stream) {
   const auto kernel = gelu_tanh ? Gated<true> : Gated<false>;
-  kernel<<<GridFor(gate.cols, gate.rows), kThreads, 0, stream>>>(
-      gate.data, gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, records);
+  LaunchChained(kernel, GridFor(gate.cols, gate.rows), kThreads, stream, gate.data, gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, records);
 }
 
 void LaunchRopeFactors(const RopeFactorsCall& call, cudaStream_t stream) {
@@ -176,8 +184,7 @@ void LaunchRopeFactors(const RopeFactorsCall& call, cudaStream_t stream) {
 
 void LaunchRope(MatrixView<float> x, int heads, int head_dim, int rotary_dim, bool halves,
                 const float* factors, cudaStream_t stream) {
-  Rope<<<GridFor(int64_t{heads} * (rotary_dim / 2), x.rows), kThreads, 0, stream>>>(
-      x.data, x.stride, heads, head_dim, rotary_dim, halves, factors);
+  LaunchChained(Rope, GridFor(int64_t{heads} * (rotary_dim / 2), x.rows), kThreads, stream, x.data, x.stride, heads, head_dim, rotary_dim, halves, factors);
 }
 
 void LaunchToBf16(MatrixView<const float> x, uint16_t* out, cudaStream_t stream) {

@@ -3,14 +3,18 @@
 // the columns and add up in shared memory. 8-bit products run on the tensor cores: a panel's group is
 // the 16 x 32 operand of one integer product, 8 tokens are its other side, and dequantising is a scale
 // per row and token applied to the sums. f32 products dequantise in registers.
+#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
 
 namespace tq::cuda {
 namespace {
 
-constexpr int kUnitGroups = 4;  // groups that a warp loads at once
-constexpr int kMostWarps = 16;
+constexpr int kMostWarps = 8;
+constexpr int kThreads = 32 * kMostWarps;
+// Groups that a warp loads at once; the next ones are on their way while it computes.
+template <typename L>
+constexpr int kUnitGroups = PlaneWords<L>::kCount == 1 ? 4 : 2;
 constexpr int kMagic = 0x4b400000;  // 1.5 * 2^23 as float: integers added to it read back as floats
 constexpr float kMagicFloat = 12582912.0f;
 
@@ -103,31 +107,57 @@ __device__ __forceinline__ void AddGroup(const Args& args, const uint8_t* record
   }
 }
 
+// The planes of one unit of a warp, groups [first, first + kUnitGroups) of the panel.
 template <typename L>
-__global__ void __launch_bounds__(32 * kMostWarps) MatVecInt8(const Args args) {
+struct Unit {
+  static constexpr int kGroups = kUnitGroups<L>;
+  PlaneWords<L> planes[kGroups][2];
+
+  __device__ __forceinline__ static const uint8_t* Record(const uint8_t* panel, int group) {
+    return panel + group / L::kGroupsPerRecord * L::kRecordBytes;
+  }
+  __device__ __forceinline__ void Load(const Args& args, const uint8_t* panel, int first,
+                                       int lane) {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      const int group = min(first + i, args.groups - 1);
+      const uint8_t* codes = Record(panel, group) + L::kScaleBytes +
+                             group % L::kGroupsPerRecord * L::kGroupBytes;
+      planes[i][0] = LoadPlanes<L>(codes, lane >> 2, lane & 3);
+      planes[i][1] = LoadPlanes<L>(codes, (lane >> 2) + 8, lane & 3);
+    }
+  }
+  __device__ __forceinline__ void Add(const Args& args, const uint8_t* panel, int first, int lane,
+                                      float (&acc)[4]) const {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      if (first + i < args.groups) {
+        AddGroup<L>(args, Record(panel, first + i), (first + i) % L::kGroupsPerRecord, planes[i],
+                    first + i, lane, acc);
+      }
+    }
+  }
+};
+
+template <typename L>
+__global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
   __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
+  const int step = warps * Unit<L>::kGroups;
+  int first = warp * Unit<L>::kGroups;
+  Unit<L> unit;
+  if (first < args.groups) unit.Load(args, panel, first, lane);  // weights never change
+  LetNextStart();
+  WaitForInputs();
   float acc[4] = {};
-  for (int first = warp * kUnitGroups; first < args.groups; first += warps * kUnitGroups) {
-    PlaneWords<L> planes[kUnitGroups][2];
-    const uint8_t* records[kUnitGroups];
-#pragma unroll
-    for (int i = 0; i < kUnitGroups; ++i) {
-      const int group = min(first + i, args.groups - 1);
-      records[i] = panel + group / L::kGroupsPerRecord * L::kRecordBytes;
-      const uint8_t* codes =
-          records[i] + L::kScaleBytes + group % L::kGroupsPerRecord * L::kGroupBytes;
-      planes[i][0] = LoadPlanes<L>(codes, g, t);
-      planes[i][1] = LoadPlanes<L>(codes, g + 8, t);
-    }
-#pragma unroll
-    for (int i = 0; i < kUnitGroups; ++i) {
-      if (first + i < args.groups)
-        AddGroup<L>(args, records[i], (first + i) % L::kGroupsPerRecord, planes[i], first + i, lane,
-                    acc);
-    }
+  while (first < args.groups) {
+    Unit<L> next;
+    if (first + step < args.groups) next.Load(args, panel, first + step, lane);
+    unit.Add(args, panel, first, lane, acc);
+    unit = next;
+    first += step;
   }
   float* mine = sums + warp * kPanelRows * kFewTokens;
 #pragma unroll
@@ -137,11 +167,13 @@ __global__ void __launch_bounds__(32 * kMostWarps) MatVecInt8(const Args args) {
 
 // f32 products, kT tokens at most.
 template <typename L, int kT>
-__global__ void __launch_bounds__(32 * kMostWarps) MatVecFloat(const Args args) {
+__global__ void __launch_bounds__(kThreads) MatVecFloat(const Args args) {
   __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
+  LetNextStart();
+  WaitForInputs();
   float acc[2][kT] = {};
   for (int group = warp; group < args.groups; group += warps) {
     float w[2][8];
@@ -175,7 +207,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) MatVecFloat(const Args args) 
 // Warps per panel: enough in flight on the whole device, no more than there is work for.
 int WarpsFor(int64_t panels, int groups) {
   constexpr int64_t kWanted = 132 * 24;
-  const int64_t units = (groups + kUnitGroups - 1) / kUnitGroups;
+  const int64_t units = (groups + 3) / 4;
   int64_t warps = 4;
   while (warps < kMostWarps && warps * panels < kWanted) warps *= 2;
   while (warps > 1 && warps > units) warps /= 2;
@@ -200,19 +232,19 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.out = call.out.data;
   args.out_stride = call.out.stride;
   args.accumulate = call.accumulate;
-  const int threads = 32 * WarpsFor(panels, args.groups);
-  const auto grid = static_cast<unsigned>(panels);
+  const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
+  const dim3 grid(static_cast<unsigned>(panels));
   ForLayout(w.layout, [&]<typename L>() {
     if constexpr (L::kQuantised) {
       if (call.records != nullptr) {
-        MatVecInt8<L><<<grid, threads, 0, stream>>>(args);
+        LaunchChained(MatVecInt8<L>, grid, threads, stream, args);
         return;
       }
     }
     if (args.tokens == 1) {
-      MatVecFloat<L, 1><<<grid, threads, 0, stream>>>(args);
+      LaunchChained(MatVecFloat<L, 1>, grid, threads, stream, args);
     } else {
-      MatVecFloat<L, kFewTokens><<<grid, threads, 0, stream>>>(args);
+      LaunchChained(MatVecFloat<L, kFewTokens>, grid, threads, stream, args);
     }
   });
 }

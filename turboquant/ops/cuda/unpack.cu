@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights out of their packed form (for products of many tokens, embeddings), and tokens into 8 bits.
+#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
 #include "turboquant/ops/cuda/token_records.cuh"
@@ -75,6 +76,8 @@ __global__ void __launch_bounds__(32 * kWarps)
 // A warp per token and group.
 __global__ void __launch_bounds__(32 * kWarps)
     QuantizeTokens(const float* x, int64_t stride, int tokens, int groups, uint8_t* records) {
+  LetNextStart();
+  WaitForInputs();
   const int index = blockIdx.x * kWarps + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (index >= tokens * groups) return;
   const int token = index / groups, group = index % groups;
@@ -117,8 +120,8 @@ void LaunchEmbed(const DeviceWeight& table, const int32_t* tokens, float scale,
 
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream) {
   const int groups = static_cast<int>(x.cols / kGroupColumns), tokens = static_cast<int>(x.rows);
-  QuantizeTokens<<<(tokens * groups + kWarps - 1) / kWarps, 32 * kWarps, 0, stream>>>(
-      x.data, x.stride, tokens, groups, records);
+  LaunchChained(QuantizeTokens, dim3(static_cast<unsigned>((tokens * groups + kWarps - 1) / kWarps)),
+                32 * kWarps, stream, x.data, x.stride, tokens, groups, records);
 }
 
 }  // namespace tq::cuda
