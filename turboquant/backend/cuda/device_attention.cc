@@ -56,23 +56,19 @@ void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTa
     CheckLaunch("encoding keys and values");
     return;
   }
-  if (first.key_maps != nullptr) {  // then both sides change their basis before
+  if (first.key_maps != nullptr && InfoOf(open.k).tiles) {
     const DeviceKeyMaps::Layer& maps = MapsOf(first.key_maps, open);
     args.mean = maps.mean;
-    args.rotate = false;
-    TransformArgs side{.x = first.k,
-                       .rows = rows,
-                       .stride = first.stride,
-                       .heads = open.kv_heads,
-                       .head_dim = open.head_dim,
-                       .side = Side::kKey,
-                       .map = maps.forward,
-                       .map_heads = open.kv_heads};
-    if (InfoOf(open.k).tiles) LaunchToStored(side, stream_);
-    side.x = first.v;
-    side.side = Side::kValue;
-    side.map = nullptr;
-    if (InfoOf(open.v).tiles) LaunchToStored(side, stream_);
+    args.rotate_k = false;
+    LaunchToStored({.x = first.k,
+                    .rows = rows,
+                    .stride = first.stride,
+                    .heads = open.kv_heads,
+                    .head_dim = open.head_dim,
+                    .side = Side::kKey,
+                    .map = maps.forward,
+                    .map_heads = open.kv_heads},
+                   stream_);
   }
   LaunchEncode(args, stream_);
   CheckLaunch("encoding keys and values");
