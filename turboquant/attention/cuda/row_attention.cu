@@ -4,7 +4,7 @@
 // with a ring of copies in flight. The last block of the rows to finish merges the shares.
 #include <cuda_fp16.h>
 
-#include "turboquant/attention/cuda/row_pages.h"
+#include "turboquant/attention/cuda/row_attention.h"
 #include "turboquant/attention/cuda/tensor_ops.cuh"
 
 namespace tq::cuda {

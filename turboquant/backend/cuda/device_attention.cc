@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "turboquant/attention/cuda/decode_attention.h"
-#include "turboquant/attention/cuda/row_pages.h"
+#include "turboquant/attention/cuda/row_attention.h"
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
@@ -30,9 +30,8 @@ void CheckAttention(const PageLayout& layout, int q_heads) {
           "--device cpu",
           q_heads / layout.kv_heads);
   }
-  if (IsRowPage(layout)) return CheckRowPages(layout);
   CheckPageKernels(layout);
-  CheckDecode(layout, q_heads);
+  IsRowPage(layout) ? CheckRowAttention(layout) : CheckDecode(layout, q_heads);
 }
 
 void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTables& tables) {
@@ -49,12 +48,6 @@ void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTa
   for (const tq::EncodeArgs& call : calls) {
     args.max_tokens = std::max(args.max_tokens, call.tokens);
     rows += call.tokens;
-  }
-  if (IsRowPage(open)) {
-    LaunchEncodeRows({args.tables, args.pages, args.k, args.v, first.stride, args.max_tokens},
-                     stream_);
-    CheckLaunch("encoding keys and values");
-    return;
   }
   if (first.key_maps != nullptr && InfoOf(open.k).tiles) {
     const DeviceKeyMaps::Layer& maps = MapsOf(first.key_maps, open);

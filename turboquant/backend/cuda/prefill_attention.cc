@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "turboquant/attention/cuda/flash_prefill.h"
-#include "turboquant/attention/cuda/row_pages.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
 #include "turboquant/kv/cuda/page_kernels.h"
@@ -114,11 +113,6 @@ void PrefillAttention::Flash(const Call& call, const Queries& queries, int64_t f
 
 void PrefillAttention::Decode(const Call& call, int64_t position, int64_t begin, int64_t end,
                               int64_t row) {
-  if (IsRowPage(call.pages.open)) {
-    LaunchDecodeRows(call.tables, call.pages, call.slot, begin, static_cast<int>(end - begin),
-                     KeyRow(call, row), ValueRow(call, row), stream_);
-    return;
-  }
   DequantizeArgs args;
   args.tables = call.tables;
   args.pages = call.pages;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "turboquant/attention/cuda/row_pages.h"
+#include "turboquant/attention/cuda/row_attention.h"
 
 #include <algorithm>
 
@@ -7,7 +7,7 @@
 
 namespace tq::cuda {
 
-void CheckRowPages(const PageLayout& layout) {
+void CheckRowAttention(const PageLayout& layout) {
   constexpr int kDims[] = {64, 80, 96, 112, 128, 192, 256};
   for (const Codec codec : {layout.k, layout.v}) {
     if (codec == Codec::kF16 || (codec == Codec::kQ8_0 && layout.head_dim % 32 == 0)) continue;
