@@ -16,5 +16,6 @@ void AddInspectCommand(CLI::App& root);
 void AddTokenizeCommand(CLI::App& root);
 void AddCalibrateCommand(CLI::App& root);
 void AddFetchCommand(CLI::App& root);
+void AddDoctorCommand(CLI::App& root);
 
 }  // namespace tq::app

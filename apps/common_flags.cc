@@ -7,9 +7,11 @@
 #include <cctype>
 #include <chrono>
 
+#include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/interrupt.h"
 #include "apps/progress.h"
+#include "turboquant/backend/cuda/cuda_backend.h"
 
 namespace tq::app {
 namespace {
@@ -17,11 +19,10 @@ namespace {
 const char* const kCacheTypeHelp =
     "TYPE or TYPE:LAYERS,... such as turbo4:0-27,q8_0:28-29; types: ";
 
-void RefuseGpu(const ModelFlags& flags) {
-  if (flags.gpu_layers == "0" || flags.gpu_layers == "auto") return;
-  Throw(ErrorCode::kInvalidArgument,
-        "--gpu-layers {}: this build runs on the CPU only; leave the flag away or give 0",
-        flags.gpu_layers);
+std::string DeviceOf(const ModelFlags& flags) {
+  return ChooseDevice(flags.device, flags.gpu_layers, kCudaBuiltIn, [&] {
+    return ReadModelSpec(GgufFile::Open(ResolveModel(flags.model))).num_layers;
+  });
 }
 
 }  // namespace
@@ -35,12 +36,14 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
   command.add_option("-t,--threads", flags.threads, "Threads (0: every processor)")
       ->envname("LLAMA_ARG_THREADS");
   command.add_option("--threads-batch", flags.threads, "The same (-tb; one pool serves both)");
-  command.add_option("--device", flags.device, "Where to run (-dev): cpu")
+  command
+      .add_option("--device", flags.device,
+                  "Where to run (-dev): cpu, cuda (the first GPU) or cuda:N")
       ->envname("LLAMA_ARG_DEVICE")
       ->capture_default_str();
   command
       .add_option("--gpu-layers,--n-gpu-layers", flags.gpu_layers,
-                  "Layers on a GPU (-ngl); this build has none: 0")
+                  "Layers on a GPU (-ngl): 0, or all of them (all, 99); part of a model is refused")
       ->envname("LLAMA_ARG_N_GPU_LAYERS");
 }
 
@@ -150,13 +153,12 @@ SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed) {
 }
 
 std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
-  RefuseGpu(flags);
   if (flags.threads < 0)
     Throw(ErrorCode::kInvalidArgument, "--threads {}: give 0 (all) or more", flags.threads);
   Progress bar("loading", Progress::Unit::kBytes);
   EngineOptions options;
   options.model = ResolveModel(flags.model);
-  options.backend.device = flags.device;
+  options.backend.device = DeviceOf(flags);
   options.backend.threads = flags.threads;
   options.progress = [&](uint64_t done, uint64_t total) {
     ThrowIfInterrupted();

@@ -21,7 +21,7 @@ struct ModelFlags {
   std::string model;
   int threads = 0;
   std::string device = "cpu";
-  std::string gpu_layers = "0";
+  std::string gpu_layers;  // empty: not given
 };
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 

@@ -43,6 +43,7 @@ int Run(std::span<char* const> argv) {
   AddTokenizeCommand(root);
   AddCalibrateCommand(root);
   AddFetchCommand(root);
+  AddDoctorCommand(root);
 
   std::vector<std::string> words = ExpandShortFlags(argv);
   if (!words.empty() && !words[0].starts_with('-') &&

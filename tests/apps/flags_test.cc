@@ -5,6 +5,7 @@
 
 #include "apps/bench_grid.h"
 #include "apps/compare_types.h"
+#include "apps/device_flags.h"
 #include "apps/text_input.h"
 #include "turboquant/base/error.h"
 
@@ -25,6 +26,31 @@ TEST(IntListTest, NonsenseIsRefused) {
   for (const char* text :
        {"", "a", "1,,2", "5-", "5-3", "1-8+0", "1-8*1", "0-8*2", "-4", "99999999999"}) {
     EXPECT_THROW(ParseIntList(text, "-p"), Error) << text;
+  }
+}
+
+TEST(DeviceFlagsTest, OneDeviceForTheWholeModel) {
+  const auto layers = [] { return 30; };
+  const auto choose = [&](const char* device, const char* gpu_layers, bool built = true) {
+    return ChooseDevice(device, gpu_layers, built, layers);
+  };
+  EXPECT_EQ(choose("cpu", ""), "cpu");
+  EXPECT_EQ(choose("cuda:1", ""), "cuda:1");
+  EXPECT_EQ(choose("cpu", "0"), "cpu");
+  for (const char* all : {"30", "99", "all", "-1", "auto"}) {
+    EXPECT_EQ(choose("cpu", all), "cuda") << all;
+    EXPECT_EQ(choose("cuda:1", all), "cuda:1") << all;
+  }
+  EXPECT_EQ(choose("cpu", "auto", false), "cpu");
+  EXPECT_EQ(choose("cpu", "0", false), "cpu");
+  for (const char* refused : {"1", "29", "some", "3x", "-2"})
+    EXPECT_THROW(choose("cpu", refused), Error) << refused;
+  EXPECT_THROW(choose("cuda", "0"), Error);
+  EXPECT_THROW(choose("cpu", "99", false), Error);
+  try {
+    choose("cpu", "12");
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("30 layers"));
   }
 }
 

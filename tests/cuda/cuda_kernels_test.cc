@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "decode_case.h"
+#include "page_case.h"
 
 namespace tq {
 namespace {
@@ -19,6 +20,67 @@ void Check(const DecodeSpec& spec) {
   if (!good) ++failures;
   std::printf("%s error %.2e  decode %s\n", good ? "ok  " : "FAIL", error, spec.Text().c_str());
   std::fflush(stdout);
+}
+
+void Report(bool good, const std::string& text) {
+  if (!good) ++failures;
+  std::printf("%s %s\n", good ? "ok  " : "FAIL", text.c_str());
+  std::fflush(stdout);
+}
+void Check(const PageCaseSpec& spec) {
+  PageCase c(spec);
+  Report(c.Run(), "pages " + spec.Text());
+}
+
+void PageCases(bool all) {
+  PageCaseSpec base;
+  for (const int dim : kHeadDims) {
+    for (const bool back : {false, true}) {
+      const bool good = CheckTransform(dim, Side::kKey, back, false) &&
+                        CheckTransform(dim, Side::kValue, back, false) &&
+                        (back || CheckTransform(dim, Side::kKey, false, true));
+      Report(good, fmt::format("transform D {}{}", dim, back ? " back" : ""));
+    }
+  }
+  for (const Codec codec : {Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2, Codec::kTurbo8}) {
+    PageCaseSpec spec = base;
+    spec.k = spec.v = codec;
+    Check(spec);
+  }
+  {
+    PageCaseSpec spec = base;
+    spec.rotate = true;
+    spec.chunks = {1, 2, 120, 1, 4, 1, 140, 1};
+    Check(spec);
+    spec.rotate = false;
+    spec.strange = true;
+    Check(spec);
+  }
+  for (const Codec codec : {Codec::kF16, Codec::kQ8_0}) {
+    PageCaseSpec spec = base;
+    spec.k = spec.v = codec;
+    spec.strange = true;
+    spec.chunks = {1, 140};
+    Check(spec);
+    spec.v = Codec::kTurbo4;
+    Check(spec);
+    std::swap(spec.k, spec.v);
+    Check(spec);
+  }
+  if (!all) return;
+  for (const int dim : kHeadDims) {
+    PageCaseSpec spec = base;
+    spec.head_dim = dim;
+    spec.kv_heads = 1;
+    spec.rotate = true;
+    spec.chunks = {130, 130};
+    Check(spec);
+    spec.k = Codec::kTurbo4;
+    spec.v = Codec::kTurbo2;
+    spec.strange = true;
+    spec.rotate = false;
+    Check(spec);
+  }
 }
 
 void DecodeCases(bool all) {
@@ -130,6 +192,7 @@ void DecodeCases(bool all) {
 
 int main(int argc, char** argv) {
   const bool quick = argc > 1 && std::strcmp(argv[1], "quick") == 0;
+  tq::PageCases(!quick);
   tq::DecodeCases(!quick);
   std::printf("%s\n", tq::failures == 0 ? "all cases pass" : "FAILURES");
   return tq::failures == 0 ? 0 : 1;

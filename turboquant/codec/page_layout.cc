@@ -84,45 +84,4 @@ PageLayout MakePageLayout(int head_dim, int kv_heads, Codec k, Codec v) {
   return layout;
 }
 
-CodePlace PlaceOfKey(const TileLayout& layout, int token, int dim) {
-  // Lane (g, t) owns the dims [t D/4, (t + 1) D/4) of the tokens congruent to g mod 8, token-major.
-  const int dims = layout.head_dim / 4;
-  const int in_tile = token % layout.tokens;
-  const int position = in_tile / 8 * dims + dim % dims;
-  return {token / layout.tokens, 4 * (in_tile % 8) + dim / dims, position / kUnitCodes,
-          position % kUnitCodes};
-}
-
-CodePlace PlaceOfValue(const TileLayout& layout, int token, int dim) {
-  // Row of V^T within an m-tile of 16 dims: g and the low bit of element e. Column: 32 tokens, of
-  // which k = 4 t + b + 16 (e >> 1) addresses {2t, 2t + 8, 2t + 1, 2t + 9}[b] + 16 (e >> 1).
-  const int in_tile = token % layout.tokens;
-  const int row = in_tile % 16;
-  const int t = row % 8 / 2;
-  const int b = row % 2 * 2 + row / 8;
-  const int g = dim % 8;
-  const int e = dim % 16 / 8 + in_tile % 32 / 16 * 2;
-  const int m_tile = dim / 16 * (layout.tokens / 32) + in_tile / 32;
-  return {token / layout.tokens, 4 * g + t, m_tile / 2, m_tile % 2 * 16 + 4 * e + b};
-}
-
-uint32_t WordOffset(const TileLayout& layout, int bits, int lane, int unit, int word) {
-  const int byte = (unit * bits + word) * 4;  // in the lane's own stream
-  const int piece = byte / layout.piece_bytes;
-  return static_cast<uint32_t>((piece * 32 + lane) * layout.piece_bytes +
-                               byte % layout.piece_bytes);
-}
-
-namespace {
-
-// 32 tokens take 128 bytes: for each g the f16 scales K(g, g+8, g+16, g+24), V(the same).
-uint32_t ScaleOffset(int token, int side) {
-  return static_cast<uint32_t>(token / 32 * 128 + token % 8 * 16 + side * 8 + token % 32 / 8 * 2);
-}
-
-}  // namespace
-
-uint32_t KeyScaleOffset(int token_in_tile) { return ScaleOffset(token_in_tile, 0); }
-uint32_t ValueScaleOffset(int token_in_tile) { return ScaleOffset(token_in_tile, 1); }
-
 }  // namespace tq

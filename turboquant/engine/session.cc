@@ -36,12 +36,17 @@ void CheckPolicy(const ModelSpec& spec, const CachePolicy& policy) {
 
 std::unique_ptr<KvCache> MakeCache(const Engine& engine, const SessionOptions& options) {
   const KvGeometry geometry = engine.spec().kv_geometry();
+  engine.backend().CheckCache(geometry, options.cache, engine.spec().q_heads);
+  const std::optional<uint64_t> device = engine.backend().FreeMemory();
+  const uint64_t available = device ? *device : AvailableMemory();
   CheckContextFits(geometry, options.cache, options.context, options.chunk,
-                   options.cache_budget_bytes);
+                   options.cache_budget_bytes != 0
+                       ? MemoryLimit{options.cache_budget_bytes, "the cache budget is"}
+                       : MemoryLimit{available, device ? "the GPU has" : "this machine has"});
   const uint64_t need =
       KvCache::BytesForContext(geometry, options.cache, options.context, options.chunk);
   const uint64_t budget = options.cache_budget_bytes != 0 ? options.cache_budget_bytes
-                                                          : std::max(need, AvailableMemory());
+                                                          : std::max(need, available);
   auto memory = engine.backend().MakeArenaMemory(std::min(2 * budget, kMostAddresses));
   return std::make_unique<KvCache>(geometry, options.cache, std::move(memory),
                                    std::min(budget, kMostAddresses));

@@ -20,17 +20,17 @@ struct TileSide {
   uint32_t rows_offset;
   uint32_t row_bytes;
 
-  uint32_t CodesOffset(int tile_index) const {
+  constexpr uint32_t CodesOffset(int tile_index) const {
     return codes_offset + static_cast<uint32_t>(tile_index) * tile_bytes;
   }
   // The 128 scale bytes of 32 tokens start here for `token` = their first.
-  uint32_t ScaleOffset(int token) const {
+  constexpr uint32_t ScaleOffset(int token) const {
     const int in_tile = token % tile.tokens;
     return scales_offset + static_cast<uint32_t>(token / tile.tokens) * tile_bytes +
            (side == Side::kKey ? KeyScaleOffset(in_tile) : ValueScaleOffset(in_tile));
   }
   // The slot that the other side's scale of the same token has.
-  uint32_t OtherScaleOffset(int token) const {
+  constexpr uint32_t OtherScaleOffset(int token) const {
     return side == Side::kKey ? ScaleOffset(token) + 8 : ScaleOffset(token) - 8;
   }
 };

@@ -16,12 +16,14 @@ namespace tq::cuda {
 struct EncodeArgs {
   StepTables tables;
   LayerPages pages;
-  // [rows][G][D]. With `rotate`, sides in tiles are rotated first and left in the stored basis.
+  // [rows][G][D]. With `rotate_k`, `rotate_v` a side in tiles is rotated first and left in the
+  // stored basis; without, it is there already (a calibrated map needs LaunchToStored before).
   float* k = nullptr;
   float* v = nullptr;
   int64_t k_stride = 0;  // floats between rows
   int64_t v_stride = 0;
-  bool rotate = true;
+  bool rotate_k = true;
+  bool rotate_v = true;
   const float* mean = nullptr;  // [G][D] calibrated mean in the stored basis, or null
   bool centring = true;
   int max_tokens = 1;  // tables.tokens <= this

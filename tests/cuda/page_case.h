@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+// Page kernels against PageCodec: the same bytes.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device_buffer.h"
+#include "tests/attention/page_builder.h"
+#include "turboquant/base/half.h"
+#include "turboquant/codec/cuda/transform_kernels.h"
+#include "turboquant/codec/transform.h"
+#include "turboquant/kv/cuda/page_kernels.h"
+
+namespace tq {
+
+struct PageCaseSpec {
+  int head_dim = 128;
+  int kv_heads = 2;
+  Codec k = Codec::kTurbo3;
+  Codec v = Codec::kTurbo3;
+  std::vector<int> chunks = {300};  // tokens appended by each launch
+  bool rotate = false;
+  bool strange = false;  // NaN, infinities, denormals, zero vectors
+
+  std::string Text() const {
+    std::string text = fmt::format("D {} G {} k {} v {}{}{} chunks", head_dim, kv_heads,
+                                   InfoOf(k).name, InfoOf(v).name, rotate ? " rotate" : "",
+                                   strange ? " strange" : "");
+    for (int n : chunks) text += fmt::format(" {}", n);
+    return text;
+  }
+};
+
+class PageCase {
+ public:
+  explicit PageCase(const PageCaseSpec& spec) : spec_(spec) {
+    for (int n : spec.chunks) length_ += n;
+    Random random(7);
+    const int64_t n = int64_t{length_} * spec.kv_heads * spec.head_dim;
+    k_ = GaussianVector(random, n);
+    v_ = GaussianVector(random, n, 0.3);
+    for (size_t i = 0; i < k_.size(); ++i) {
+      k_[i] += std::sin(static_cast<float>(i % static_cast<size_t>(spec.kv_heads * spec.head_dim)));
+    }
+    if (spec.strange) MakeStrange();
+    std::vector<float> k = k_, v = v_;
+    if (spec.rotate) {
+      const int64_t rows = int64_t{length_} * spec.kv_heads;
+      if (InfoOf(spec.k).tiles) RotateRows(k.data(), rows, spec.head_dim, spec.head_dim, Side::kKey);
+      if (InfoOf(spec.v).tiles) {
+        RotateRows(v.data(), rows, spec.head_dim, spec.head_dim, Side::kValue);
+      }
+    }
+    stored_k_ = k;
+    stored_v_ = v;
+    PageSpec pages;
+    pages.head_dim = spec.head_dim;
+    pages.kv_heads = spec.kv_heads;
+    pages.k = spec.k;
+    pages.v = spec.v;
+    pages.length = length_;
+    built_ = std::make_unique<BuiltPages>(pages, k.data(), v.data());
+  }
+
+  // Appends chunk by chunk, seals, decodes. False after printing what differs.
+  bool Run() {
+    const KvLayerView& view = built_->view();
+    const std::vector<std::byte> want(built_->arena().begin(), built_->arena().end());
+    DeviceBuffer<std::byte> arena(want.size());
+    DeviceBuffer<uint32_t> open(std::span<const uint32_t>(view.open_pages, Pages()));
+    DeviceBuffer<uint32_t> sealed(std::span<const uint32_t>(view.sealed_pages, Pages()));
+    DeviceBuffer<float> k(std::span<const float>(k_.data(), k_.size()));
+    DeviceBuffer<float> v(std::span<const float>(v_.data(), v_.size()));
+    DeviceBuffer<int32_t> numbers(3);  // position, tokens, row
+
+    cuda::EncodeArgs encode;
+    encode.tables = {open.data(),         sealed.data(), numbers.data(),           numbers.data() + 1,
+                     numbers.data() + 2, nullptr,       static_cast<int>(Pages()), 1};
+    encode.pages = {arena.data(), 0, 0, view.open, view.sealed, view.visibility};
+    encode.k_stride = encode.v_stride = spec_.kv_heads * spec_.head_dim;
+    encode.rotate_k = encode.rotate_v = spec_.rotate;
+    int done = 0;
+    for (const int n : spec_.chunks) {
+      const int32_t values[] = {done, n, 0};
+      numbers.Upload(values);
+      encode.k = k.data() + done * encode.k_stride;
+      encode.v = v.data() + done * encode.v_stride;
+      encode.max_tokens = n;
+      cuda::LaunchEncode(encode, nullptr);
+      WaitForDevice();
+      done += n;
+    }
+    const uint64_t open_end = view.sealed_pages[0] * kPageIdUnit;
+    bool good = Same("encode", arena.Download(), want, 0, open_end);
+    if (spec_.rotate) {
+      good &= SameFloats("rotated keys", k.Download(), stored_k_);
+      good &= SameFloats("rotated values", v.Download(), stored_v_);
+    }
+
+    arena.Upload(std::span<const std::byte>(want.data(), open_end));  // go on from right pages
+    std::vector<cuda::SealJob> jobs;
+    for (int page = 0; page < length_ / kPageTokens; ++page) {
+      for (int head = 0; head < spec_.kv_heads; ++head) {
+        for (const Side side : {Side::kKey, Side::kValue}) {
+          jobs.push_back({static_cast<uint64_t>(view.OpenHead(page, head) - view.arena),
+                          static_cast<uint64_t>(view.SealedHead(page, head) - view.arena), side});
+        }
+      }
+    }
+    if (view.visibility.seals) {
+      cuda::LaunchSeal(arena.data(), view.open, view.sealed, jobs, nullptr);
+      WaitForDevice();
+      good &= Same("seal", arena.Download(), want, open_end, want.size());
+    }
+
+    arena.Upload(std::span<const std::byte>(want.data(), want.size()));
+    return CheckDequantize(encode, arena) && good;
+  }
+
+ private:
+  size_t Pages() const { return static_cast<size_t>(built_->view().num_pages); }
+
+  void MakeStrange() {
+    const float odd[] = {NAN,    INFINITY, -INFINITY, 1e38f, -1e38f, 1e-40f,
+                         -1e-42f, 0.0f,     -0.0f,     65504, 1e-7f,  -3e5f};
+    const size_t d = static_cast<size_t>(spec_.head_dim);
+    for (std::vector<float>* x : {&k_, &v_}) {
+      for (size_t i = 0; i < x->size(); i += 37) (*x)[i] = odd[i / 37 % std::size(odd)];
+      for (size_t i = 0; i + d <= x->size(); i += 11 * d) {
+        std::fill_n(x->begin() + static_cast<std::ptrdiff_t>(i), d, i % 2 == 0 ? 0.0f : 1e-41f);
+      }
+    }
+  }
+
+  // Which page, head and offset of it.
+  bool Same(const char* what, const std::vector<std::byte>& got, const std::vector<std::byte>& want,
+            uint64_t begin, uint64_t end) const {
+    size_t differing = 0;
+    size_t first = 0;
+    for (uint64_t i = begin; i < end; ++i) {
+      if (got[i] == want[i]) continue;
+      if (differing++ == 0) first = i;
+    }
+    if (differing == 0) return true;
+    const KvLayerView& view = built_->view();
+    const bool open = first < view.sealed_pages[0] * kPageIdUnit;
+    const PageLayout& layout = open ? view.open : view.sealed;
+    const uint64_t base = open ? 0 : view.sealed_pages[0] * kPageIdUnit;
+    const uint64_t block = (layout.bytes() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
+    const uint64_t in_page = (first - base) % block;
+    const uint64_t in_head = in_page % layout.head_bytes;
+    std::printf("  %s: %zu bytes differ; first: page %llu head %llu offset %llu", what, differing,
+                static_cast<unsigned long long>((first - base) / block),
+                static_cast<unsigned long long>(in_page / layout.head_bytes),
+                static_cast<unsigned long long>(in_head));
+    if (in_head >= layout.tiles_offset && layout.tile_bytes != 0) {
+      std::printf(" (tile %llu + %llu; v at %u, scales at %u)",
+                  static_cast<unsigned long long>((in_head - layout.tiles_offset) / layout.tile_bytes),
+                  static_cast<unsigned long long>((in_head - layout.tiles_offset) % layout.tile_bytes),
+                  layout.tile_v_offset, layout.tile_scale_offset);
+    }
+    std::printf(": got %02x want %02x\n", static_cast<unsigned>(got[first]),
+                static_cast<unsigned>(want[first]));
+    return false;
+  }
+
+  bool SameFloats(const char* what, const std::vector<float>& got,
+                  const std::vector<float>& want) const {
+    for (size_t i = 0; i < got.size(); ++i) {
+      const bool both_nan = std::isnan(got[i]) && std::isnan(want[i]);
+      if (std::bit_cast<uint32_t>(got[i]) == std::bit_cast<uint32_t>(want[i]) || both_nan) continue;
+      std::printf("  %s: element %zu got %.9e want %.9e\n", what, i, static_cast<double>(got[i]),
+                  static_cast<double>(want[i]));
+      return false;
+    }
+    return true;
+  }
+
+  bool CheckDequantize(const cuda::EncodeArgs& encode, const DeviceBuffer<std::byte>& arena) const {
+    const KvLayerView& view = built_->view();
+    const int d = spec_.head_dim, kv = spec_.kv_heads;
+    cuda::DequantizeArgs args;
+    args.tables = encode.tables;
+    args.pages = encode.pages;
+    args.pages.arena = arena.data();
+    args.position = length_ - 1;
+    args.first = length_ > 40 ? 37 : 0;
+    args.count = length_ - static_cast<int>(args.first);
+    const auto n = static_cast<size_t>(args.count) * static_cast<size_t>(kv * d);
+    DeviceBuffer<uint16_t> k(n), v(n);
+    args.k = k.data();
+    args.v = v.data();
+    cuda::LaunchDequantize(args, nullptr);
+    WaitForDevice();
+    const std::vector<uint16_t> got_k = k.Download(), got_v = v.Download();
+    const PageCodec& codec = GetPageCodec();
+    std::vector<float> row(static_cast<size_t>(d));
+    for (int i = 0; i < args.count; ++i) {
+      const int position = static_cast<int>(args.first) + i;
+      const int page = position / kPageTokens;
+      const bool is_sealed = view.visibility.Sealed(page, args.position);
+      for (int head = 0; head < kv; ++head) {
+        const std::byte* block = is_sealed ? view.SealedHead(page, head) : view.OpenHead(page, head);
+        const PageLayout& layout = is_sealed ? view.sealed : view.open;
+        for (const bool keys : {true, false}) {
+          const auto decode = keys ? codec.DecodeKeys : codec.DecodeValues;
+          decode(layout, block, position % kPageTokens, {row.data(), 1, d});
+          for (int dim = 0; dim < d; ++dim) {
+            const float value = row[static_cast<size_t>(dim)];
+            const Half want = FloatToHalf(std::fmin(std::fmax(value, -65504.0f), 65504.0f));
+            const size_t at = static_cast<size_t>((i * kv + head) * d + dim);
+            const Half got = keys ? got_k[at] : got_v[at];
+            if (got == want) continue;
+            std::printf("  dequantize %s: token %d head %d dim %d sealed %d got %04x want %04x\n",
+                        keys ? "keys" : "values", position, head, dim, is_sealed, got, want);
+            return false;
+          }
+        }
+      }
+    }
+    return true;
+  }
+
+  PageCaseSpec spec_;
+  int length_ = 0;
+  std::vector<float> k_, v_, stored_k_, stored_v_;
+  std::unique_ptr<BuiltPages> built_;
+};
+
+// The change of basis: the rotation to the bit, with a map within tolerance.
+inline bool CheckTransform(int head_dim, Side side, bool back, bool map) {
+  constexpr int kRows = 11, kHeads = 4, kMaps = 2;
+  Random random(5);
+  const std::vector<float> x = GaussianVector(random, int64_t{kRows} * kHeads * head_dim);
+  const std::vector<float> maps = GaussianVector(random, int64_t{kMaps} * head_dim * head_dim, 0.1);
+  DeviceBuffer<float> device(std::span<const float>(x.data(), x.size()));
+  DeviceBuffer<float> device_maps(std::span<const float>(maps.data(), maps.size()));
+  cuda::TransformArgs args;
+  args.x = device.data();
+  args.rows = kRows;
+  args.stride = kHeads * head_dim;
+  args.heads = kHeads;
+  args.head_dim = head_dim;
+  args.side = side;
+  args.map = map ? device_maps.data() : nullptr;
+  args.map_heads = kMaps;
+  (back ? cuda::LaunchToModel : cuda::LaunchToStored)(args, nullptr);
+  WaitForDevice();
+  const std::vector<float> got = device.Download();
+  std::vector<float> want = x;
+  if (map) {
+    for (int row = 0; row < kRows * kHeads; ++row) {
+      const float* m = maps.data() + row % kHeads / (kHeads / kMaps) * head_dim * head_dim;
+      for (int i = 0; i < head_dim; ++i) {
+        double sum = 0;
+        for (int j = 0; j < head_dim; ++j) {
+          sum += static_cast<double>(m[i * head_dim + j]) * x[static_cast<size_t>(row * head_dim + j)];
+        }
+        want[static_cast<size_t>(row * head_dim + i)] = static_cast<float>(sum);
+      }
+    }
+  }
+  (back ? RotateBackRows : RotateRows)(want.data(), kRows * kHeads, head_dim, head_dim, side,
+                                       ActiveIsa());
+  for (size_t i = 0; i < got.size(); ++i) {
+    const bool good = map ? std::fabs(got[i] - want[i]) < 2e-5f * std::sqrt(head_dim)
+                          : std::bit_cast<uint32_t>(got[i]) == std::bit_cast<uint32_t>(want[i]);
+    if (good) continue;
+    std::printf("  transform: element %zu got %.9e want %.9e\n", i, static_cast<double>(got[i]),
+                static_cast<double>(want[i]));
+    return false;
+  }
+  return true;
+}
+
+}  // namespace tq

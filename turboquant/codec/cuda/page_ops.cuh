@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arithmetic that the format fixes (codec/cpu/scalar_math.h), on a device, and a page's bytes.
+#pragma once
+
+#include "turboquant/codec/codebook.h"
+#include "turboquant/codec/cpu/tile_side.h"
+#include "turboquant/codec/cuda/lane_ops.cuh"
+#include "turboquant/codec/unit_bits.h"
+
+namespace tq::cuda {
+
+TQ_DEVICE float Clamp(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+TQ_DEVICE float Sanitize(float x) { return x == x ? Clamp(x, 0x1.fffffep127f) : 0.0f; }
+TQ_DEVICE uint16_t FiniteHalf(float x) { return ToHalf(Clamp(x, 65504.0f)); }
+
+TQ_DEVICE uint16_t LoadHalf(const std::byte* p) { return *reinterpret_cast<const uint16_t*>(p); }
+TQ_DEVICE void StoreHalf(std::byte* p, uint16_t h) { *reinterpret_cast<uint16_t*>(p) = h; }
+TQ_DEVICE float ReadHalf(const std::byte* p) { return HalfLow(LoadHalf(p)); }
+
+// absmax / 127 as f16, and the code of a value under it.
+TQ_DEVICE uint16_t ScaleOf8(float absmax) { return FiniteHalf(DivRn(absmax, 127.0f)); }
+TQ_DEVICE int CodeOf8(float x, float scale) {
+  return scale == 0.0f ? 0 : RoundToInt(Clamp(DivRn(x, scale), 127.0f));
+}
+
+TQ_DEVICE CodePlace PlaceOf(const TileSide& s, int token, int dim) {
+  return s.side == Side::kKey ? PlaceOfKey(s.tile, token, dim) : PlaceOfValue(s.tile, token, dim);
+}
+
+// Offset of an 8-bit code within its head block.
+TQ_DEVICE uint32_t ByteOf8(const TileSide& s, int token, int dim) {
+  const CodePlace place = PlaceOf(s, token, dim);
+  return s.CodesOffset(place.tile) +
+         WordOffset(s.tile, 8, place.lane, place.unit, place.index / 4) +
+         static_cast<uint32_t>(place.index % 4);
+}
+
+// An 8-bit token's value without the reference.
+TQ_DEVICE float Value8(const TileSide& s, const std::byte* head, int token, int dim, float scale) {
+  const int code = static_cast<int8_t>(head[ByteOf8(s, token, dim)]);
+  return MulRn(static_cast<float>(code), scale);
+}
+
+// Mean of the 128 decoded keys of an 8-bit page at one dim, added in token order.
+TQ_DEVICE float MeanKey8(const TileSide& s, const std::byte* head, uint32_t reference_offset,
+                         int dim) {
+  const float r = ReadHalf(head + reference_offset + 2 * dim);
+  float sum = 0;
+  for (int token = 0; token < kPageTokens; ++token) {
+    const float scale = ReadHalf(head + s.ScaleOffset(token));
+    sum = AddRn(sum, AddRn(Value8(s, head, token, dim, scale), r));
+  }
+  return MulRn(sum, 1.0f / kPageTokens);
+}
+
+TQ_DEVICE float WarpMax(float x) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) x = Max(x, ShuffleXor(x, mask));
+  return x;
+}
+
+// A scale, and zero into the slot of a side that lies in rows.
+TQ_DEVICE void WriteScale(const TileSide& s, bool other_in_rows, std::byte* head, int token,
+                          uint16_t scale) {
+  StoreHalf(head + s.ScaleOffset(token), scale);
+  if (other_in_rows) StoreHalf(head + s.OtherScaleOffset(token), 0);
+}
+
+// The reference vector's value at `dim`, by the threads of a block; zeros up to the tiles.
+TQ_DEVICE void WriteReferencePadding(const TileSide& s, std::byte* head, uint32_t reference_offset,
+                                     uint32_t tiles_offset) {
+  const uint32_t begin = reference_offset + static_cast<uint32_t>(s.tile.head_dim) * 2;
+  for (uint32_t i = begin + static_cast<uint32_t>(ThreadId()) * 2; i < tiles_offset;
+       i += static_cast<uint32_t>(Threads()) * 2) {
+    StoreHalf(head + i, 0);
+  }
+}
+
+}  // namespace tq::cuda

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/codec/cuda/transform_kernels.h"
+
+#include "turboquant/base/error.h"
+#include "turboquant/codec/cuda/launch.h"
+#include "turboquant/codec/cuda/transform_params.h"
+
+namespace tq::cuda {
+namespace {
+
+void LaunchTransform(const TransformArgs& args, bool back, Stream stream) {
+  TransformParams p = {};
+  p.x = args.x;
+  p.rows = args.rows;
+  p.stride = args.stride;
+  p.heads = args.heads;
+  p.rotation = MakeRotationTable(args.head_dim, args.side, back);
+  p.map = args.map;
+  p.heads_per_map = args.map == nullptr ? 1 : args.heads / args.map_heads;
+  const TransformKernelFn kernel = TransformKernelOf(args.head_dim);
+  TQ_CHECK(kernel != nullptr);  // MakeRotationTable refuses other head dims
+  const int64_t blocks = (args.rows + kTransformRows - 1) / kTransformRows * args.heads;
+  Launch(kernel, static_cast<int>(blocks), kTransformThreads, TransformMemory(args.head_dim),
+         stream, p);
+}
+
+}  // namespace
+
+void LaunchToStored(const TransformArgs& args, Stream stream) {
+  LaunchTransform(args, false, stream);
+}
+
+void LaunchToModel(const TransformArgs& args, Stream stream) {
+  TQ_CHECK(args.map == nullptr);
+  LaunchTransform(args, true, stream);
+}
+
+}  // namespace tq::cuda

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranges of pages to f16, for prefill. A block per page side: units to values in shared memory,
+// then whole rows to the output.
+#include "turboquant/codec/cuda/page_ops.cuh"
+#include "turboquant/codec/cuda/tile_codecs.cuh"
+#include "turboquant/codec/cuda/tile_places.h"
+#include "turboquant/kv/cuda/page_params.h"
+
+namespace tq::cuda {
+namespace {
+
+template <int kDim>
+struct Dequantizer {
+  const TileSide& s;
+  const std::byte* head;
+  uint32_t reference_offset;
+
+  TQ_DEVICE uint16_t* Values() const { return reinterpret_cast<uint16_t*>(SharedMemory()); }
+
+  template <class C>
+  TQ_DEVICE void Tiles() const {
+    constexpr TileLayout kTile = MakeTileLayout(kDim);
+    const bool keys = s.side == Side::kKey;
+    constexpr int kTable = kTableOf<C>;
+    const LevelTables tables = {LevelTableWordAt(kTable), LevelTableWordAt(kTable + 1)};
+    for (int i = ThreadId(); i < kTile.tiles_per_page() * 32 * kTile.units; i += Threads()) {
+      CodePlace place = {i / (32 * kTile.units), i % 32, i / 32 % kTile.units, 0};
+      uint32_t words[C::kWords], levels[8];
+#pragma unroll
+      for (int w = 0; w < C::kWords; ++w) {
+        words[w] = *reinterpret_cast<const uint32_t*>(
+            head + s.CodesOffset(place.tile) +
+            WordOffset(kTile, C::kWords, place.lane, place.unit, w));
+      }
+      C::Unpack(words, levels, tables);
+#pragma unroll
+      for (int n = 0; n < kUnitCodes; ++n) {
+        place.index = n;
+        const TokenDim at = keys ? KeyAt(kTile, place) : ValueAt(kTile, place);
+        const float level =
+            static_cast<float>(static_cast<int8_t>(levels[n / 4] >> (8 * (n % 4)))) +
+            (C::kHalfLevels ? 0.5f : 0.0f);
+        float value = MulRn(level, ReadHalf(head + s.ScaleOffset(at.token)));
+        if (keys) value = AddRn(value, ReadHalf(head + reference_offset + 2 * at.dim));
+        Values()[at.token * kDim + at.dim] = FiniteHalf(value);
+      }
+    }
+  }
+
+  TQ_DEVICE void Rows() const {
+    for (int i = ThreadId(); i < kPageTokens * kDim; i += Threads()) {
+      const int token = i / kDim, dim = i % kDim;
+      const std::byte* row = head + s.rows_offset + static_cast<uint32_t>(token) * s.row_bytes;
+      if (s.codec == Codec::kF16) {
+        Values()[i] = LoadHalf(row + 2 * dim);
+      } else {
+        const std::byte* block = row + dim / 32 * 34;
+        const int code = static_cast<int8_t>(block[2 + dim % 32]);
+        Values()[i] = FiniteHalf(MulRn(static_cast<float>(code), ReadHalf(block)));
+      }
+    }
+  }
+
+  TQ_DEVICE void Run() const {
+    switch (s.codec) {
+      case Codec::kTurbo8:
+        return Tiles<Turbo8>();
+      case Codec::kTurbo4:
+        return Tiles<Turbo4>();
+      case Codec::kTurbo3:
+        return Tiles<Turbo3>();
+      case Codec::kTurbo2:
+        return Tiles<Turbo2>();
+      default:
+        return Rows();
+    }
+  }
+};
+
+template <int kDim>
+TQ_KERNEL(kPageThreads, 1)
+DequantizeKernel(const TQ_GRID_CONSTANT DequantizeParams p) {
+  const bool keys = BlockId() % 2 == 0;
+  const int head = BlockId() / 2 % p.kv_heads;
+  const auto page = static_cast<int>(p.first / kPageTokens) + BlockId() / 2 / p.kv_heads;
+  Visibility visibility = p.visibility;
+  if (p.tables.sealed_below != nullptr) visibility.sealed_below = p.tables.sealed_below[p.slot];
+  const bool is_sealed = visibility.Sealed(page, p.position);
+  const PageSides& form = is_sealed ? p.sealed : p.open;
+  const uint32_t* ids = is_sealed ? p.tables.sealed_pages : p.tables.open_pages;
+  const std::byte* block =
+      p.arena + ids[static_cast<int64_t>(p.slot) * p.tables.page_stride + page] * kPageIdUnit +
+      form.layer_offset + static_cast<uint64_t>(head) * form.head_bytes;
+  const Dequantizer<kDim> dequantizer = {keys ? form.k : form.v, block, form.reference_offset};
+  dequantizer.Run();
+  SyncThreads();
+  // Rows of the range; two dims at a time.
+  const int64_t begin = static_cast<int64_t>(page) * kPageTokens;
+  uint16_t* out = keys ? p.k : p.v;
+  for (int i = ThreadId(); i < kPageTokens * kDim / 2; i += Threads()) {
+    const int64_t row = begin + i / (kDim / 2) - p.first;
+    if (row < 0 || row >= p.count) continue;
+    reinterpret_cast<uint32_t*>(out + (row * p.kv_heads + head) * kDim)[i % (kDim / 2)] =
+        reinterpret_cast<const uint32_t*>(dequantizer.Values())[i];
+  }
+}
+
+}  // namespace
+
+DequantizeKernelFn DequantizeKernelOf(int head_dim) {
+  switch (head_dim) {
+    case 64:
+      return DequantizeKernel<64>;
+    case 80:
+      return DequantizeKernel<80>;
+    case 96:
+      return DequantizeKernel<96>;
+    case 112:
+      return DequantizeKernel<112>;
+    case 128:
+      return DequantizeKernel<128>;
+    case 192:
+      return DequantizeKernel<192>;
+    case 256:
+      return DequantizeKernel<256>;
+    case 512:
+      return DequantizeKernel<512>;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace tq::cuda

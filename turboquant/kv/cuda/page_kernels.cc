@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/kv/cuda/page_kernels.h"
+
+#include <algorithm>
+
+#include "turboquant/base/error.h"
+#include "turboquant/codec/codebook.h"
+#include "turboquant/codec/cuda/launch.h"
+#include "turboquant/kv/cuda/page_params.h"
+
+namespace tq::cuda {
+namespace {
+
+PageSides SidesOf(const PageLayout& layout, uint64_t layer_offset) {
+  PageSides sides = {};
+  sides.k = SideOf(layout, Side::kKey);
+  sides.v = SideOf(layout, Side::kValue);
+  sides.k.tile = sides.v.tile = MakeTileLayout(layout.head_dim);
+  sides.reference_offset = layout.reference_offset;
+  sides.tiles_offset = layout.tiles_offset;
+  sides.head_bytes = layout.head_bytes;
+  sides.layer_offset = layer_offset;
+  return sides;
+}
+
+float GainOf(const TileSide& side) {
+  return side.rows || side.bits == 8 ? 0.0f : CodebookGain(side.bits, side.tile.head_dim);
+}
+
+bool HasDim(int head_dim) {
+  return std::find(kHeadDims.begin(), kHeadDims.end(), head_dim) != kHeadDims.end();
+}
+
+}  // namespace
+
+void CheckPageKernels(const PageLayout& layout) {
+  if (!HasDim(layout.head_dim)) {
+    std::string dims;
+    for (const int dim : kHeadDims) dims += (dims.empty() ? "" : ", ") + std::to_string(dim);
+    Throw(ErrorCode::kUnsupported, "CUDA has no kernels for head dim {} (it has: {})",
+          layout.head_dim, dims);
+  }
+  for (const Codec codec : {layout.k, layout.v}) {
+    const CodecInfo& info = InfoOf(codec);
+    if (!info.tiles && codec != Codec::kF16 && codec != Codec::kQ8_0) {
+      Throw(ErrorCode::kUnsupported,
+            "CUDA has no kernels for cache type {}; of the comparison types it has f16 and q8_0",
+            info.name);
+    }
+  }
+}
+
+void LaunchEncode(const EncodeArgs& args, Stream stream) {
+  const PageLayout& layout = args.pages.open;
+  CheckPageKernels(layout);
+  EncodeParams p = {};
+  p.tables = args.tables;
+  p.arena = args.pages.arena;
+  p.open = SidesOf(layout, args.pages.open_layer_offset);
+  p.sealed = SidesOf(args.pages.sealed, args.pages.sealed_layer_offset);
+  p.k = args.k;
+  p.v = args.v;
+  p.k_stride = args.k_stride;
+  p.v_stride = args.v_stride;
+  p.rotate_k = args.rotate_k && !p.open.k.rows;
+  p.rotate_v = args.rotate_v && !p.open.v.rows;
+  if (p.rotate_k) p.k_rotation = MakeRotationTable(layout.head_dim, Side::kKey, false);
+  if (p.rotate_v) p.v_rotation = MakeRotationTable(layout.head_dim, Side::kValue, false);
+  p.mean = args.mean;
+  p.centring = args.centring;
+  p.kv_heads = layout.kv_heads;
+  p.pages = (args.max_tokens - 2) / kPageTokens + 2;  // wherever in a page the first token falls
+  if (args.max_tokens == 1) p.pages = 1;
+  Launch(EncodeKernelOf(layout.head_dim), args.tables.slots * layout.kv_heads * (1 + p.pages),
+         kPageThreads, EncodeMemory(layout.head_dim), stream, p);
+}
+
+void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
+                std::span<const SealJob> jobs, Stream stream) {
+  CheckPageKernels(open);
+  CheckPageKernels(sealed);
+  SealParams p = {};
+  p.arena = arena;
+  p.open = SidesOf(open, 0);
+  p.sealed = SidesOf(sealed, 0);
+  p.k_gain = GainOf(p.sealed.k);
+  p.v_gain = GainOf(p.sealed.v);
+  for (size_t done = 0; done < jobs.size();) {
+    const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
+    std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
+    Launch(SealKernelOf(open.head_dim), static_cast<int>(count), kPageThreads,
+           SealMemory(open.head_dim), stream, p);
+    done += count;
+  }
+}
+
+void LaunchDequantize(const DequantizeArgs& args, Stream stream) {
+  if (args.count <= 0) return;
+  const PageLayout& layout = args.pages.open;
+  CheckPageKernels(layout);
+  DequantizeParams p = {};
+  p.tables = args.tables;
+  p.arena = args.pages.arena;
+  p.open = SidesOf(layout, args.pages.open_layer_offset);
+  p.sealed = SidesOf(args.pages.sealed, args.pages.sealed_layer_offset);
+  p.visibility = args.pages.visibility;
+  p.slot = args.slot;
+  p.position = args.position;
+  p.first = args.first;
+  p.count = args.count;
+  p.kv_heads = layout.kv_heads;
+  p.k = args.k;
+  p.v = args.v;
+  const int64_t pages = (args.first + args.count - 1) / kPageTokens - args.first / kPageTokens + 1;
+  Launch(DequantizeKernelOf(layout.head_dim), static_cast<int>(pages * layout.kv_heads * 2),
+         kPageThreads, DequantizeMemory(layout.head_dim), stream, p);
+}
+
+}  // namespace tq::cuda
