@@ -2,6 +2,7 @@
 #include "turboquant/engine/session.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "turboquant/engine/memory_need.h"
 #include "turboquant/kv/session_file.h"
@@ -56,6 +57,17 @@ SessionOptions Resolve(const Engine& engine, SessionOptions options) {
     Throw(ErrorCode::kInvalidArgument, "prefill in steps of {} tokens: give at least 1",
           options.chunk);
   options.chunk = static_cast<int>(std::min<int64_t>(options.chunk, options.context));
+  if (options.cache_watch.on) {
+    if (!engine.backend().name().starts_with("cpu")) {
+      Throw(ErrorCode::kUnsupported, "the cache is watched on the CPU only, not on {}",
+            engine.backend().name());
+    }
+    if (options.cache_watch.every < 1)
+      Throw(ErrorCode::kInvalidArgument, "a watch every {} steps: give at least 1",
+            options.cache_watch.every);
+    options.chunk =
+        std::min(options.chunk, std::max(CacheWatch::MostTokensPerStep(options.cache), 1));
+  }
   return options;
 }
 
@@ -67,12 +79,16 @@ struct Session::State {
         options(Resolve(*engine, wanted)),
         cache(MakeCache(*engine, options)),
         decoder(engine->spec(), engine->weights(), engine->backend()),
-        main(cache->NewSequence()) {}
+        main(cache->NewSequence()) {
+    if (options.cache_watch.on)
+      watch.emplace(engine->spec(), options.cache, options.context, options.cache_watch);
+  }
 
   std::shared_ptr<const Engine> engine;
   SessionOptions options;
   std::unique_ptr<KvCache> cache;
   Decoder decoder;
+  std::optional<CacheWatch> watch;
   SequenceId main;
   std::vector<TokenId> tokens;  // of `main`
   std::vector<float> logits;
@@ -125,7 +141,9 @@ void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logit
     step.sink = &last;
     step.prefill = options.prefill;
     step.precision = options.precision;
+    if (watch) step.observer = watch->BeforeStep(static_cast<int64_t>(count), wanted);
     Forward(step);
+    if (watch) watch->AfterStep(*cache, main);
     done += count;
     if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(more.size()));
   }
@@ -145,6 +163,7 @@ Session::~Session() = default;
 const Engine& Session::engine() const { return *state_->engine; }
 const SessionOptions& Session::options() const { return state_->options; }
 KvCache& Session::cache() { return *state_->cache; }
+const CacheWatch* Session::cache_watch() const { return state_->watch ? &*state_->watch : nullptr; }
 const std::vector<TokenId>& Session::tokens() const { return state_->tokens; }
 int64_t Session::length() const { return static_cast<int64_t>(state_->tokens.size()); }
 SequenceId Session::main_sequence() const { return state_->main; }
@@ -166,12 +185,14 @@ void Session::Truncate(int64_t length) {
   const int64_t kept = s.cache->Truncate(s.main, length);
   const std::vector<TokenId> again(s.tokens.begin() + kept, s.tokens.begin() + length);
   s.tokens.resize(static_cast<size_t>(kept));
+  if (s.watch) s.watch->Truncate(kept);
   s.AppendChunks(again, false, {});
 }
 
 void Session::Clear() {
   State& s = *state_;
   s.cache->Truncate(s.main, 0);
+  if (s.watch) s.watch->Truncate(0);
   s.tokens.clear();
 }
 
@@ -194,6 +215,7 @@ std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
   }
   s.cache->FreeSequence(s.main);
   s.main = loaded.sequence;
+  if (s.watch) s.watch->Truncate(0);
   s.tokens = std::move(loaded.tokens);
   return std::move(loaded.extra);
 }

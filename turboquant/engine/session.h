@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "turboquant/engine/cache_watch.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/kv/kv_cache.h"
 #include "turboquant/model/step_plan.h"
@@ -22,7 +23,8 @@ struct SessionOptions {
   uint64_t cache_budget_bytes = 0;  // 0 = what `context` needs
   PrefillMode prefill = PrefillMode::kFast;
   Precision precision = Precision::kFast;
-  int chunk = 512;  // tokens of one prefill step
+  int chunk = 512;                // tokens of one prefill step
+  CacheWatchOptions cache_watch;  // of the main timeline, by Append
 };
 
 // A policy for the engine's layers from --cache-type-k / --cache-type-v texts.
@@ -37,6 +39,7 @@ class Session {
   const Engine& engine() const;
   const SessionOptions& options() const;
   KvCache& cache();
+  const CacheWatch* cache_watch() const;       // null unless options ask for it
   const std::vector<TokenId>& tokens() const;  // of the main timeline, all of them in the cache
   int64_t length() const;
 
