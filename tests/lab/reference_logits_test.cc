@@ -26,7 +26,7 @@ struct Fixture {
 
 TEST(ReferenceLogitsTest, AsInLockstep) {
   Fixture f;
-  const ReferenceLogits kept(f.reference, f.windows, f.pool, {.batch = 24});
+  const ReferenceLogits kept(f.reference, f.windows, f.pool, {.batch = 24, .on_fed = {}});
   EXPECT_EQ(kept.stride(), 1);
   EXPECT_EQ(kept.Divergence(f.run), f.InLockstep());
   EXPECT_THAT(kept.Divergence(f.reference), testing::Each(testing::FloatNear(0, 1e-6f)));

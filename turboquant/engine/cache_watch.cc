@@ -86,9 +86,9 @@ void CacheWatch::AfterStep(const KvCache& cache, SequenceId sequence) {
     if (head.due) Compare(view, head);
   }
   pages_ = full;
-  if (reported_) return;
+  if (broken_) return;
   if (const CacheDrift now = drift(); now.broken) {
-    reported_ = true;
+    broken_ = true;
     if (options_.on_broken) options_.on_broken(now);
   }
 }
@@ -128,6 +128,7 @@ void CacheWatch::Truncate(int64_t length) {
 
 CacheDrift CacheWatch::drift() const {
   CacheDrift drift;
+  drift.broken = broken_;
   double worst = -1;
   for (const Head& head : heads_) {
     for (const auto& [page, copy] : head.copies) drift.copy_bytes += copy.size();
@@ -137,7 +138,7 @@ CacheDrift CacheWatch::drift() const {
     if (head.drift.queries == 0 || error <= worst) continue;
     worst = error;
     drift.worst = static_cast<int>(drift.heads.size()) - 1;
-    drift.broken = error > options_.threshold;
+    drift.broken |= error > options_.threshold;
   }
   return drift;
 }

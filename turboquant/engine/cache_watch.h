@@ -27,7 +27,7 @@ struct CacheDrift {
   std::vector<HeadDrift> heads;  // what is watched; empty: nothing is compressed
   AttentionDrift all;            // their sum
   int worst = -1;                // index into heads of the largest relative error; -1: none yet
-  bool broken = false;           // the worst one is above the threshold
+  bool broken = false;           // a head was above the threshold
   uint64_t copy_bytes = 0;       // of 8-bit copies at this moment
 };
 
@@ -81,7 +81,7 @@ class CacheWatch final : public Observer {
   int64_t pages_ = 0;  // full ones seen so far
   int64_t steps_ = 0;  // of decoding
   size_t next_ = 0;
-  bool reported_ = false;
+  bool broken_ = false;  // and reported
 };
 
 }  // namespace tq
