@@ -58,11 +58,13 @@ class Recommender {
   RecommendResult Run() {
     CheckMemory();
     MeasurePlaces();
-    Trial best = Try(kAim * request_.max_divergence / kUsualWidening);
-    if (const double aim = NextAim(best); aim >= 0) {
-      scale_ *= Ratio(best);
-      const Trial second = Try(aim);
-      if (Better(second, best)) best = second;
+    Trial best = Measured(Fit(kAim * request_.max_divergence / kUsualWidening));
+    if (!GoodEnough(best)) {
+      const Allocation next = Fit(SumLimit(best));
+      if (next.choice != best.allocation.choice) {
+        const Trial second = Measured(next);
+        if (Better(second, best)) best = second;
+      }
     }
     return Report(best);
   }
@@ -72,7 +74,6 @@ class Recommender {
     Allocation allocation;
     CachePolicy policy;
     uint64_t bytes = 0;
-    double predicted = 0;
     Estimate measured;
     double upper = 0;
   };
@@ -143,10 +144,11 @@ class Recommender {
     return policy;
   }
 
-  // An allocation whose real cache, with everything that is not in sealed pages, fits the memory.
-  Allocation Fit(double divergence) const {
+  // An allocation whose single divergences sum to at most `sum` and whose real cache, with
+  // everything that is not in sealed pages, fits the memory; as near as there is one.
+  Allocation Fit(double sum) const {
     AllocationLimits limits;
-    limits.divergence = divergence / scale_;
+    limits.divergence = sum;
     Allocation allocation = Allocate(slots_, limits);
     while (request_.max_bytes != 0) {
       const uint64_t bytes = Bytes(PolicyOf(allocation));
@@ -159,12 +161,9 @@ class Recommender {
     return allocation;
   }
 
-  Trial Try(double divergence) {
-    Trial trial;
-    trial.allocation = Fit(divergence);
-    trial.policy = PolicyOf(trial.allocation);
+  Trial Measured(const Allocation& allocation) {
+    Trial trial{allocation, PolicyOf(allocation)};
     trial.bytes = Bytes(trial.policy);
-    trial.predicted = scale_ * trial.allocation.divergence;
     trial.measured = Measure(trial.policy);
     trial.upper = UpperLimit(trial.measured);
     return trial;
@@ -173,30 +172,19 @@ class Recommender {
     ++runs_;
     return measure_(policy);
   }
-  static double Ratio(const Trial& trial) {
-    return trial.predicted > 0 && trial.measured.value > 0 ? trial.measured.value / trial.predicted
-                                                           : 1;
-  }
+
   bool Within(const Trial& trial) const {
     return request_.max_divergence == 0 || trial.upper <= request_.max_divergence;
   }
-
-  // What the expected divergence of a second trial should be; negative if the first one will do.
-  // Where the upper limit is too high, or so low that bytes are wasted.
-  double NextAim(const Trial& first) const {
-    if (request_.max_divergence == 0) return -1;
-    if (first.upper <= request_.max_divergence &&
-        first.upper > kAim * kAim * request_.max_divergence)
-      return -1;
-    const double aim = AimFor(first);
-    Recommender next = *this;
-    next.scale_ *= Ratio(first);
-    return next.Fit(aim).choice == first.allocation.choice ? -1 : aim;
+  // Neither above the limit nor so far below it that bytes are wasted.
+  bool GoodEnough(const Trial& trial) const {
+    return request_.max_divergence == 0 ||
+           (Within(trial) && trial.upper > kAim * kAim * request_.max_divergence);
   }
-  double AimFor(const Trial& trial) const {
-    const double widening =
-        trial.measured.value > 0 ? trial.upper / trial.measured.value : kForeignText;
-    return kAim * request_.max_divergence / widening;
+  // The sum of single divergences to aim at, given the upper limit that a trial's sum came to.
+  double SumLimit(const Trial& trial) const {
+    if (trial.upper <= 0) return 0;
+    return kAim * request_.max_divergence * trial.allocation.divergence / trial.upper;
   }
 
   bool Better(const Trial& a, const Trial& b) const {
@@ -209,13 +197,14 @@ class Recommender {
     result.policy = best.policy;
     result.probe = probe_.codec;
     result.places = places_;
-    const double per_model = best.allocation.divergence > 0
-                                 ? std::max(best.measured.value, 0.0) / best.allocation.divergence
-                                 : 0;
+    // Several places together lose more or less than the sum of each alone.
+    const double interaction = best.allocation.divergence > 0
+                                   ? std::max(best.measured.value, 0.0) / best.allocation.divergence
+                                   : 0;
     for (size_t i = 0; i < places_.size(); ++i) {
       const CacheOption& option = slots_[i][best.allocation.choice[i]];
       result.places[i].codec = option.codec;
-      result.places[i].divergence = per_model * option.divergence;
+      result.places[i].divergence = interaction * option.divergence;
     }
     result.bytes = best.bytes;
     result.measured = best.measured;
@@ -223,11 +212,9 @@ class Recommender {
     result.runs = runs_;
     result.within_divergence = Within(best);
     if (!result.within_divergence) {
-      AllocationLimits limits;
-      limits.divergence = AimFor(best) / std::max(per_model, 1e-30);
-      const Allocation unlimited = Allocate(slots_, limits);
-      if (unlimited.divergence <= limits.divergence)
-        result.bytes_needed = Bytes(PolicyOf(unlimited));
+      const double sum = SumLimit(best);
+      const Allocation unlimited = Allocate(slots_, {.divergence = sum});
+      if (unlimited.divergence <= sum) result.bytes_needed = Bytes(PolicyOf(unlimited));
     }
     return result;
   }
@@ -238,7 +225,6 @@ class Recommender {
   Candidate probe_;
   std::vector<SideChoice> places_;
   std::vector<CacheSlot> slots_;
-  double scale_ = 1;  // divergence measured over the sum of single ones
   int runs_ = 0;
 };
 
