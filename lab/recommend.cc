@@ -162,7 +162,9 @@ class Recommender {
   }
 
   Trial Measured(const Allocation& allocation) {
-    Trial trial{allocation, PolicyOf(allocation)};
+    Trial trial;
+    trial.allocation = allocation;
+    trial.policy = PolicyOf(allocation);
     trial.bytes = Bytes(trial.policy);
     trial.measured = Measure(trial.policy);
     trial.upper = UpperLimit(trial.measured);
