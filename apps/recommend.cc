@@ -14,7 +14,7 @@
 #include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "apps/table.h"
-#include "apps/text_input.h"
+#include "apps/utf8.h"
 #include "lab/builtin_text.h"
 #include "lab/reference_logits.h"
 #include "lab/session_logits.h"
@@ -45,8 +45,9 @@ class RecommendCommand {
   explicit RecommendCommand(const RecommendFlags& flags) : flags_(flags) {}
 
   void Run() {
-    const std::string text = flags_.file.empty() ? std::string(lab::BuiltinText())
-                                                 : ReadText({.prompt = {}, .file = flags_.file});
+    const std::string text =
+        flags_.file.empty() ? std::string(lab::BuiltinText()) : ReadTextFile(flags_.file);
+    RequireUtf8(text, "the text");
     engine_ = LoadEngine(flags_.model);
     request_ = MakeRequest();
     const lab::TextWindows windows = MakeTextWindows(text);

@@ -301,6 +301,10 @@ TEST(RecommendTest, TableSaysWhyAndLimitsThatCannotHoldSayWhatWould) {
       RunWell(Tiny("recommend", {"-c", "1024", "--max-kld", "0.5", "--no-store"}));
   EXPECT_THAT(shown.out, AllOf(HasSubstr("policy   -ctk "), HasSubstr("KLD of "),
                                HasSubstr("95 % confidence"), Not(HasSubstr("stored"))));
+  EXPECT_THAT(RunWell(Tiny("recommend", {"-c", "1024", "-f", LongTextFile(), "--no-store"})).out,
+              HasSubstr("tokens of " + LongTextFile()));
+  EXPECT_THAT(RunCli(Tiny("recommend", {"-f", "-"}), {.input = "too short"}).err,
+              HasSubstr("give one of 1024 or more"));
   const CliResult small = RunCli(Tiny("recommend", {"-c", "2048", "--memory", "64KiB"}));
   EXPECT_EQ(small.status, app::kExitOutOfMemory);
   EXPECT_THAT(small.err, HasSubstr("the cheapest there is"));
