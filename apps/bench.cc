@@ -128,7 +128,8 @@ void Bench(const BenchFlags& flags) {
     lab::BenchOptions options;
     options.repetitions = flags.repetitions;
     options.warm_up = !flags.no_warm_up;
-    options.session.cache = MakeCachePolicy(*engine, cache);
+    options.session.cache =
+        MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen);
     if (calibration == nullptr)
       calibration = CalibrationFor(*engine, cache.calibration, options.session.cache);
     options.session.calibration = calibration;
@@ -185,6 +186,7 @@ void AddBenchCommand(CLI::App& root) {
       ->delimiter(',');
   command->add_option("--cache-type-v", flags->lists.types_v, "Cache types of values (-ctv)")
       ->delimiter(',');
+  AddAutomaticCacheFlag(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
   command->add_option("-o,--output", flags->output, "md, json, jsonl or csv")
       ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))

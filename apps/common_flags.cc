@@ -7,6 +7,8 @@
 #include <cctype>
 #include <chrono>
 
+#include "apps/auto_policy.h"
+#include "apps/cache_watch_report.h"
 #include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/interrupt.h"
@@ -56,6 +58,16 @@ void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags) {
   command.add_option("--cache-type-v", flags.type_v, "Values (-ctv), likewise")
       ->envname("LLAMA_ARG_CACHE_TYPE_V")
       ->capture_default_str();
+  AddAutomaticCacheFlag(command, flags);
+}
+
+void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags) {
+  command
+      .add_option("--cache", flags.automatic,
+                  "auto: types by layer as `turboquant recommend` found for this model")
+      ->check(CLI::IsMember({kAutomaticCache}))
+      ->excludes("--cache-type-k")
+      ->excludes("--cache-type-v");
 }
 
 void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
@@ -72,6 +84,13 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
   command.add_flag("--no-centring", flags.no_centring,
                    "Do not subtract page means from keys (to measure what they bring)");
   AddCalibrationFlags(command, flags.calibration);
+}
+
+void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags) {
+  command.add_flag(
+      "--cache-watch", flags.watch,
+      "Compare attention over compressed pages with 8-bit copies now and then; warn if "
+      "the cache harms this model");
 }
 
 void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
@@ -174,7 +193,8 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
   return engine;
 }
 
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags) {
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context) {
+  if (flags.automatic == kAutomaticCache) return AutomaticPolicy(engine, flags, context);
   CachePolicy policy = MakePolicy(engine, flags.type_k, flags.type_v);
   policy.window = flags.window;
   policy.sink_pages = (flags.sinks + kPageTokens - 1) / kPageTokens;
@@ -186,7 +206,9 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use) {
   const bool measure = use == StepUse::kMeasure;
   SessionOptions options;
-  options.cache = MakeCachePolicy(engine, cache);
+  options.cache = MakeCachePolicy(engine, cache, step.context);
+  options.cache_watch.on = cache.watch;
+  options.cache_watch.on_broken = WarnOfDrift;
   options.context = step.context;
   options.chunk = std::min(step.batch, step.ubatch);
   options.precision =

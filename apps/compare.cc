@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/auto_policy.h"
 #include "apps/commands.h"
 #include "apps/common_flags.h"
 #include "apps/compare_types.h"
@@ -82,9 +83,12 @@ class Comparison {
     CacheFlags cache = flags_.cache;
     cache.type_k = pair.k;
     cache.type_v = pair.v;
+    if (pair.k == kAutomaticCache && pair.v == kAutomaticCache) cache.automatic = kAutomaticCache;
     Row row;
-    row.policy = MakeCachePolicy(*engine_, cache);
-    row.types = {CodecListText(row.policy.k), CodecListText(row.policy.v)};
+    row.policy = MakeCachePolicy(*engine_, cache, flags_.step.context);
+    row.types = cache.automatic.empty()
+                    ? CacheTypePair{CodecListText(row.policy.k), CodecListText(row.policy.v)}
+                    : pair;
     const KvGeometry geometry = engine_->spec().kv_geometry();
     row.bits_per_value = PolicyBitsPerValue(geometry, row.policy);
     row.bytes_per_token = static_cast<double>(KvCache::BytesPerToken(geometry, row.policy));
@@ -236,9 +240,10 @@ void AddCompareCommand(CLI::App& root) {
   AddCacheShapeFlags(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kMeasure);
   command
-      ->add_option("--types", flags->types,
-                   "Cache types: TYPE or TYPE_K/TYPE_V, separated by commas or blanks; types: " +
-                       CodecNames())
+      ->add_option(
+          "--types", flags->types,
+          "Cache types: TYPE or TYPE_K/TYPE_V, separated by commas or blanks; types: auto, " +
+              CodecNames())
       ->capture_default_str();
   command
       ->add_option("--reference", flags->reference,

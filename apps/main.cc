@@ -38,6 +38,7 @@ int Run(std::span<char* const> argv) {
   AddChatCommand(root);
   AddCompareCommand(root);
   AddPerplexityCommand(root);
+  AddRecommendCommand(root);
   AddBenchCommand(root);
   AddInspectCommand(root);
   AddTokenizeCommand(root);

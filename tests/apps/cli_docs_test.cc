@@ -13,8 +13,9 @@
 namespace tq::test {
 namespace {
 
-const std::vector<std::string> kCommands = {
-    "run", "chat", "compare", "perplexity", "bench", "inspect", "tokenize", "calibrate", "fetch"};
+const std::vector<std::string> kCommands = {"run",       "chat",  "compare", "perplexity",
+                                            "recommend", "bench", "inspect", "tokenize",
+                                            "calibrate", "fetch", "doctor"};
 
 std::set<std::string> FlagsIn(const std::string& text) {
   std::set<std::string> flags;
