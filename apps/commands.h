@@ -13,6 +13,7 @@ void AddCompareCommand(CLI::App& root);
 void AddPerplexityCommand(CLI::App& root);
 void AddBenchCommand(CLI::App& root);
 void AddInspectCommand(CLI::App& root);
+void AddLabCommand(CLI::App& root);
 void AddTokenizeCommand(CLI::App& root);
 void AddFetchCommand(CLI::App& root);
 

@@ -40,6 +40,7 @@ int Run(std::span<char* const> argv) {
   AddPerplexityCommand(root);
   AddBenchCommand(root);
   AddInspectCommand(root);
+  AddLabCommand(root);
   AddTokenizeCommand(root);
   AddFetchCommand(root);
 

@@ -24,6 +24,7 @@ struct Decoder::State {
   std::vector<AppendRequest> requests;
   std::vector<LinearOut> outs;
   std::vector<AttentionArgs> calls;
+  std::vector<bool> attended_by_observer;  // [spans], of the layer at hand
 
   void Check(const StepPlan& plan);
   void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
@@ -80,6 +81,7 @@ void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& appe
   // q and k lie side by side: one call turns the heads of both.
   backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(),
                spec.ropes[spec.layers[layer].rope]);
+  attended_by_observer.assign(append.spans.size(), false);
   if (plan.observer != nullptr) Observe(plan, append, layer);
   EncodeAndAttend(plan, append, cache, layer);
   Project(w.output, scratch.attended(), normed, plan.precision);
@@ -106,6 +108,7 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
   const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
   calls.clear();
   int64_t row = 0;
+  size_t index = 0;
   for (const AppendPlan::Span& span : append.spans) {
     const KvLayerView kv = cache.View(span.sequence, layer);
     const auto [q, k, v] = scratch.HeadsOf(row);
@@ -117,6 +120,10 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
                       .tokens = span.tokens,
                       .key_maps = nullptr,
                       .centring = cache.policy().centring});
+    if (attended_by_observer[index++]) {
+      row += span.tokens;
+      continue;
+    }
     const bool fresh = plan.prefill == PrefillMode::kFast && span.tokens > 1;
     calls.push_back({.kv = kv,
                      .q = q,
@@ -138,7 +145,7 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
   const auto last = std::partition_point(first, seals.end(),
                                          [&](const SealTask& task) { return task.layer == layer; });
   if (first != last) backend.Seal(cache, {first, last});
-  backend.Attend(calls, nullptr);
+  if (!calls.empty()) backend.Attend(calls, nullptr);
 }
 
 // Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a
@@ -160,14 +167,20 @@ void Decoder::State::NormHeads(int first_head, int heads, const Buffer& weight) 
 }
 
 void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int layer) {
-  const int64_t stride = scratch.qkv().stride, dim = spec.head_dim;
+  const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
+  const int64_t q_cols = int64_t{spec.q_heads} * spec.head_dim;
+  const int64_t kv_cols = int64_t{spec.kv_heads} * spec.head_dim;
   int64_t row = 0;
-  for (const AppendPlan::Span& span : append.spans) {
-    const auto [q, k, v] = scratch.HeadsOf(row);
-    plan.observer->Layer(layer, span.sequence, span.first_position,
-                         {q, span.tokens, spec.q_heads * dim, stride},
-                         {k, span.tokens, spec.kv_heads * dim, stride},
-                         {v, span.tokens, spec.kv_heads * dim, stride});
+  for (size_t i = 0; i < append.spans.size(); ++i) {
+    const AppendPlan::Span& span = append.spans[i];
+    const auto heads = scratch.HeadsOf(row);
+    const MatrixView<float> q(heads.q, span.tokens, q_cols, qkv.stride);
+    const MatrixView<float> k(heads.k, span.tokens, kv_cols, qkv.stride);
+    const MatrixView<float> v(heads.v, span.tokens, kv_cols, qkv.stride);
+    plan.observer->Layer(layer, span.sequence, span.first_position, q, k, v);
+    attended_by_observer[i] =
+        plan.observer->Attend(layer, span.sequence, span.first_position, q, k, v,
+                              {attended.row(row), span.tokens, attended.cols, attended.stride});
     row += span.tokens;
   }
 }
