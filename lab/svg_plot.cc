@@ -169,10 +169,16 @@ class Renderer {
   }
 
   void DrawLines() {
+    constexpr int kPieces = 24;  // along a line, that labels keep off
     for (size_t i = 1; i < marks_.size(); ++i) {
       const Mark &a = marks_[i - 1], &b = marks_[i];
-      if (a.series == b.series && plot_.series[a.series].line)
-        svg_ += Line(a.x, a.y, b.x, b.y, Colour(a.series));
+      if (a.series != b.series || !plot_.series[a.series].line) continue;
+      svg_ += Line(a.x, a.y, b.x, b.y, Colour(a.series));
+      for (int piece = 1; piece < kPieces; ++piece) {
+        const double x = a.x + (b.x - a.x) * piece / kPieces;
+        const double y = a.y + (b.y - a.y) * piece / kPieces;
+        taken_.push_back({x - 1, y - 1, x + 1, y + 1});
+      }
     }
   }
 
