@@ -33,15 +33,16 @@ struct AblationRow {
 
 Estimate Kld(const ComparisonRow& row) { return lab::BlockMean(row.scores.kld, kErrorBlock); }
 
-// Steps share rows: the last one added is the full set.
+// Steps may share a row: all but the last one added is the full set without the last.
 std::vector<AblationRow> RowsOf(const Comparison& comparison,
                                 const std::vector<AblationStep>& plan) {
   std::vector<AblationRow> rows;
   for (const AblationStep& step : plan) {
     const std::string name = step.type.Name();
-    for (const ComparisonRow& row : comparison.rows()) {
-      if (row.type.Name() == name) rows.push_back({step, &row});
-    }
+    const auto row = std::find_if(comparison.rows().begin(), comparison.rows().end(),
+                                  [&](const ComparisonRow& r) { return r.type.Name() == name; });
+    TQ_CHECK(row != comparison.rows().end());
+    rows.push_back({step, &*row});
   }
   return rows;
 }
@@ -131,7 +132,9 @@ std::string Svg(const Comparison& comparison, const std::vector<AblationRow>& ro
 void Run(const AblationFlags& flags) {
   const std::vector<AblationStep> plan = AblationPlan(flags.bits, /*calibrated=*/false);
   std::vector<CompareType> types;
-  for (const AblationStep& step : plan) types.push_back(step.type);
+  for (const AblationStep& step : plan) {
+    if (std::find(types.begin(), types.end(), step.type) == types.end()) types.push_back(step.type);
+  }
   Comparison comparison(flags.comparison, types);
   comparison.Score();
   const std::vector<AblationRow> rows = RowsOf(comparison, plan);
