@@ -41,6 +41,7 @@ int Run(std::span<char* const> argv) {
   AddRecommendCommand(root);
   AddBenchCommand(root);
   AddInspectCommand(root);
+  AddLabCommand(root);
   AddTokenizeCommand(root);
   AddCalibrateCommand(root);
   AddFetchCommand(root);

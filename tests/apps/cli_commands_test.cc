@@ -76,7 +76,7 @@ TEST(CliTest, VersionNamesTheInstructionSets) {
 TEST(CliTest, HelpListsCommandsAndExitCodes) {
   const std::string help = RunWell({"--help"}).out;
   for (const char* command : {"run", "chat", "compare", "perplexity", "recommend", "bench",
-                              "inspect", "tokenize", "calibrate", "fetch", "doctor"}) {
+                              "inspect", "lab", "tokenize", "calibrate", "fetch", "doctor"}) {
     EXPECT_THAT(help, HasSubstr(command));
     EXPECT_THAT(RunWell({command, "--help"}).out, HasSubstr("Usage:"));
   }
@@ -218,6 +218,76 @@ TEST(CompareTest, TableAndJson) {
     EXPECT_GT(row["ppl_ratio"], 0.0);
   }
   EXPECT_LT(json["rows"][1]["kld_mean"], json["rows"][3]["kld_mean"]);  // f32, turbo2
+}
+
+Words CompareWords(const std::string& types, Words more) {
+  Words words = Tiny("compare",
+                     {"-f", LongTextFile(), "-c", "512", "--no-speed", "--json", "--types", types});
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST(CompareTest, FloorPairsAndSimulatedRows) {
+  const nlohmann::json json = nlohmann::json::parse(
+      RunWell(CompareWords("turbo3,turbo3+bare,turbo3+simulated", {"--chunks", "1"})).out);
+  ASSERT_EQ(json["rows"].size(), 5u);  // the reference and the floor besides
+  EXPECT_LT(json["floor"], 2e-4);
+  EXPECT_EQ(json["floor_low_enough"], true);
+  const auto &product = json["rows"][2], &bare = json["rows"][3], &simulated = json["rows"][4];
+  EXPECT_EQ(product["simulated"], false);
+  EXPECT_EQ(bare["simulated"], true);
+  EXPECT_GT(bare["kld_mean"], product["kld_mean"]);
+  EXPECT_LT(bare["bits_per_value"], product["bits_per_value"]);
+  const auto& pair = simulated["kld_minus"]["turbo3"];
+  EXPECT_LT(std::abs(pair["mean"].get<double>()), 0.05 * product["kld_mean"].get<double>());
+}
+
+TEST(CompareTest, GoesOnWhereItsFileEnds) {
+  const std::string file = (CliFolder() / "compare.jsonl").string();
+  const auto run = [&](const std::string& types, const char* chunks) {
+    return nlohmann::json::parse(
+        RunWell(CompareWords(types, {"--chunks", chunks, "-o", file})).out)["rows"];
+  };
+  const auto lines = [&] {
+    std::ifstream in(file);
+    return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
+  };
+  const nlohmann::json at_once =
+      nlohmann::json::parse(RunWell(CompareWords("turbo3,turbo2", {"--chunks", "2"})).out)["rows"];
+  run("turbo3", "1");
+  EXPECT_EQ(lines(), 3);  // header, f32, turbo3
+  const nlohmann::json rows = run("turbo3,turbo2", "2");
+  EXPECT_EQ(lines(), 7);
+  EXPECT_EQ(rows, at_once);
+  EXPECT_EQ(run("turbo3,turbo2", "2"), at_once);
+  EXPECT_EQ(lines(), 7);
+  const CliResult other = RunCli(CompareWords("turbo3", {"-o", file, "--reference", "q8_0"}));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("holds results of reference f16, this run has q8_0"));
+}
+
+TEST(LabTest, AblationTableJsonAndPlot) {
+  const std::string svg = (CliFolder() / "ablation.svg").string();
+  const std::string results = (CliFolder() / "ablation.jsonl").string();
+  const Words words = {
+      "lab", "ablation", "-m",    TinyModelFile(), "-f", LongTextFile(), "-c", "512", "--chunks",
+      "1",   "-o",       results, "--svg",         svg};
+  EXPECT_THAT(RunWell(words).out,
+              AllOf(HasSubstr("none"), HasSubstr("+ centring"), HasSubstr("full - window"),
+                    HasSubstr("simulated"), HasSubstr("product"), HasSubstr("floor")));
+  Words json_words = words;
+  json_words.push_back("--json");
+  const nlohmann::json rows = nlohmann::json::parse(RunWell(json_words).out)["rows"];
+  double none = 0, full = 0;
+  for (const auto& row : rows) {
+    if (row["cures"] == "none") none = row["kld_mean"];
+    if (row["kld_minus_full"] == 0.0 && row["simulated"] == false) full = row["kld_mean"];
+  }
+  EXPECT_GT(none, full);
+  EXPECT_GT(full, 0);
+  std::ifstream in(svg);
+  const std::string text(std::istreambuf_iterator<char>(in), {});
+  EXPECT_THAT(text, AllOf(StartsWith("<svg"), HasSubstr("full - sinks"), EndsWith("</svg>\n")));
 }
 
 TEST(PerplexityTest, PrintsWhatScriptsRead) {
