@@ -170,8 +170,8 @@ void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logit
 
 CachePolicy MakePolicy(const Engine& engine, std::string_view type_k, std::string_view type_v) {
   CachePolicy policy;
-  policy.k = ParseCodecList(type_k, engine.spec().num_layers, Codec::kTurbo4);
-  policy.v = ParseCodecList(type_v, engine.spec().num_layers, Codec::kTurbo3);
+  policy.k = ParseCodecList(type_k, engine.spec().num_layers, kDefaultKeyCodec);
+  policy.v = ParseCodecList(type_v, engine.spec().num_layers, kDefaultValueCodec);
   return policy;
 }
 
