@@ -18,6 +18,7 @@
 #include "apps/text_input.h"
 #include "lab/bench.h"
 #include "lab/session_logits.h"
+#include "turboquant/base/hash.h"
 
 namespace tq::app {
 namespace {
@@ -145,7 +146,8 @@ class Comparison {
                spec.name, windows.count, windows.context, Positions(), rows_[0].types.Name());
     if (Positions() == 0) return;
     const lab::Estimate base = result_.scores[0].perplexity_base();
-    fmt::print("perplexity of the reference: {:.4f} ± {:.4f}\n\n", base.value, base.error);
+    fmt::print("perplexity of the reference: {:.4f} ± {:.4f}; keys {}\n\n", base.value, base.error,
+               calibration_ == nullptr ? "not calibrated" : "calibrated");
     std::vector<std::string> header = {"cache type (K / V)", "bits/value", "KiB/token",
                                        "KLD mean ± SE",      "median",     "99.9 %",
                                        "same top",           "PPL ratio"};
@@ -186,6 +188,7 @@ class Comparison {
     json["precision"] = flags_.step.fast ? "fast" : "precise";
     json["cache_window"] = rows_[0].policy.window_pages() * kPageTokens;
     json["cache_sinks"] = rows_[0].policy.sink_pages * kPageTokens;
+    json["calibration"] = calibration_ == nullptr ? "" : HexString(calibration_->id);
     if (depth_ >= 0) json["decode_depth"] = depth_;
     json["rows"] = nlohmann::ordered_json::array();
     for (const Row& row : rows_) {
