@@ -83,6 +83,7 @@ void Bench(const BenchFlags& flags) {
                           true);
   fmt::print("{}", report.Header());
   std::fflush(stdout);
+  std::shared_ptr<const Calibration> calibration;  // one for all cases that have a use for it
   for (const lab::BenchCase& test : grid) {
     CacheFlags cache = flags.cache;
     cache.type_k = test.type_k;
@@ -91,6 +92,9 @@ void Bench(const BenchFlags& flags) {
     options.repetitions = flags.repetitions;
     options.warm_up = !flags.no_warm_up;
     options.session.cache = MakeCachePolicy(*engine, cache);
+    if (calibration == nullptr)
+      calibration = CalibrationFor(*engine, cache.calibration, options.session.cache);
+    options.session.calibration = calibration;
     options.session.precision = flags.precise ? Precision::kPrecise : Precision::kFast;
     Progress bar(test.Name(), Progress::Unit::kSteps);
     options.on_progress = [&](int done, int of) {

@@ -14,6 +14,7 @@ void AddPerplexityCommand(CLI::App& root);
 void AddBenchCommand(CLI::App& root);
 void AddInspectCommand(CLI::App& root);
 void AddTokenizeCommand(CLI::App& root);
+void AddCalibrateCommand(CLI::App& root);
 void AddFetchCommand(CLI::App& root);
 
 }  // namespace tq::app

@@ -68,6 +68,7 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
       ->capture_default_str();
   command.add_flag("--no-centring", flags.no_centring,
                    "Do not subtract page means from keys (to measure what they bring)");
+  AddCalibrationFlags(command, flags.calibration);
 }
 
 void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
@@ -193,11 +194,8 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
   return options;
 }
 
-double PolicyBitsPerValue(const KvGeometry& given, const CachePolicy& policy) {
-  KvGeometry geometry = given;  // layers with a sliding window hold fewer tokens, at the same bits
-  std::fill(geometry.sliding_window.begin(), geometry.sliding_window.end(), 0);
-  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
-  return 8.0 * static_cast<double>(KvCache::BytesPerToken(geometry, policy)) / values;
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy) {
+  return KvCache::BitsPerValue(geometry, policy);
 }
 
 void PrintCacheSummary(const Session& session) {
@@ -215,6 +213,10 @@ void PrintCacheSummary(const Session& session) {
   if (tiles) {
     fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
                policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);
+  }
+  if (options.calibration != nullptr) {
+    fmt::print(stderr, "; keys calibrated ({} of {} heads)",
+               HeadsWithMap(*options.calibration, policy), options.calibration->heads.size());
   }
   fmt::print(stderr,
              "\ncontext  {} tokens, at most {} of cache; {} products, {} prefill in passes of {}\n",

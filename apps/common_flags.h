@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/calibration_flags.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/engine/sampler.h"
 #include "turboquant/engine/session.h"
@@ -30,10 +31,12 @@ struct CacheFlags {
   int window = 128;  // tokens
   int sinks = 128;   // tokens
   bool no_centring = false;
+  CalibrationFlags calibration;
 };
 void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv
 void AddCacheShapeFlags(CLI::App& command,
-                        CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring
+                        CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring,
+                                             // --calibration, --no-calibration
 
 struct StepFlags {
   int64_t context = 0;  // 0 = the model's
@@ -54,6 +57,7 @@ SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed);
 // Loads with a progress bar and says on stderr what was loaded.
 std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags);
 
+// Without the calibration: that takes time (CalibrationFor).
 SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use);
 CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags);

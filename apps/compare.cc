@@ -91,6 +91,13 @@ class Comparison {
     return row;
   }
 
+  // One for all rows that have a use for it.
+  std::shared_ptr<const Calibration> CalibrationOf(const Row& row) {
+    if (calibration_ == nullptr)
+      calibration_ = CalibrationFor(*engine_, flags_.cache.calibration, row.policy);
+    return calibration_;
+  }
+
   void MeasureQuality(const lab::TextWindows& windows) {
     std::vector<std::unique_ptr<lab::SessionLogits>> sources;
     std::vector<lab::LogitsSource*> candidates;
@@ -98,6 +105,7 @@ class Comparison {
       SessionOptions options =
           MakeSessionOptions(*engine_, flags_.cache, flags_.step, StepUse::kMeasure);
       options.cache = row.policy;
+      options.calibration = CalibrationOf(row);
       sources.push_back(std::make_unique<lab::SessionLogits>(engine_, options));
       if (sources.size() > 1) candidates.push_back(sources.back().get());
     }
@@ -123,6 +131,7 @@ class Comparison {
       lab::BenchOptions options;
       options.repetitions = 1;
       options.session.cache = rows_[i].policy;
+      options.session.calibration = CalibrationOf(rows_[i]);
       options.on_progress = [](int, int) { ThrowIfInterrupted(); };
       const lab::BenchCase test{.n_gen = flags_.decode, .n_depth = depth_};
       rows_[i].decode_rate = lab::RunBench(engine_, test, options).TokensPerSecond().front();
@@ -209,6 +218,7 @@ class Comparison {
 
   const CompareFlags& flags_;
   std::shared_ptr<const Engine> engine_;
+  std::shared_ptr<const Calibration> calibration_;
   std::vector<Row> rows_;  // the reference first
   lab::CompareResult result_;
   int depth_ = -1;

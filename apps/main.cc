@@ -41,6 +41,7 @@ int Run(std::span<char* const> argv) {
   AddBenchCommand(root);
   AddInspectCommand(root);
   AddTokenizeCommand(root);
+  AddCalibrateCommand(root);
   AddFetchCommand(root);
 
   std::vector<std::string> words = ExpandShortFlags(argv);

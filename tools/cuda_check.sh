@@ -21,10 +21,10 @@ build() {
     echo "  command = nvcc $flags -O3 --expt-relaxed-constexpr -diag-suppress=20012 -gencode arch=compute_90a,code=sm_90a -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
     echo "rule cc"
-    echo "  command = g++ $flags -I$cuda/include -O2 -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
+    echo "  command = g++ $flags -I$cuda/include -O2 -fopenmp -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
     echo "rule link"
-    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o \$out \$in"
+    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc,-fopenmp -o \$out \$in"
     local objects=""
     add() { # rule, source, flags
       local object=$dir/obj/$(echo "$2" | tr / _).o

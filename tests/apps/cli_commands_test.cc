@@ -75,8 +75,8 @@ TEST(CliTest, VersionNamesTheInstructionSets) {
 
 TEST(CliTest, HelpListsCommandsAndExitCodes) {
   const std::string help = RunWell({"--help"}).out;
-  for (const char* command :
-       {"run", "chat", "compare", "perplexity", "bench", "inspect", "tokenize", "fetch"}) {
+  for (const char* command : {"run", "chat", "compare", "perplexity", "bench", "inspect",
+                              "tokenize", "calibrate", "fetch"}) {
     EXPECT_THAT(help, HasSubstr(command));
     EXPECT_THAT(RunWell({command, "--help"}).out, HasSubstr("Usage:"));
   }
@@ -294,6 +294,52 @@ TEST(InspectTest, FileAndCostOfEachCacheType) {
   for (const char* type : {"turbo8", "turbo4", "turbo3", "turbo2", "f16", "q8_0"}) {
     EXPECT_THAT(out, ContainsRegex("\n" + std::string(type) + " "));
   }
+}
+
+// In a cache folder of its own: made at the first load, read at the second, not at all if unwanted.
+TEST(CalibrationTest, MadeOnceReusedOrLeftAway) {
+  const fs::path folder = CliFolder() / "calibration_cache";
+  const CliOptions own = {.environment = {"XDG_CACHE_HOME=" + folder.string()}};
+  const Words run = Tiny("run", {"-p", "The cat", "-n", "2", "--temp", "0"});
+  const auto with = [&](const Words& more) {
+    Words words = run;
+    words.insert(words.end(), more.begin(), more.end());
+    return RunWell(words, own).err;
+  };
+  EXPECT_THAT(RunWell({"inspect", TinyModelFile()}, own).out, HasSubstr("not calibrated yet"));
+  EXPECT_THAT(with({"--no-calibration"}), Not(HasSubstr("calibrat")));
+  EXPECT_THAT(with({"-ctk", "f16"}), Not(HasSubstr("calibrat")));
+  EXPECT_FALSE(fs::exists(folder));
+  EXPECT_THAT(with({}), AllOf(HasSubstr("calibrating keys"), HasSubstr("keys calibrated (")));
+  EXPECT_THAT(with({}), AllOf(Not(HasSubstr("calibrating")), HasSubstr("keys calibrated (")));
+  EXPECT_THAT(RunWell({"inspect", TinyModelFile()}, own).out,
+              AllOf(HasSubstr("Calibration of keys"), ContainsRegex("\nall ")));
+
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) fs::resize_file(entry.path(), entry.file_size() - 1);
+  }
+  EXPECT_THAT(with({}), AllOf(HasSubstr("truncated"), HasSubstr("made anew"),
+                              HasSubstr("keys calibrated (")));
+}
+
+TEST(CalibrationTest, ByHandFromATextAndByName) {
+  const std::string file = (CliFolder() / "own.tqcal").string();
+  EXPECT_THAT(
+      RunWell(Tiny("calibrate", {"-f", LongTextFile(), "-o", file})).out,
+      AllOf(HasSubstr("3 bits, dB"), HasSubstr("written to " + file), HasSubstr("--calibration")));
+  const Words words = {"-p", "The cat", "-n", "2", "--temp", "0", "--calibration", file};
+  EXPECT_THAT(RunWell(Tiny("run", words)).err, HasSubstr("keys calibrated ("));
+  // A session is bound to it.
+  const std::string session = (CliFolder() / "calibrated.tq").string();
+  Words saving = words;
+  saving.insert(saving.end(), {"--session", session});
+  RunWell(Tiny("run", saving));
+  const CliResult refused =
+      RunCli(Tiny("run", {"-n", "2", "--no-calibration", "--session", session}));
+  EXPECT_EQ(refused.status, app::kExitUsage);
+  EXPECT_THAT(refused.err, HasSubstr("keys were saved with calibration"));
+  EXPECT_EQ(RunCli(Tiny("run", {"-p", "a", "--calibration", "/nowhere/x"})).status,
+            app::kExitBadInput);
 }
 
 TEST(TokenizeTest, ListPiecesAndCount) {

@@ -13,8 +13,8 @@
 namespace tq::test {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",   "chat",    "compare",  "perplexity",
-                                            "bench", "inspect", "tokenize", "fetch"};
+const std::vector<std::string> kCommands = {
+    "run", "chat", "compare", "perplexity", "bench", "inspect", "tokenize", "calibrate", "fetch"};
 
 std::set<std::string> FlagsIn(const std::string& text) {
   std::set<std::string> flags;

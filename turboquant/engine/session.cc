@@ -56,6 +56,10 @@ SessionOptions Resolve(const Engine& engine, SessionOptions options) {
     Throw(ErrorCode::kInvalidArgument, "prefill in steps of {} tokens: give at least 1",
           options.chunk);
   options.chunk = static_cast<int>(std::min<int64_t>(options.chunk, options.context));
+  if (!UsesCalibration(options.cache)) options.calibration = nullptr;
+  if (options.calibration != nullptr) {
+    CheckCalibrationBelongs(*options.calibration, engine.model_id(), engine.spec().kv_geometry());
+  }
   return options;
 }
 
@@ -66,18 +70,26 @@ struct Session::State {
       : engine(std::move(loaded)),
         options(Resolve(*engine, wanted)),
         cache(MakeCache(*engine, options)),
-        decoder(engine->spec(), engine->weights(), engine->backend()),
+        key_maps(options.calibration == nullptr
+                     ? nullptr
+                     : std::make_unique<KeyMapSet>(*options.calibration, options.cache)),
+        decoder(engine->spec(), engine->weights(), engine->backend(),
+                key_maps == nullptr ? std::span<const KeyMap>() : key_maps->maps()),
         main(cache->NewSequence()) {}
 
   std::shared_ptr<const Engine> engine;
   SessionOptions options;
   std::unique_ptr<KvCache> cache;
+  std::unique_ptr<const KeyMapSet> key_maps;  // null: none
   Decoder decoder;
   SequenceId main;
   std::vector<TokenId> tokens;  // of `main`
   std::vector<float> logits;
   StepPlan step;  // kept for its memory
 
+  uint64_t calibration_id() const {
+    return options.calibration == nullptr ? 0 : options.calibration->id;
+  }
   void CheckRoom(int64_t length, size_t more) const;
   void Forward(const StepPlan& plan);
   void AppendChunks(std::span<const TokenId> more, bool want_logits,
@@ -179,13 +191,15 @@ void Session::Save(const std::filesystem::path& path, std::span<const std::byte>
   const State& s = *state_;
   SessionFile::Save(path, *s.cache, s.main,
                     {.model_id = s.engine->model_id(),
+                     .calibration_id = s.calibration_id(),
                      .tokens = s.tokens,
                      .extra = {extra.begin(), extra.end()}});
 }
 
 std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
   State& s = *state_;
-  SessionFile::Loaded loaded = SessionFile::Load(path, *s.cache, s.engine->model_id());
+  SessionFile::Loaded loaded =
+      SessionFile::Load(path, *s.cache, s.engine->model_id(), s.calibration_id());
   if (static_cast<int64_t>(loaded.tokens.size()) > s.options.context) {
     s.cache->FreeSequence(loaded.sequence);
     Throw(ErrorCode::kInvalidArgument,

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "turboquant/engine/calibration.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/kv/kv_cache.h"
 #include "turboquant/model/step_plan.h"
@@ -22,7 +23,8 @@ struct SessionOptions {
   uint64_t cache_budget_bytes = 0;  // 0 = what `context` needs
   PrefillMode prefill = PrefillMode::kFast;
   Precision precision = Precision::kFast;
-  int chunk = 512;  // tokens of one prefill step
+  int chunk = 512;                                 // tokens of one prefill step
+  std::shared_ptr<const Calibration> calibration;  // of keys; null: plain rotation
 };
 
 // A policy for the engine's layers from --cache-type-k / --cache-type-v texts.
@@ -30,7 +32,9 @@ CachePolicy MakePolicy(const Engine& engine, std::string_view type_k, std::strin
 
 class Session {
  public:
-  // Throws kOutOfMemory if the context does not fit the budget or the machine, saying what would.
+  // Throws kOutOfMemory if the context does not fit the budget or the machine, saying what would;
+  // kInvalidArgument for a calibration of another model. A calibration that the policy has no use
+  // for is dropped: options().calibration is null then.
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   ~Session();
 

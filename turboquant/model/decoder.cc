@@ -9,22 +9,28 @@
 namespace tq {
 
 struct Decoder::State {
-  State(const ModelSpec& spec, const Weights& weights, Backend& backend)
+  State(const ModelSpec& spec, const Weights& weights, Backend& backend,
+        std::span<const KeyMap> key_maps)
       : spec(spec),
         weights(weights),
         backend(backend),
+        key_maps(key_maps),
         scratch(spec, backend),
         logits(spec, weights, backend) {}
 
   const ModelSpec& spec;
   const Weights& weights;
   Backend& backend;
+  std::span<const KeyMap> key_maps;  // [L, G] or empty
   DecoderScratch scratch;
   LogitsHead logits;
   std::vector<AppendRequest> requests;
   std::vector<LinearOut> outs;
   std::vector<AttentionArgs> calls;
 
+  const KeyMap* KeyMapsOf(int layer) const {
+    return key_maps.empty() ? nullptr : &key_maps[static_cast<size_t>(layer * spec.kv_heads)];
+  }
   void Check(const StepPlan& plan);
   void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
                Precision precision);
@@ -37,8 +43,12 @@ struct Decoder::State {
   void FeedForwardBlock(const StepPlan& plan, int layer);
 };
 
-Decoder::Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend)
-    : state_(std::make_unique<State>(spec, weights, backend)) {}
+Decoder::Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend,
+                 std::span<const KeyMap> key_maps)
+    : state_(std::make_unique<State>(spec, weights, backend, key_maps)) {
+  TQ_CHECK(key_maps.empty() ||
+           key_maps.size() == static_cast<size_t>(spec.num_layers) * spec.kv_heads);
+}
 Decoder::~Decoder() = default;
 
 void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
@@ -115,7 +125,7 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
                       .stride = qkv.stride,
                       .first_position = span.first_position,
                       .tokens = span.tokens,
-                      .key_maps = nullptr,
+                      .key_maps = KeyMapsOf(layer),
                       .centring = cache.policy().centring});
     const bool fresh = plan.prefill == PrefillMode::kFast && span.tokens > 1;
     calls.push_back({.kv = kv,
@@ -138,7 +148,7 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
   const auto last = std::partition_point(first, seals.end(),
                                          [&](const SealTask& task) { return task.layer == layer; });
   if (first != last) backend.Seal(cache, {first, last});
-  backend.Attend(calls, nullptr);
+  backend.Attend(calls, KeyMapsOf(layer));
 }
 
 // Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a
