@@ -11,18 +11,22 @@
 #include "apps/bench_grid.h"
 #include "apps/commands.h"
 #include "apps/common_flags.h"
+#include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "lab/bench_report.h"
+#include "turboquant/backend/cuda/cuda_backend.h"
 #include "turboquant/base/version.h"
 #include "turboquant/gguf/gguf_file.h"
+#include "turboquant/model/synthetic.h"
 
 namespace tq::app {
 namespace {
 
 struct BenchFlags {
   ModelFlags model;
+  std::string synthetic;
   CacheFlags cache;
   BenchLists lists;
   int repetitions = 5;
@@ -66,6 +70,28 @@ lab::BenchMachine Describe(const Engine& engine, const std::filesystem::path& pa
   return machine;
 }
 
+lab::BenchMachine DescribeSynthetic(const Engine& engine) {
+  lab::BenchMachine machine;
+  machine.build_commit = kBuildCommit;
+  machine.cpu_info = CpuName();
+  machine.model_type = fmt::format("{} Q4_0", engine.spec().name);
+  machine.model_size = engine.weights().bytes();
+  machine.model_n_params = machine.model_size * 16 / 9;
+  machine.n_threads = engine.backend().threads();
+  return machine;
+}
+
+std::shared_ptr<const Engine> MakeSynthetic(const BenchFlags& flags) {
+  const std::string device =
+      ChooseDevice(flags.model.device, flags.model.gpu_layers, kCudaBuiltIn,
+                   [&] { return SyntheticModelSpec(flags.synthetic).num_layers; });
+  auto engine =
+      Engine::Synthetic(flags.synthetic, {.device = device, .threads = flags.model.threads});
+  fmt::print(stderr, "model    {}, {} of random weights on {}\n", engine->spec().name,
+             FormatBytes(static_cast<double>(engine->weights().bytes())), engine->backend().name());
+  return engine;
+}
+
 lab::BenchFormat Format(const std::string& name) {
   return name == "json"    ? lab::BenchFormat::kJson
          : name == "jsonl" ? lab::BenchFormat::kJsonLines
@@ -78,9 +104,20 @@ void Bench(const BenchFlags& flags) {
   if (grid.empty()) Throw(ErrorCode::kInvalidArgument, "nothing to run: -p and -n are both 0");
   if (flags.repetitions < 1)
     Throw(ErrorCode::kInvalidArgument, "-r {}: give 1 or more", flags.repetitions);
-  const auto engine = LoadEngine(flags.model);
-  lab::BenchReport report(Format(flags.output), Describe(*engine, ResolveModel(flags.model.model)),
-                          true);
+  if (flags.synthetic.empty() == flags.model.model.empty()) {
+    Throw(ErrorCode::kInvalidArgument, "give a model (-m) or a synthetic one (--synthetic: {})",
+          SyntheticModelNames());
+  }
+  const bool synthetic = !flags.synthetic.empty();
+  const auto engine = synthetic ? MakeSynthetic(flags) : LoadEngine(flags.model);
+  lab::BenchMachine machine =
+      synthetic ? DescribeSynthetic(*engine) : Describe(*engine, ResolveModel(flags.model.model));
+  const std::string device = engine->backend().name();
+  if (device.starts_with("cuda")) {
+    machine.backend = "CUDA";
+    machine.gpu_info = device;
+  }
+  lab::BenchReport report(Format(flags.output), machine, true);
   fmt::print("{}", report.Header());
   std::fflush(stdout);
   std::shared_ptr<const Calibration> calibration;  // one for all cases that have a use for it
@@ -91,7 +128,8 @@ void Bench(const BenchFlags& flags) {
     lab::BenchOptions options;
     options.repetitions = flags.repetitions;
     options.warm_up = !flags.no_warm_up;
-    options.session.cache = MakeCachePolicy(*engine, cache);
+    options.session.cache =
+        MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen);
     if (calibration == nullptr)
       calibration = CalibrationFor(*engine, cache.calibration, options.session.cache);
     options.session.calibration = calibration;
@@ -121,6 +159,10 @@ void AddBenchCommand(CLI::App& root) {
   CLI::App* command = root.add_subcommand(
       "bench", "Speed of prompts and of decoding at depth, as llama-bench measures it");
   AddModelFlags(*command, flags->model);
+  command->get_option("--model")->required(false);
+  command->add_option(
+      "--synthetic", flags->synthetic,
+      "Instead of -m: random 4-bit weights in the shape of " + SyntheticModelNames());
   command
       ->add_option("-p,--n-prompt", flags->lists.prompt,
                    "Prompt tokens (lists: A,B A-B A-B+S A-B*F)")
@@ -144,6 +186,7 @@ void AddBenchCommand(CLI::App& root) {
       ->delimiter(',');
   command->add_option("--cache-type-v", flags->lists.types_v, "Cache types of values (-ctv)")
       ->delimiter(',');
+  AddAutomaticCacheFlag(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
   command->add_option("-o,--output", flags->output, "md, json, jsonl or csv")
       ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))

@@ -175,6 +175,7 @@ void AddChatCommand(CLI::App& root) {
   AddGenerateFlags(*command, flags->generate);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheWatchFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kGenerate);
   AddSamplingFlags(*command, flags->sampler, flags->seed);
   command->add_flag("--single-turn", flags->single_turn,

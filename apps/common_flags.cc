@@ -7,9 +7,13 @@
 #include <cctype>
 #include <chrono>
 
+#include "apps/auto_policy.h"
+#include "apps/cache_watch_report.h"
+#include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/interrupt.h"
 #include "apps/progress.h"
+#include "turboquant/backend/cuda/cuda_backend.h"
 
 namespace tq::app {
 namespace {
@@ -17,11 +21,10 @@ namespace {
 const char* const kCacheTypeHelp =
     "TYPE or TYPE:LAYERS,... such as turbo4:0-27,q8_0:28-29; types: ";
 
-void RefuseGpu(const ModelFlags& flags) {
-  if (flags.gpu_layers == "0" || flags.gpu_layers == "auto") return;
-  Throw(ErrorCode::kInvalidArgument,
-        "--gpu-layers {}: this build runs on the CPU only; leave the flag away or give 0",
-        flags.gpu_layers);
+std::string DeviceOf(const ModelFlags& flags) {
+  return ChooseDevice(flags.device, flags.gpu_layers, kCudaBuiltIn, [&] {
+    return ReadModelSpec(GgufFile::Open(ResolveModel(flags.model))).num_layers;
+  });
 }
 
 }  // namespace
@@ -35,12 +38,14 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
   command.add_option("-t,--threads", flags.threads, "Threads (0: every processor)")
       ->envname("LLAMA_ARG_THREADS");
   command.add_option("--threads-batch", flags.threads, "The same (-tb; one pool serves both)");
-  command.add_option("--device", flags.device, "Where to run (-dev): cpu")
+  command
+      .add_option("--device", flags.device,
+                  "Where to run (-dev): cpu, cuda (the first GPU) or cuda:N")
       ->envname("LLAMA_ARG_DEVICE")
       ->capture_default_str();
   command
       .add_option("--gpu-layers,--n-gpu-layers", flags.gpu_layers,
-                  "Layers on a GPU (-ngl); this build has none: 0")
+                  "Layers on a GPU (-ngl): 0, or all of them (all, 99); part of a model is refused")
       ->envname("LLAMA_ARG_N_GPU_LAYERS");
 }
 
@@ -53,6 +58,16 @@ void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags) {
   command.add_option("--cache-type-v", flags.type_v, "Values (-ctv), likewise")
       ->envname("LLAMA_ARG_CACHE_TYPE_V")
       ->capture_default_str();
+  AddAutomaticCacheFlag(command, flags);
+}
+
+void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags) {
+  command
+      .add_option("--cache", flags.automatic,
+                  "auto: types by layer as `turboquant recommend` found for this model")
+      ->check(CLI::IsMember({kAutomaticCache}))
+      ->excludes("--cache-type-k")
+      ->excludes("--cache-type-v");
 }
 
 void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
@@ -69,6 +84,13 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
   command.add_flag("--no-centring", flags.no_centring,
                    "Do not subtract page means from keys (to measure what they bring)");
   AddCalibrationFlags(command, flags.calibration);
+}
+
+void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags) {
+  command.add_flag(
+      "--cache-watch", flags.watch,
+      "Compare attention over compressed pages with 8-bit copies now and then; warn if "
+      "the cache harms this model");
 }
 
 void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
@@ -150,13 +172,12 @@ SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed) {
 }
 
 std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
-  RefuseGpu(flags);
   if (flags.threads < 0)
     Throw(ErrorCode::kInvalidArgument, "--threads {}: give 0 (all) or more", flags.threads);
   Progress bar("loading", Progress::Unit::kBytes);
   EngineOptions options;
   options.model = ResolveModel(flags.model);
-  options.backend.device = flags.device;
+  options.backend.device = DeviceOf(flags);
   options.backend.threads = flags.threads;
   options.progress = [&](uint64_t done, uint64_t total) {
     ThrowIfInterrupted();
@@ -172,7 +193,8 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
   return engine;
 }
 
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags) {
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context) {
+  if (flags.automatic == kAutomaticCache) return AutomaticPolicy(engine, flags, context);
   CachePolicy policy = MakePolicy(engine, flags.type_k, flags.type_v);
   policy.window = flags.window;
   policy.sink_pages = (flags.sinks + kPageTokens - 1) / kPageTokens;
@@ -184,7 +206,9 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use) {
   const bool measure = use == StepUse::kMeasure;
   SessionOptions options;
-  options.cache = MakeCachePolicy(engine, cache);
+  options.cache = MakeCachePolicy(engine, cache, step.context);
+  options.cache_watch.on = cache.watch;
+  options.cache_watch.on_broken = WarnOfDrift;
   options.context = step.context;
   options.chunk = std::min(step.batch, step.ubatch);
   options.precision =

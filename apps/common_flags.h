@@ -21,7 +21,7 @@ struct ModelFlags {
   std::string model;
   int threads = 0;
   std::string device = "cpu";
-  std::string gpu_layers = "0";
+  std::string gpu_layers;  // empty: not given
 };
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 
@@ -32,8 +32,12 @@ struct CacheFlags {
   int sinks = 128;   // tokens
   bool no_centring = false;
   CalibrationFlags calibration;
+  std::string automatic;  // "auto": the stored recommendation decides
+  bool watch = false;
 };
-void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv
+void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv, --cache
+// --cache auto, which excludes the flags of types that `command` has.
+void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags);
 void AddCacheShapeFlags(CLI::App& command,
                         CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring,
                                              // --calibration, --no-calibration
@@ -60,7 +64,10 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags);
 // Without the calibration: that takes time (CalibrationFor).
 SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use);
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags);
+void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags);  // --cache-watch
+
+// For a context of that many tokens (0: the model's): a stored recommendation has to reach it.
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context);
 
 // Says on stderr which layers are compressed with what and what it costs (docs/cli.md).
 void PrintCacheSummary(const Session& session);

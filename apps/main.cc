@@ -38,11 +38,14 @@ int Run(std::span<char* const> argv) {
   AddChatCommand(root);
   AddCompareCommand(root);
   AddPerplexityCommand(root);
+  AddRecommendCommand(root);
   AddBenchCommand(root);
   AddInspectCommand(root);
+  AddLabCommand(root);
   AddTokenizeCommand(root);
   AddCalibrateCommand(root);
   AddFetchCommand(root);
+  AddDoctorCommand(root);
 
   std::vector<std::string> words = ExpandShortFlags(argv);
   if (!words.empty() && !words[0].starts_with('-') &&

@@ -158,6 +158,7 @@ void AddRunCommand(CLI::App& root) {
   AddGenerateFlags(*command, flags->generate);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheWatchFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kGenerate);
   AddSamplingFlags(*command, flags->sampler, flags->seed);
   command->add_option("--session", flags->session_file,

@@ -16,7 +16,7 @@ enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 # CMake 3.25 drops CUDA_STANDARD 20 silently, hence the flag.
 set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
-set(TQ_CUDA_FLAGS -std=c++20 --expt-relaxed-constexpr -diag-suppress=20012 -Xptxas=-warn-spills CACHE INTERNAL "")
+set(TQ_CUDA_FLAGS -std=c++20 --expt-relaxed-constexpr -diag-suppress=554,20012 -Xptxas=-warn-spills CACHE INTERNAL "")
 
 function(tq_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})

@@ -13,11 +13,12 @@ endif()
 
 add_library(tq_flags INTERFACE)
 # Only for our own code, not for programs that link an installed TurboQuant.
-target_compile_options(tq_flags INTERFACE $<BUILD_INTERFACE:-Wall;-Wextra;-Werror;-fno-math-errno;-ffp-contract=off>)
+target_compile_options(tq_flags INTERFACE
+  "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-fno-math-errno;-ffp-contract=off>>")
 target_compile_features(tq_flags INTERFACE cxx_std_20)
 # GCC 12 warns of overlapping copies in std::string's operator+ where there are none (GCC bug 105651).
 target_compile_options(tq_flags INTERFACE
-  $<BUILD_INTERFACE:$<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>>)
+  $<BUILD_INTERFACE:$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>>)
 target_include_directories(tq_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include>)
 if(TQ_SANITIZE)
   target_compile_options(tq_flags INTERFACE -fsanitize=${TQ_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

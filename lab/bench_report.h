@@ -15,6 +15,7 @@ struct BenchMachine {
   std::string build_commit;
   std::string cpu_info;
   std::string backend = "CPU";
+  std::string gpu_info;
   std::string model_filename;
   std::string model_type;   // "llama 135M Q4_1"
   uint64_t model_size = 0;  // bytes of weights

@@ -86,13 +86,17 @@ TEST(BalancedMapTest, NothingComesOfNothing) {
   EXPECT_FALSE(SolveBalancedMap(bad, some, 16, 0.01));
 }
 
-// Output errors of a head with these keys and queries: [without, with] its map at 3 bits.
+// Output errors of a head with these keys and queries: [without, with] at 3 bits the map that its
+// first two pages give; the others are judged.
 std::vector<double> ErrorsOf(const std::vector<float>& k, const std::vector<float>& q,
                              int sliding_window = 0) {
   constexpr int kDim = 64;
   const auto rows = static_cast<int64_t>(k.size()) / kDim;
   const std::vector<float> v = Anisotropic(static_cast<int>(rows), kDim, 1, 9);
-  const auto solved = SolveBalancedMap(MomentOf(k, kDim), MomentOf(q, kDim), kDim, 0.01);
+  const auto first = [](const std::vector<float>& x) {
+    return MomentOf({x.begin(), x.begin() + 2 * kPageTokens * kDim}, kDim);
+  };
+  const auto solved = SolveBalancedMap(first(k), first(q), kDim, 0.01);
   HeadCalibration head;
   head.mean.resize(kDim);
   head.forward = solved->forward;

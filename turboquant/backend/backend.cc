@@ -12,7 +12,8 @@ std::unique_ptr<Backend> MakeBackend(const BackendOptions& options) {
           options.threads);
   }
   if (options.device == "cpu") return MakeCpuBackend(options.threads);
-  if (options.device == "cuda") return MakeCudaBackend(options);
+  if (options.device == "cuda" || options.device.starts_with("cuda:"))
+    return MakeCudaBackend(options);
   Throw(ErrorCode::kUnsupported, "unknown device '{}': this build has {}", options.device,
         kCudaBuiltIn ? "cpu, cuda" : "cpu");
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "turboquant/engine/engine.h"
 
+#include "turboquant/base/hash.h"
+#include "turboquant/engine/memory_need.h"
+#include "turboquant/model/synthetic.h"
+
 namespace tq {
 
 std::shared_ptr<const Engine> Engine::Load(const EngineOptions& options) {
@@ -22,6 +26,26 @@ std::shared_ptr<const Engine> Engine::Load(const EngineOptions& options) {
   engine->weights_ = LoadWeights(file, engine->spec_, *engine->backend_, options.progress);
   engine->model_id_ = file.Identity();
   engine->file_bytes_ = file.total_bytes();
+  return engine;
+}
+
+std::shared_ptr<const Engine> Engine::Synthetic(std::string_view name,
+                                                const BackendOptions& backend) {
+  std::shared_ptr<Engine> engine(new Engine);
+  engine->spec_ = SyntheticModelSpec(name);
+  engine->backend_ = MakeBackend(backend);
+  const std::optional<uint64_t> device = engine->backend_->FreeMemory();
+  const uint64_t available = device ? *device : AvailableMemory();
+  const uint64_t need = SyntheticWeightBytes(engine->spec_);
+  if (need > available) {
+    Throw(ErrorCode::kOutOfMemory,
+          "the synthetic model {} needs {:.1f} GiB for weights, but {} {:.1f} GiB; these are: {}",
+          name, static_cast<double>(need) / (1 << 30), device ? "the GPU has" : "this machine has",
+          static_cast<double>(available) / (1 << 30), SyntheticModelNames());
+  }
+  engine->weights_ = MakeSyntheticWeights(engine->spec_, *engine->backend_);
+  engine->model_id_ = Hash64(std::as_bytes(std::span(name)));
+  engine->file_bytes_ = engine->weights_.bytes();
   return engine;
 }
 

@@ -27,6 +27,10 @@ class Engine {
  public:
   // Throws kNotFound, kCorruptFile, kUnsupported, kOutOfMemory.
   static std::shared_ptr<const Engine> Load(const EngineOptions& options);
+  // A model of a known shape with random weights (model/synthetic.h) and no tokenizer: for timing.
+  // Throws kOutOfMemory if it does not fit, saying what there is.
+  static std::shared_ptr<const Engine> Synthetic(std::string_view name,
+                                                 const BackendOptions& backend);
 
   const ModelSpec& spec() const { return spec_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }

@@ -49,26 +49,24 @@ uint64_t AvailableMemory() {
 }
 
 void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int64_t context,
-                      int chunk, uint64_t budget_bytes) {
+                      int chunk, const MemoryLimit& limit) {
   const auto need = [&](int64_t tokens) {
     return KvCache::BytesForContext(geometry, policy, tokens, chunk);
   };
-  const uint64_t limit = budget_bytes != 0 ? budget_bytes : AvailableMemory();
   const uint64_t bytes = need(context);
-  if (bytes <= limit) return;
+  if (bytes <= limit.bytes) return;
   int64_t fits = 0, too_many = context;
   while (too_many - fits > 1) {
     const int64_t middle = fits + (too_many - fits) / 2;
-    (need(middle) <= limit ? fits : too_many) = middle;
+    (need(middle) <= limit.bytes ? fits : too_many) = middle;
   }
-  const std::string what = budget_bytes != 0 ? "the cache budget is" : "this machine has";
   const std::string advice =
       fits > 0
           ? fmt::format("{} tokens would fit; fewer bits per value or a smaller context help", fits)
           : std::string("not even one page of tokens would fit");
   Throw(ErrorCode::kOutOfMemory,
         "a context of {} tokens needs {:.1f} MiB of cache, but {} {:.1f} MiB: {}", context,
-        MiB(bytes), what, MiB(limit), advice);
+        MiB(bytes), limit.what, MiB(limit.bytes), advice);
 }
 
 }  // namespace tq

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "turboquant/kv/kv_cache.h"
 
@@ -12,9 +13,14 @@ namespace tq {
 // that is less.
 uint64_t AvailableMemory();
 
+struct MemoryLimit {
+  uint64_t bytes;
+  std::string what;  // "the cache budget is"
+};
+
 // Throws kOutOfMemory, naming need, limit and the longest context that fits, if a sequence of
-// `context` tokens needs more than `budget_bytes` (0: than AvailableMemory()).
+// `context` tokens needs more than the limit.
 void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int64_t context,
-                      int chunk, uint64_t budget_bytes);
+                      int chunk, const MemoryLimit& limit);
 
 }  // namespace tq

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "turboquant/engine/cache_watch.h"
 #include "turboquant/engine/calibration.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/kv/kv_cache.h"
@@ -25,6 +26,7 @@ struct SessionOptions {
   Precision precision = Precision::kFast;
   int chunk = 512;                                 // tokens of one prefill step
   std::shared_ptr<const Calibration> calibration;  // of keys; null: plain rotation
+  CacheWatchOptions cache_watch;                   // of the main timeline, by Append
 };
 
 // A policy for the engine's layers from --cache-type-k / --cache-type-v texts.
@@ -41,6 +43,7 @@ class Session {
   const Engine& engine() const;
   const SessionOptions& options() const;
   KvCache& cache();
+  const CacheWatch* cache_watch() const;       // null unless options ask for it
   const std::vector<TokenId>& tokens() const;  // of the main timeline, all of them in the cache
   int64_t length() const;
 

@@ -26,7 +26,10 @@ struct Decoder::State {
   LogitsHead logits;
   std::vector<AppendRequest> requests;
   std::vector<LinearOut> outs;
+  std::vector<EncodeArgs> encodes;
   std::vector<AttentionArgs> calls;
+  std::vector<bool> attended_by_observer;  // [spans], of the layer at hand
+  std::vector<float> observed;             // its attention, host
 
   const KeyMap* KeyMapsOf(int layer) const {
     return key_maps.empty() ? nullptr : &key_maps[static_cast<size_t>(layer * spec.kv_heads)];
@@ -42,6 +45,17 @@ struct Decoder::State {
                       int layer);
   void FeedForwardBlock(const StepPlan& plan, int layer);
 };
+
+namespace {
+
+// Is the step one that decoding makes again and again: a token of each sequence, and nothing else?
+bool Repeats(const StepPlan& plan, const AppendPlan& append) {
+  return plan.observer == nullptr && append.seal_after_encode.empty() &&
+         std::ranges::all_of(append.spans,
+                             [](const AppendPlan::Span& span) { return span.tokens == 1; });
+}
+
+}  // namespace
 
 Decoder::Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend,
                  std::span<const KeyMap> key_maps)
@@ -59,12 +73,21 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
   s.scratch.SetPositions(append);
 
   try {
+    s.backend.BeginStep({cache, append.spans, s.scratch.tokens(), s.scratch.positions()});
     s.backend.Seal(cache, append.seal_early);
-    s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale,
-                    s.scratch.x());
-    for (int layer = 0; layer < s.spec.num_layers; ++layer) {
-      s.AttentionBlock(plan, append, cache, layer);
-      s.FeedForwardBlock(plan, layer);
+    const auto layers = [&] {
+      s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale,
+                      s.scratch.x());
+      for (int layer = 0; layer < s.spec.num_layers; ++layer) {
+        s.AttentionBlock(plan, append, cache, layer);
+        s.FeedForwardBlock(plan, layer);
+      }
+      s.backend.Add(s.scratch.x(), s.scratch.normed());
+    };
+    if (Repeats(plan, append)) {
+      s.backend.RunStep({&s, &cache, plan.spans.size(), plan.precision}, layers);
+    } else {
+      layers();
     }
   } catch (...) {  // out of memory, or an observer that had enough: as if the step had never been
                    // asked for
@@ -76,12 +99,17 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
   s.logits.Deliver(plan, s.scratch.x());
 }
 
+// A block leaves what it adds to x in `normed`: the next one adds it and norms the sum in one call.
 void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& append,
                                     const KvCache& cache, int layer) {
   const LayerWeights& w = weights.layers[layer];
   const MatrixView<float> x = scratch.x(), normed = scratch.normed(), qkv = scratch.qkv();
 
-  backend.RmsNorm(x, w.attention_norm->data(), spec.norm_eps, normed);
+  if (layer == 0) {
+    backend.RmsNorm(x, w.attention_norm->data(), spec.norm_eps, normed);
+  } else {
+    backend.AddRmsNorm(x, normed, w.attention_norm->data(), spec.norm_eps, normed);
+  }
   Project(w.qkv, normed, qkv, plan.precision);
   if (spec.qk_norm) {
     NormHeads(0, spec.q_heads, *w.q_norm);
@@ -90,43 +118,48 @@ void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& appe
   // q and k lie side by side: one call turns the heads of both.
   backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(),
                spec.ropes[spec.layers[layer].rope]);
+  attended_by_observer.assign(append.spans.size(), false);
   if (plan.observer != nullptr) Observe(plan, append, layer);
   EncodeAndAttend(plan, append, cache, layer);
   Project(w.output, scratch.attended(), normed, plan.precision);
   if (spec.post_norms)
     backend.RmsNorm(normed, w.post_attention_norm->data(), spec.norm_eps, normed);
-  backend.Add(x, normed);
 }
 
 void Decoder::State::FeedForwardBlock(const StepPlan& plan, int layer) {
   const LayerWeights& w = weights.layers[layer];
   const MatrixView<float> x = scratch.x(), normed = scratch.normed();
 
-  backend.RmsNorm(x, w.feed_forward_norm->data(), spec.norm_eps, normed);
+  backend.AddRmsNorm(x, normed, w.feed_forward_norm->data(), spec.norm_eps, normed);
   Project(w.gate_up, normed, scratch.gate_up(), plan.precision);
   backend.GatedActivation(spec.activation, scratch.gate(), scratch.up(), scratch.gate());
   Project(w.down, scratch.gate(), normed, plan.precision);
   if (spec.post_norms)
     backend.RmsNorm(normed, w.post_feed_forward_norm->data(), spec.norm_eps, normed);
-  backend.Add(x, normed);
 }
 
 void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& append,
                                      const KvCache& cache, int layer) {
   const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
+  encodes.clear();
   calls.clear();
   int64_t row = 0;
+  size_t index = 0;
   for (const AppendPlan::Span& span : append.spans) {
     const KvLayerView kv = cache.View(span.sequence, layer);
     const auto [q, k, v] = scratch.HeadsOf(row);
-    backend.EncodeKv({.kv = kv,
-                      .k = k,
-                      .v = v,
-                      .stride = qkv.stride,
-                      .first_position = span.first_position,
-                      .tokens = span.tokens,
-                      .key_maps = KeyMapsOf(layer),
-                      .centring = cache.policy().centring});
+    encodes.push_back({.kv = kv,
+                       .k = k,
+                       .v = v,
+                       .stride = qkv.stride,
+                       .first_position = span.first_position,
+                       .tokens = span.tokens,
+                       .key_maps = KeyMapsOf(layer),
+                       .centring = cache.policy().centring});
+    if (attended_by_observer[index++]) {
+      row += span.tokens;
+      continue;
+    }
     const bool fresh = plan.prefill == PrefillMode::kFast && span.tokens > 1;
     calls.push_back({.kv = kv,
                      .q = q,
@@ -142,13 +175,14 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
                      .fresh_stride = qkv.stride});
     row += span.tokens;
   }
+  backend.EncodeKv(encodes);
   const std::span<const SealTask> seals = append.seal_after_encode;  // by layer
   const auto first = std::partition_point(seals.begin(), seals.end(),
                                           [&](const SealTask& task) { return task.layer < layer; });
   const auto last = std::partition_point(first, seals.end(),
                                          [&](const SealTask& task) { return task.layer == layer; });
   if (first != last) backend.Seal(cache, {first, last});
-  backend.Attend(calls, KeyMapsOf(layer));
+  if (!calls.empty()) backend.Attend(calls, KeyMapsOf(layer));
 }
 
 // Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a
@@ -170,15 +204,33 @@ void Decoder::State::NormHeads(int first_head, int heads, const Buffer& weight) 
 }
 
 void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int layer) {
-  const int64_t stride = scratch.qkv().stride, dim = spec.head_dim;
+  const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
+  const int64_t stride = qkv.stride, dim = spec.head_dim;
+  const size_t size = static_cast<size_t>(qkv.rows * stride);
+  observed.resize(static_cast<size_t>(attended.rows * attended.stride));
+  float* host = backend.OnHost(qkv.data, size);
   int64_t row = 0;
-  for (const AppendPlan::Span& span : append.spans) {
-    const auto [q, k, v] = scratch.HeadsOf(row);
-    plan.observer->Layer(layer, span.sequence, span.first_position,
-                         {q, span.tokens, spec.q_heads * dim, stride},
-                         {k, span.tokens, spec.kv_heads * dim, stride},
-                         {v, span.tokens, spec.kv_heads * dim, stride});
+  for (size_t i = 0; i < append.spans.size(); ++i) {
+    const AppendPlan::Span& span = append.spans[i];
+    float* heads = host + row * stride;
+    const MatrixView<float> q(heads, span.tokens, spec.q_heads * dim, stride);
+    const MatrixView<float> k(heads + spec.q_heads * dim, span.tokens, spec.kv_heads * dim, stride);
+    const MatrixView<float> v(k.data + spec.kv_heads * dim, span.tokens, spec.kv_heads * dim,
+                              stride);
+    plan.observer->Layer(layer, span.sequence, span.first_position, q, k, v);
+    attended_by_observer[i] = plan.observer->Attend(
+        layer, span.sequence, span.first_position, q, k, v,
+        {observed.data() + row * attended.stride, span.tokens, attended.cols, attended.stride});
     row += span.tokens;
+  }
+  backend.Write(host, qkv.data, size);
+  row = 0;
+  for (size_t i = 0; i < append.spans.size(); ++i) {
+    const int tokens = append.spans[i].tokens;
+    if (attended_by_observer[i])
+      backend.Write(observed.data() + row * attended.stride, attended.row(row),
+                    static_cast<size_t>(tokens * attended.stride));
+    row += tokens;
   }
 }
 

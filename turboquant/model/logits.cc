@@ -59,12 +59,7 @@ void LogitsHead::Block(const StepPlan& plan, MatrixView<float> x, std::span<cons
                       logits};
   backend_.Linear(normed, {&out, 1}, plan.precision);
 
-  const float* host = logits_->host();
-  if (host == nullptr) {
-    host_.resize(rows * spec_.vocabulary);
-    backend_.Read(logits.data, host_.data(), host_.size());
-    host = host_.data();
-  }
+  const float* host = backend_.OnHost(logits.data, static_cast<size_t>(rows * spec_.vocabulary));
   for (const Run& run : runs) {
     plan.sink->Rows(run.span, run.first_token, {host, run.count, spec_.vocabulary});
     host += int64_t{run.count} * spec_.vocabulary;

@@ -34,7 +34,6 @@ class LogitsHead {
   int64_t block_rows_;
   std::vector<Run> runs_;  // of one block
   std::unique_ptr<Buffer> normed_, logits_;
-  std::vector<float> host_;  // copy of logits_ if the host cannot read them in place
 };
 
 }  // namespace tq

@@ -7,9 +7,12 @@
 #include "turboquant/attention/plan.h"
 #include "turboquant/backend/cpu/basis_change.h"
 #include "turboquant/backend/cpu/kv_encoder.h"
+#include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/aligned_buffer.h"
 #include "turboquant/base/half.h"
 #include "turboquant/ops/linear_workspace.h"
+#include "turboquant/ops/packed_panels.h"
+#include "turboquant/ops/random_panels.h"
 
 namespace tq {
 namespace {
@@ -20,33 +23,10 @@ class HostBuffer final : public Buffer {
   float* data() override { return memory_.data(); }
   const float* data() const override { return memory_.data(); }
   size_t size() const override { return memory_.size(); }
-  const float* host() const override { return memory_.data(); }
 
  private:
   AlignedBuffer<float> memory_;
 };
-
-void DecodeVector(const GgufTensor& tensor, float* out) {
-  const uint64_t n = tensor.num_values();
-  const std::byte* bytes = tensor.data.data();
-  switch (tensor.format) {
-    case BlockFormat::kF32:
-      std::memcpy(out, bytes, n * sizeof(float));
-      return;
-    case BlockFormat::kF16:
-    case BlockFormat::kBF16:
-      for (uint64_t i = 0; i < n; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, bytes + i * sizeof bits, sizeof bits);
-        out[i] = tensor.format == BlockFormat::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
-      }
-      return;
-    default:
-      Throw(ErrorCode::kUnsupported,
-            "tensor '{}' is a vector stored as {}: vectors are read as F32, F16 or BF16",
-            tensor.name, InfoOf(tensor.format).name);
-  }
-}
 
 class CpuBackend final : public Backend {
  public:
@@ -64,8 +44,9 @@ class CpuBackend final : public Backend {
   std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
     return MakeHostArenaMemory(reserve_bytes);
   }
-  void Read(const float* device, float* host, size_t floats) override {
-    std::memcpy(host, device, floats * sizeof(float));
+  float* OnHost(float* device, size_t) override { return device; }
+  void Write(const float* host, float* device, size_t floats) override {
+    if (host != device) std::memcpy(device, host, floats * sizeof(float));
   }
 
   std::unique_ptr<const PackedWeight> LoadWeight(
@@ -75,15 +56,23 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<Buffer> LoadVector(std::span<const GgufTensor* const> tensors) override {
-    uint64_t total = 0;
-    for (const GgufTensor* tensor : tensors) total += tensor->num_values();
-    auto buffer = std::make_unique<HostBuffer>(total);
-    float* out = buffer->data();
-    for (const GgufTensor* tensor : tensors) {
-      DecodeVector(*tensor, out);
-      out += tensor->num_values();
-    }
+    auto buffer = std::make_unique<HostBuffer>(ValuesOf(tensors));
+    DecodeVectors(tensors, buffer->data());
     return buffer;
+  }
+
+  std::unique_ptr<const PackedWeight> RandomWeight(int64_t rows, int64_t cols,
+                                                   uint64_t seed) override {
+    auto weight = std::make_unique<PackedPanels>(kRandomLayout, rows, cols);
+    const uint32_t scale = FloatToHalf(RandomWeightScale(cols));
+    const int64_t words = weight->panel_bytes() / 4;
+    pool_.ParallelFor(weight->num_panels(), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin * words; i < end * words; ++i) {
+        const uint32_t word = RandomPanelWord(seed, static_cast<uint64_t>(i), scale);
+        std::memcpy(weight->mutable_panel(0) + 4 * i, &word, sizeof word);
+      }
+    });
+    return weight;
   }
 
   void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,
@@ -118,7 +107,9 @@ class CpuBackend final : public Backend {
     tq::Rope(x, heads, head_dim, angles, pool_);
   }
 
-  void EncodeKv(const EncodeArgs& args) override { EncodeKvOnCpu(args, pool_); }
+  void EncodeKv(std::span<const EncodeArgs> calls) override {
+    for (const EncodeArgs& args : calls) EncodeKvOnCpu(args, pool_);
+  }
   void Seal(const KvCache& cache, std::span<const SealTask> tasks) override {
     SealOnCpu(cache, tasks, pool_);
   }

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "turboquant/backend/cuda/cuda_backend.h"
+#include "turboquant/backend/gpu_info.h"
 
 namespace tq {
 
 const bool kCudaBuiltIn = false;
 
-std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions&) {
-  Throw(ErrorCode::kUnsupported, "device 'cuda': this version has no CUDA backend yet, only cpu");
+std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions& options) {
+  Throw(ErrorCode::kUnsupported,
+        "device '{}': this build runs on the CPU only; build with -DTQ_CUDA=ON (docs/cli.md), or "
+        "use --device cpu",
+        options.device);
 }
+
+GpuList ListGpus() { return {.why_none = "this build has no CUDA backend (TQ_CUDA is off)"}; }
 
 }  // namespace tq

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Does this hardware compute what it should? Encoding, sealing and attention of a backend against
+// the reference: page bytes must be equal, attention within its tolerance.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "turboquant/backend/backend.h"
+
+namespace tq::lab {
+
+struct SelfTestResult {
+  std::string what;  // "turbo3, head dim 128"
+  bool passed = false;
+  std::string details;  // "pages equal; attention off by 8.1e-05 (at most 3e-04)"
+};
+
+// One result per packed cache type and a few head dims, in a second or two.
+std::vector<SelfTestResult> RunSelfTest(Backend& backend);
+
+}  // namespace tq::lab

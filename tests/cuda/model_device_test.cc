@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole models on the GPU against the CPU: prompts, decode steps (the first ones as they are, then
+// captured), batches of forked sequences, files saved on one device and continued on the other.
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "tests/cuda/device_pair.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/tiny_model.h"
+#include "turboquant/base/mapped_file.h"
+#include "turboquant/engine/session.h"
+
+namespace tq::test {
+namespace {
+
+using Path = std::filesystem::path;
+
+std::shared_ptr<const Engine> LoadOn(const Path& path, const std::string& device) {
+  EngineOptions options;
+  options.model = path;
+  options.backend.device = device;
+  return Engine::Load(options);
+}
+
+SessionOptions Options(const Engine& engine, std::string_view k, std::string_view v,
+                       int64_t context, Precision precision = Precision::kPrecise) {
+  SessionOptions options;
+  options.cache = MakePolicy(engine, k, v);
+  options.context = context;
+  options.prefill = PrefillMode::kExact;
+  options.precision = precision;
+  options.chunk = 200;
+  return options;
+}
+
+std::vector<TokenId> Tokens(const Engine& engine, int64_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<TokenId> tokens(static_cast<size_t>(count));
+  for (TokenId& token : tokens)
+    token = static_cast<TokenId>(random.Next() % static_cast<uint64_t>(engine.spec().vocabulary));
+  return tokens;
+}
+
+std::vector<float> Append(Session& session, std::span<const TokenId> tokens) {
+  const std::span<const float> logits = session.Append(tokens);
+  return {logits.begin(), logits.end()};
+}
+
+// Steps whose logits differ by more than `most`; a code of the cache that rounds the other way
+// moves a step, so that a few may.
+struct Course {
+  double worst = 0;
+  double median = 0;
+  size_t worst_step = 0;
+  std::string Text() const {
+    return fmt::format("median difference {:.2e}, worst {:.2e} at step {}", median, worst,
+                       worst_step);
+  }
+  void Of(std::vector<double> differences) {
+    for (size_t i = 0; i < differences.size(); ++i) {
+      if (!(differences[i] <= worst)) worst = differences[i], worst_step = i;
+    }
+    std::ranges::nth_element(differences,
+                             differences.begin() + static_cast<ptrdiff_t>(differences.size() / 2));
+    median = differences[differences.size() / 2];
+  }
+};
+
+class ModelDeviceTest : public DeviceTest {
+ protected:
+  testing_support::TempFolder folder_;
+};
+
+Course Compare(const Path& path, std::string_view k, std::string_view v, int prompt, int steps,
+               Precision precision) {
+  const auto cpu = LoadOn(path, "cpu"), gpu = LoadOn(path, "cuda");
+  Session a(cpu, Options(*cpu, k, v, prompt + steps + 1, precision));
+  Session b(gpu, Options(*gpu, k, v, prompt + steps + 1, precision));
+  const std::vector<TokenId> tokens = Tokens(*cpu, prompt + steps, 3);
+  std::vector<double> differences;
+  const std::span<const TokenId> all(tokens);
+  differences.push_back(Difference(Append(b, all.first(static_cast<size_t>(prompt))),
+                                   Append(a, all.first(static_cast<size_t>(prompt)))));
+  for (int i = 0; i < steps; ++i) {
+    const auto one = all.subspan(static_cast<size_t>(prompt + i), 1);
+    differences.push_back(Difference(Append(b, one), Append(a, one)));
+  }
+  Course course;
+  course.Of(differences);
+  return course;
+}
+
+TEST_F(ModelDeviceTest, TinyModelsOfEveryArchitecture) {
+  for (const std::string architecture : {"llama", "qwen2", "qwen3", "gemma3"}) {
+    TinyModel model = TinyModelOf(architecture);
+    model.matrices = architecture == "qwen2" ? BlockFormat::kQ4_0 : BlockFormat::kF32;
+    const Path path = WriteTinyModel(model, folder_.path() / (architecture + ".gguf"));
+    for (const char* type : {"f16", "q8_0", "turbo8", "turbo4", "turbo3", "turbo2"}) {
+      const Course course = Compare(path, type, type, 300, 150, Precision::kPrecise);
+      const std::string what = fmt::format("{}, cache {}: {}", architecture, type, course.Text());
+      fmt::print("{}\n", what);
+      EXPECT_LE(course.median, 2e-3) << what;
+      EXPECT_LE(course.worst, 5e-2) << what;
+    }
+  }
+}
+
+TEST_F(ModelDeviceTest, FastProducts) {
+  TinyModel model = TinyModelOf("llama");
+  model.matrices = BlockFormat::kQ8_0;
+  const Path path = WriteTinyModel(model, folder_.path() / "fast.gguf");
+  const Course course = Compare(path, "turbo4", "turbo3", 50, 100, Precision::kFast);
+  fmt::print("fast products: {}\n", course.Text());
+  EXPECT_LE(course.median, 3e-2) << course.Text();
+}
+
+// Spans of several lengths at once, forks, and the same shapes again and again.
+TEST_F(ModelDeviceTest, BatchesOfForkedSequences) {
+  const Path path = WriteTinyModel(TinyModelOf("llama"), folder_.path() / "batch.gguf");
+  std::vector<std::vector<std::vector<float>>> rows[2];  // [device][step][sequence]
+  for (int device = 0; device < 2; ++device) {
+    const auto engine = LoadOn(path, device == 0 ? "cpu" : "cuda");
+    Session session(engine, Options(*engine, "turbo4", "turbo3", 1000));
+    session.Append(Tokens(*engine, 260, 1));
+    std::vector<SequenceId> sequences = {session.main_sequence()};
+    for (int i = 0; i < 2; ++i) sequences.push_back(session.cache().Fork(sequences[0]));
+    struct Sink final : LogitsSink {
+      std::vector<std::vector<float>> last;
+      void Rows(int span, int, MatrixView<const float> logits) override {
+        const float* row = logits.row(logits.rows - 1);
+        last[static_cast<size_t>(span)].assign(row, row + logits.cols);
+      }
+    } sink;
+    for (uint64_t step = 0; step < 30; ++step) {
+      StepPlan plan;
+      plan.prefill = PrefillMode::kExact;
+      plan.precision = Precision::kPrecise;
+      plan.sink = &sink;
+      std::vector<std::vector<TokenId>> tokens;
+      for (uint64_t s = 0; s < sequences.size(); ++s) {
+        // Long, middling and single spans in one step, then single ones only.
+        const int64_t count = step == 0 ? std::vector<int64_t>{40, 5, 1}[s] : 1;
+        tokens.push_back(Tokens(*engine, count, 100 * step + s));
+      }
+      for (size_t s = 0; s < sequences.size(); ++s)
+        plan.spans.push_back({.sequence = sequences[s], .tokens = tokens[s]});
+      sink.last.assign(sequences.size(), {});
+      session.Forward(plan);
+      rows[device].push_back(sink.last);
+    }
+  }
+  for (size_t step = 0; step < rows[0].size(); ++step) {
+    for (size_t s = 0; s < rows[0][step].size(); ++s) {
+      EXPECT_LE(Difference(rows[1][step][s], rows[0][step][s]), 2e-2)
+          << "step " << step << ", sequence " << s;
+    }
+  }
+}
+
+TEST_F(ModelDeviceTest, SessionsMoveBetweenDevices) {
+  const Path path = WriteTinyModel(TinyModelOf("llama"), folder_.path() / "move.gguf");
+  for (const bool to_gpu : {false, true}) {
+    const auto from = LoadOn(path, to_gpu ? "cpu" : "cuda");
+    const auto to = LoadOn(path, to_gpu ? "cuda" : "cpu");
+    Session first(from, Options(*from, "turbo4", "turbo3", 2000));
+    first.Append(Tokens(*from, 700, 5));
+    const Path file = folder_.path() / (to_gpu ? "to_gpu.session" : "to_cpu.session");
+    first.Save(file);
+    Session second(to, Options(*to, "turbo4", "turbo3", 2000));
+    second.Restore(file);
+    // The very same pages: saved again, the file has the same bytes.
+    const Path again = folder_.path() / "again.session";
+    second.Save(again);
+    EXPECT_EQ(std::filesystem::file_size(file), std::filesystem::file_size(again));
+    const auto bytes = [](const Path& p) {
+      const MappedFile mapped(p);
+      return std::string(reinterpret_cast<const char*>(mapped.bytes().data()),
+                         mapped.bytes().size());
+    };
+    EXPECT_EQ(bytes(file), bytes(again));
+    const std::vector<TokenId> more = Tokens(*from, 150, 6);
+    for (const TokenId token : more) {
+      const double difference = Difference(Append(second, {&token, 1}), Append(first, {&token, 1}));
+      ASSERT_LE(difference, 5e-2) << (to_gpu ? "CPU to GPU" : "GPU to CPU");
+    }
+  }
+}
+
+TEST_F(ModelDeviceTest, WhatDoesNotFitIsRefused) {
+  const Path path = WriteTinyModel(TinyModelOf("llama"), folder_.path() / "big.gguf");
+  const auto engine = LoadOn(path, "cuda");
+  SessionOptions options = Options(*engine, "turbo8", "turbo8", int64_t{1} << 31);
+  try {
+    Session session(engine, options);
+    ADD_FAILURE() << "a context of 2^31 tokens was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory) << error.what();
+    fmt::print("refused: {}\n", error.what());
+  }
+}
+
+Path SmolLm2() {
+  const char* models = std::getenv("TQ_MODELS");
+  if (models == nullptr) return {};
+  const Path path = Path(models) / "smollm2.gguf";
+  return std::filesystem::exists(path) ? path : Path();
+}
+
+// Greedy text of the same prompt; where they part, the two best logits must be as good as equal.
+TEST_F(ModelDeviceTest, SmolLm2WritesTheSameText) {
+  const Path path = SmolLm2();
+  if (path.empty()) GTEST_SKIP() << "TQ_MODELS names no folder with smollm2.gguf";
+  const auto cpu = LoadOn(path, "cpu"), gpu = LoadOn(path, "cuda");
+  for (const Precision precision : {Precision::kPrecise, Precision::kFast}) {
+    Session a(cpu, Options(*cpu, "turbo4", "turbo3", 600, precision));
+    Session b(gpu, Options(*gpu, "turbo4", "turbo3", 600, precision));
+    std::string prompt;
+    for (int i = 0; i < 12; ++i)
+      prompt += "The river rises in the mountains and runs through three towns before the sea. ";
+    const std::vector<TokenId> tokens = cpu->tokenizer().Encode(prompt, true, false);
+    std::vector<float> x = Append(a, tokens), y = Append(b, tokens);
+    std::vector<TokenId> written;
+    for (int i = 0; i < 200; ++i) {
+      const auto best = [](const std::vector<float>& logits) {
+        return static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
+      };
+      const TokenId p = best(x), g = best(y);
+      if (p != g) {
+        const float gap = x[static_cast<size_t>(p)] - x[static_cast<size_t>(g)];
+        fmt::print("token {}: CPU {}, GPU {}, logits apart by {}\n", i, p, g, gap);
+        EXPECT_LE(gap, precision == Precision::kPrecise ? 0.05f : 0.5f) << "at token " << i;
+      }
+      written.push_back(p);  // both go on with the CPU's token
+      x = Append(a, {&p, 1});
+      y = Append(b, {&p, 1});
+    }
+    fmt::print("SmolLM2, {}: logits differ by {:.2e} after {} tokens; text: {}\n",
+               precision == Precision::kPrecise ? "precise" : "fast", Difference(y, x),
+               tokens.size() + written.size(), cpu->tokenizer().Decode(written).substr(0, 160));
+  }
+}
+
+}  // namespace
+}  // namespace tq::test

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every operation of the CUDA backend against the CPU's.
+#include "tests/cuda/device_pair.h"
+#include "tests/ops/random_blocks.h"
+#include "turboquant/ops/packed_layouts.h"
+
+namespace tq::test {
+namespace {
+
+class OpsDeviceTest : public DeviceTest {};
+
+TEST_F(OpsDeviceTest, RmsNormAddAndActivations) {
+  for (const int64_t cols : {33, 64, 576, 4096}) {
+    for (const int64_t rows : {1, 5}) {
+      const std::vector<float> x = Gaussian(rows * cols, 1), y = Gaussian(rows * cols, 2, 3);
+      const std::vector<float> weight = Gaussian(cols, 3);
+      std::vector<std::vector<float>> results[2];
+      for (int i = 0; i < 2; ++i) {
+        Backend& backend = i == 0 ? Cpu() : *Gpu();
+        OnDevice a(backend, x, rows, cols), b(backend, y, rows, cols), w(backend, weight, 1, cols);
+        OnDevice out(backend, rows, cols);
+        backend.RmsNorm(a.view(), w.data(), 1e-5f, out.view());
+        results[i].push_back(out.Host());
+        backend.GatedActivation(Activation::kSilu, a.view(), b.view(), out.view());
+        results[i].push_back(out.Host());
+        backend.GatedActivation(Activation::kGeluTanh, a.view(), b.view(), out.view());
+        results[i].push_back(out.Host());
+        backend.Add(a.view(), b.view());
+        results[i].push_back(a.Host());
+        backend.RmsNorm(a.view(), w.data(), 1e-5f, a.view());  // in place
+        results[i].push_back(a.Host());
+      }
+      const char* names[] = {"RmsNorm", "SiLU", "GELU", "Add", "RmsNorm in place"};
+      for (size_t i = 0; i < std::size(names); ++i) {
+        ExpectClose(results[1][i], results[0][i], 1e-6, cols,
+                    fmt::format("{} of {} x {}", names[i], rows, cols));
+      }
+    }
+  }
+}
+
+TEST_F(OpsDeviceTest, Rope) {
+  for (const RopeStyle style : {RopeStyle::kInterleaved, RopeStyle::kHalves}) {
+    RopeTable table;
+    table.style = style;
+    table.rotary_dim = 48;
+    table.magnitude = 1.2f;
+    for (int i = 0; i < 24; ++i) table.frequencies.push_back(std::pow(10000.0, -i / 24.0));
+    const std::vector<int32_t> positions = {0, 1, 17, 131071};
+    const std::vector<float> x = Gaussian(4 * 3 * 64, 5);
+    std::vector<float> results[2];
+    for (int i = 0; i < 2; ++i) {
+      Backend& backend = i == 0 ? Cpu() : *Gpu();
+      OnDevice a(backend, x, 4, 3 * 64);
+      backend.Rope(a.view(), 3, 64, positions, table);
+      results[i] = a.Host();
+    }
+    ExpectClose(results[1], results[0], 1e-6, 3 * 64,
+                style == RopeStyle::kHalves ? "Rope, halves" : "Rope, interleaved");
+  }
+}
+
+struct Weight {
+  RandomTensor tensor;
+  std::unique_ptr<const PackedWeight> on[2];  // CPU, GPU
+  Weight(BlockFormat format, int64_t rows, int64_t cols)
+      : tensor(MakeRandomTensor(format, rows, cols, 7)) {
+    const GgufTensor* one = &tensor.tensor;
+    on[0] = Cpu().LoadWeight({&one, 1});
+    on[1] = Gpu()->LoadWeight({&one, 1});
+  }
+};
+
+TEST_F(OpsDeviceTest, EmbedAndDecodeRowOfEveryLayout) {
+  for (const PackedLayout& layout : kPackedLayouts) {
+    const Weight weight(layout.format, 43, 512);
+    const std::vector<int32_t> tokens = {0, 42, 15, 16, 7, 8};
+    std::vector<float> results[2];
+    for (int i = 0; i < 2; ++i) {
+      Backend& backend = i == 0 ? Cpu() : *Gpu();
+      OnDevice out(backend, 6, 512);
+      backend.Embed(*weight.on[i], tokens, 1.5f, out.view());
+      results[i] = out.Host();
+    }
+    ExpectClose(results[1], results[0], 1e-6, 512, fmt::format("Embed, {}", layout.name));
+    std::vector<float> row(512), want(512);
+    weight.on[0]->DecodeRow(42, want.data());
+    weight.on[1]->DecodeRow(42, row.data());
+    EXPECT_EQ(row, want) << layout.name;
+  }
+}
+
+// cols: whole and partial units of a warp, more and fewer columns than a block's warps take at
+// once.
+TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
+  for (const PackedLayout& layout : kPackedLayouts) {
+    for (const int64_t cols : {256, 1280, 4096}) {
+      const int64_t rows = 75;
+      const Weight weight(layout.format, rows, cols);
+      const std::vector<float> bias = Gaussian(rows, 11);
+      for (const int64_t tokens : {1, 2, 3, 7, 8, 9, 40}) {
+        const std::vector<float> x = Gaussian(tokens * cols, 13 + static_cast<uint64_t>(tokens));
+        std::vector<float> results[2][2];  // [backend][precision]
+        for (int i = 0; i < 2; ++i) {
+          Backend& backend = i == 0 ? Cpu() : *Gpu();
+          OnDevice a(backend, x, tokens, cols), b(backend, bias, 1, rows);
+          for (const Precision precision : {Precision::kFast, Precision::kPrecise}) {
+            OnDevice out(backend, tokens, rows);
+            const LinearOut one{weight.on[i].get(), tokens % 2 == 0 ? nullptr : b.data(),
+                                out.view()};
+            backend.Linear(a.view(), {&one, 1}, precision);
+            results[i][static_cast<int>(precision)] = out.Host();
+          }
+        }
+        const std::string what =
+            fmt::format("Linear, {}, {} columns, {} tokens", layout.name, cols, tokens);
+        ExpectClose(results[1][1], results[0][1], 3e-6, rows, what + ", precise");
+        // Few tokens: the same 8-bit codes as on the CPU. Many: bf16 against 8-bit tokens.
+        const double most = tokens <= 8 ? 3e-6 : 2e-2;
+        ExpectClose(results[1][0], results[0][0], most, rows, what + ", fast");
+        if (tokens > 8)
+          ExpectClose(results[1][0], results[0][1], 6e-3, rows, what + ", fast against precise");
+      }
+    }
+  }
+}
+
+TEST_F(OpsDeviceTest, ArenaMemoryKeepsZeroesCopiesAndGivesBack) {
+  constexpr uint64_t kSlab = PageArena::kSlabBytes;
+  const auto memory = Gpu()->MakeArenaMemory(64 * kSlab);
+  ASSERT_GE(memory->reserved_bytes(), 64 * kSlab);
+  memory->Commit(3 * kSlab, 2 * kSlab);
+  std::vector<std::byte> bytes(4096), read(4096);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 7);
+  memory->ReadBlock(4 * kSlab - 2048, read.data(), read.size());  // across the slabs
+  EXPECT_EQ(read, std::vector<std::byte>(4096)) << "just committed memory is not zero";
+  memory->WriteBlock(4 * kSlab - 2048, bytes.data(), bytes.size());
+  memory->CopyBlock(4 * kSlab - 2048, 3 * kSlab, 4096);
+  memory->ReadBlock(3 * kSlab, read.data(), read.size());
+  EXPECT_EQ(read, bytes);
+  memory->ZeroBlock(3 * kSlab, 4096);
+  memory->ReadBlock(3 * kSlab, read.data(), read.size());
+  EXPECT_EQ(read, std::vector<std::byte>(4096));
+  memory->Decommit(4 * kSlab, kSlab);
+  memory->Commit(4 * kSlab, kSlab);
+  memory->ReadBlock(4 * kSlab, read.data(), read.size());
+  EXPECT_EQ(read, std::vector<std::byte>(4096)) << "memory that came back is not zero";
+  memory->Decommit(3 * kSlab, 2 * kSlab);
+}
+
+}  // namespace
+}  // namespace tq::test

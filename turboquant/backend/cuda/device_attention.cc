@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/backend/cuda/device_attention.h"
+
+#include <algorithm>
+
+#include "turboquant/attention/cuda/decode_attention.h"
+#include "turboquant/attention/cuda/row_attention.h"
+#include "turboquant/backend/cuda/device_step.h"
+#include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/error.h"
+#include "turboquant/codec/cuda/transform_kernels.h"
+#include "turboquant/kv/cuda/page_kernels.h"
+
+namespace tq::cuda {
+namespace {
+
+LayerPages PagesOf(const KvLayerView& kv) {
+  return {kv.arena,  kv.open_layer_offset, kv.sealed_layer_offset, kv.open,
+          kv.sealed, kv.visibility};
+}
+
+bool IsShort(const AttentionArgs& args) { return args.tokens <= DeviceStep::kMostShort; }
+
+}  // namespace
+
+void CheckAttention(const PageLayout& layout, int q_heads) {
+  if (MaxDecodeTokens(q_heads, layout.kv_heads) < DeviceStep::kMostShort) {
+    Throw(ErrorCode::kUnsupported,
+          "device 'cuda' runs groups of up to 16 query heads per KV head, this model has {}: use "
+          "--device cpu",
+          q_heads / layout.kv_heads);
+  }
+  CheckPageKernels(layout);
+  IsRowPage(layout) ? CheckRowAttention(layout) : CheckDecode(layout, q_heads);
+}
+
+void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTables& tables) {
+  const tq::EncodeArgs& first = calls.front();
+  const PageLayout& open = first.kv.open;
+  cuda::EncodeArgs args;
+  args.tables = tables;
+  args.pages = PagesOf(first.kv);
+  args.k = first.k;
+  args.v = first.v;
+  args.k_stride = args.v_stride = first.stride;
+  args.centring = first.centring;
+  int64_t rows = 0;
+  for (const tq::EncodeArgs& call : calls) {
+    args.max_tokens = std::max(args.max_tokens, call.tokens);
+    rows += call.tokens;
+  }
+  if (first.key_maps != nullptr && InfoOf(open.k).tiles) {
+    const DeviceKeyMaps::Layer& maps = MapsOf(first.key_maps, open);
+    args.mean = maps.mean;
+    args.rotate_k = false;
+    LaunchToStored({.x = first.k,
+                    .rows = rows,
+                    .stride = first.stride,
+                    .heads = open.kv_heads,
+                    .head_dim = open.head_dim,
+                    .side = Side::kKey,
+                    .map = maps.forward,
+                    .map_heads = open.kv_heads},
+                   stream_);
+  }
+  LaunchEncode(args, stream_);
+  CheckLaunch("encoding keys and values");
+}
+
+bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTables& tables,
+                             const StepTables& short_tables, const KeyMap* key_maps,
+                             bool capturing) {
+  int tokens = 0;
+  for (const AttentionArgs& call : calls)
+    if (IsShort(call)) tokens = std::max(tokens, call.tokens);
+  const bool grew = tokens > 0 && AttendShort(calls, short_tables, tokens, key_maps);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (IsShort(calls[i])) continue;
+    TQ_CHECK(!capturing);  // positions and ranges would be captured with it
+    AttendLong(calls[i], tables, static_cast<int>(i), key_maps);
+  }
+  CheckLaunch("attending");
+  return grew;
+}
+
+// q <- H A^-T q, if the keys lie in tiles.
+void DeviceAttention::QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps) {
+  const PageLayout& layout = args.kv.open;
+  if (!InfoOf(layout.k).tiles) return;
+  LaunchToStored({.x = const_cast<float*>(args.q),  // the contract: q is transformed in place
+                  .rows = args.tokens,
+                  .stride = args.q_stride,
+                  .heads = args.q_heads,
+                  .head_dim = layout.head_dim,
+                  .side = Side::kKey,
+                  .map = key_maps == nullptr ? nullptr : MapsOf(key_maps, layout).inverse_transpose,
+                  .map_heads = layout.kv_heads},
+                 stream_);
+}
+
+bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables,
+                                  int tokens, const KeyMap* key_maps) {
+  const AttentionArgs& first = calls.front();
+  const PageLayout& open = first.kv.open;
+  if (IsRowPage(open)) return AttendRows(first, tables, tokens);
+  if (key_maps != nullptr) {
+    for (const AttentionArgs& call : calls)
+      if (IsShort(call)) QueriesToStored(call, key_maps);
+  }
+  DecodeArgs args;
+  args.tables = tables;
+  args.pages = PagesOf(first.kv);
+  args.q = first.q;
+  args.out = first.out;
+  args.q_stride = first.q_stride;
+  args.out_stride = first.out_stride;
+  args.q_heads = first.q_heads;
+  args.tokens = tokens;
+  args.scale = first.scale;
+  args.rotate_q = InfoOf(open.k).tiles && key_maps == nullptr;
+  args.rotate_out = InfoOf(open.v).tiles;
+  const int64_t bytes = DecodeWorkspaceBytes({.head_dim = open.head_dim,
+                                              .kv_heads = open.kv_heads,
+                                              .q_heads = first.q_heads,
+                                              .slots = static_cast<int>(calls.size()),
+                                              .tokens = tokens});
+  const bool grew = workspace_.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention");
+  if (grew) {
+    Check(cudaMemsetAsync(workspace_.as<void>(), 0, workspace_.size(), stream_),
+          "clearing the workspace of attention");
+  }
+  LaunchDecodeAttention(args, workspace_.as<void>(), static_cast<int64_t>(workspace_.size()),
+                        stream_);
+  return grew;
+}
+
+bool DeviceAttention::AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens) {
+  const RowAttentionArgs args{.tables = tables,
+                              .pages = PagesOf(first.kv),
+                              .q = first.q,
+                              .out = first.out,
+                              .q_stride = first.q_stride,
+                              .out_stride = first.out_stride,
+                              .q_heads = first.q_heads,
+                              .tokens = tokens,
+                              .scale = first.scale};
+  const bool grew = Reserve(row_workspace_, RowAttentionWorkspaceBytes(args));
+  LaunchRowAttention(args, row_workspace_.as<void>(), stream_);
+  return grew;
+}
+
+// Zeroed when it grows: kernels leave their counters zero.
+bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
+  if (!workspace.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention")) return false;
+  Check(cudaMemsetAsync(workspace.as<void>(), 0, workspace.size(), stream_),
+        "clearing the workspace of attention");
+  return true;
+}
+
+void DeviceAttention::AttendLong(const AttentionArgs& args, const StepTables& tables, int slot,
+                                 const KeyMap* key_maps) {
+  QueriesToStored(args, key_maps);
+  prefill_.Run(args, tables, PagesOf(args.kv), slot);
+  if (InfoOf(args.kv.open.v).tiles) {
+    LaunchToModel({.x = args.out,
+                   .rows = args.tokens,
+                   .stride = args.out_stride,
+                   .heads = args.q_heads,
+                   .head_dim = args.kv.open.head_dim,
+                   .side = Side::kValue},
+                  stream_);
+  }
+}
+
+}  // namespace tq::cuda

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys and values into pages and queries against them, for all sequences of a step at one layer.
+#pragma once
+
+#include <span>
+
+#include "turboquant/backend/backend.h"
+#include "turboquant/backend/cuda/device_key_maps.h"
+#include "turboquant/backend/cuda/prefill_attention.h"
+#include "turboquant/base/cuda/device_memory.h"
+#include "turboquant/kv/cuda/device_tables.h"
+
+namespace tq::cuda {
+
+// Throws kUnsupported, listing what there is, if a kernel lacks a page's codecs or head dim.
+void CheckAttention(const PageLayout& layout, int q_heads);
+
+class DeviceAttention {
+ public:
+  explicit DeviceAttention(cudaStream_t stream) : stream_(stream), prefill_(stream) {}
+
+  void Encode(std::span<const tq::EncodeArgs> calls, const StepTables& tables);
+  // short_tables: sequences with more than kMostShort tokens are idle. True if the workspace of the
+  // decode kernel has moved.
+  bool Attend(std::span<const AttentionArgs> calls, const StepTables& tables,
+              const StepTables& short_tables, const KeyMap* key_maps, bool capturing);
+  void ForgetKeyMaps() { key_maps_.Clear(); }
+
+ private:
+  const DeviceKeyMaps::Layer& MapsOf(const KeyMap* maps, const PageLayout& layout) {
+    return key_maps_.Of(maps, layout.kv_heads, layout.head_dim);
+  }
+  void QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps);
+  bool AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables, int tokens,
+                   const KeyMap* key_maps);
+  bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
+  bool Reserve(DeviceBytes& workspace, int64_t bytes);
+  void AttendLong(const AttentionArgs& args, const StepTables& tables, int slot,
+                  const KeyMap* key_maps);
+
+  cudaStream_t stream_;
+  PrefillAttention prefill_;
+  DeviceBytes workspace_, row_workspace_;  // of the decode kernels
+  DeviceKeyMaps key_maps_;
+};
+
+}  // namespace tq::cuda

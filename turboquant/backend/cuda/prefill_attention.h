@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of many query tokens of one sequence: its tokens decoded to f16 in the stored basis,
+// range by range into a bounded workspace, and the flash kernel over each range.
+//
+// exact prefill: queries see pages as decoding would, so each block of 128 positions has its own
+// view; from one block to the next one page is sealed and one is new, and only these are decoded
+// again. fast prefill: all queries see the past as the first of them does (its recent window at 8
+// bits), and the call's own keys and values as they came.
+#pragma once
+
+#include "turboquant/attention/attention.h"
+#include "turboquant/base/cuda/device_memory.h"
+#include "turboquant/kv/cuda/device_tables.h"
+
+namespace tq::cuda {
+
+class PrefillAttention {
+ public:
+  explicit PrefillAttention(cudaStream_t stream) : stream_(stream) {}
+
+  // q in the basis of the pages; slot: the call's sequence in `tables`.
+  void Run(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages, int slot);
+
+ private:
+  struct Call {
+    const AttentionArgs& args;
+    const StepTables& tables;
+    const LayerPages& pages;
+    int slot;
+  };
+  // Queries [first_query, last_query) of the call over keys from position `begin` on.
+  struct Queries {
+    int first;
+    int count;
+    int64_t position;  // of the query whose view of the pages all of them take
+    int64_t begin;
+    int64_t end;  // keys at positions below it
+  };
+  void RunExact(const Call& call);
+  void RunFast(const Call& call);
+  // Decodes positions [begin, end) to workspace rows from `row` on.
+  void Decode(const Call& call, int64_t position, int64_t begin, int64_t end, int64_t row);
+  void TakeFresh(const Call& call, int64_t begin, int64_t end, int64_t row);
+  void Flash(const Call& call, const Queries& queries, int64_t first_key, int64_t keys, bool begins,
+             bool ends);
+  void InRanges(const Call& call, const Queries& queries, bool fresh);
+  int64_t MostTokens(const Call& call) const;
+  void Reserve(const Call& call, int64_t tokens, int queries);
+  uint16_t* KeyRow(const Call& call, int64_t row) const;
+  uint16_t* ValueRow(const Call& call, int64_t row) const;
+
+  cudaStream_t stream_;
+  DeviceBytes keys_, values_, state_;
+};
+
+}  // namespace tq::cuda

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPUs of this machine as this build sees them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tq {
+
+struct GpuInfo {
+  int index = 0;  // of "cuda:N"
+  std::string name;
+  int capability = 0;  // 10 * major + minor
+  uint64_t total_bytes = 0;
+  int multiprocessors = 0;
+  std::string why_not;  // why no backend can be made on it; empty: one can
+};
+
+struct GpuList {
+  std::vector<GpuInfo> gpus;
+  std::string driver;    // "13.0", or empty
+  std::string why_none;  // why gpus is empty
+};
+
+GpuList ListGpus();
+
+}  // namespace tq

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/base/cuda/virtual_memory.h"
+
+#include <cuda.h>
+
+#include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/error.h"
+
+namespace tq::cuda {
+namespace {
+
+constexpr size_t kMostSpare = 32;
+
+template <typename Function>
+void Find(Function& function, const char* name) {
+  void* address = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  const cudaError_t status =
+      cudaGetDriverEntryPointByVersion(name, &address, 12000, cudaEnableDefault, &found);
+  if (status != cudaSuccess || found != cudaDriverEntryPointSuccess || address == nullptr)
+    Throw(ErrorCode::kUnsupported,
+          "the NVIDIA driver has no {}: install a driver for CUDA 13 (580 or newer)", name);
+  function = reinterpret_cast<Function>(address);
+}
+
+struct Driver {
+  decltype(&cuMemAddressReserve) reserve = nullptr;
+  decltype(&cuMemAddressFree) free_address = nullptr;
+  decltype(&cuMemCreate) create = nullptr;
+  decltype(&cuMemRelease) release = nullptr;
+  decltype(&cuMemMap) map = nullptr;
+  decltype(&cuMemUnmap) unmap = nullptr;
+  decltype(&cuMemSetAccess) set_access = nullptr;
+  decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
+  decltype(&cuGetErrorString) error_string = nullptr;
+
+  Driver() {
+    Check(cudaFree(nullptr), "starting it");  // makes the device's context current
+    Find(reserve, "cuMemAddressReserve");
+    Find(free_address, "cuMemAddressFree");
+    Find(create, "cuMemCreate");
+    Find(release, "cuMemRelease");
+    Find(map, "cuMemMap");
+    Find(unmap, "cuMemUnmap");
+    Find(set_access, "cuMemSetAccess");
+    Find(granularity, "cuMemGetAllocationGranularity");
+    Find(error_string, "cuGetErrorString");
+  }
+  void Check(CUresult result, const char* what) const {
+    if (result == CUDA_SUCCESS) return;
+    const char* text = "unknown error";
+    error_string(result, &text);
+    Throw(result == CUDA_ERROR_OUT_OF_MEMORY ? ErrorCode::kOutOfMemory : ErrorCode::kIo,
+          "the GPU failed while {}: {}", what, text);
+  }
+  static void Check(cudaError_t status, const char* what) { cuda::Check(status, what); }
+};
+
+const Driver& TheDriver() {
+  static const Driver driver;
+  return driver;
+}
+
+CUmemAllocationProp PropertiesOfMemory() {
+  CUmemAllocationProp properties = {};
+  properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  Check(cudaGetDevice(&properties.location.id), "asking for the device in use");
+  return properties;
+}
+
+}  // namespace
+
+uint64_t VirtualRange::granularity() {
+  const CUmemAllocationProp properties = PropertiesOfMemory();
+  size_t bytes = 0;
+  TheDriver().Check(
+      TheDriver().granularity(&bytes, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
+      "asking for the size of memory pieces");
+  return bytes;
+}
+
+VirtualRange::VirtualRange(uint64_t bytes, uint64_t piece_bytes) : piece_bytes_(piece_bytes) {
+  TQ_CHECK(piece_bytes % granularity() == 0);
+  pieces_.resize((bytes + piece_bytes - 1) / piece_bytes);
+  CUdeviceptr address = 0;
+  TheDriver().Check(TheDriver().reserve(&address, this->bytes(), piece_bytes, 0, 0),
+                    "reserving addresses for the cache");
+  base_ = address;
+}
+
+VirtualRange::~VirtualRange() {
+  const Driver& driver = TheDriver();
+  cudaDeviceSynchronize();
+  for (size_t piece = 0; piece < pieces_.size(); ++piece) {
+    if (pieces_[piece] == 0) continue;
+    driver.unmap(base_ + piece * piece_bytes_, piece_bytes_);
+    driver.release(pieces_[piece]);
+  }
+  for (const uint64_t handle : spare_) driver.release(handle);
+  driver.free_address(base_, bytes());
+}
+
+void VirtualRange::Map(size_t piece) {
+  TQ_CHECK(pieces_[piece] == 0);
+  const Driver& driver = TheDriver();
+  const CUmemAllocationProp properties = PropertiesOfMemory();
+  CUmemGenericAllocationHandle handle = 0;
+  if (!spare_.empty()) {
+    handle = spare_.back();
+    spare_.pop_back();
+  } else {
+    const CUresult result = driver.create(&handle, piece_bytes_, &properties, 0);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) ThrowOutOfMemory(piece_bytes_, "the cache");
+    driver.Check(result, "taking memory for the cache");
+  }
+  const CUdeviceptr address = base_ + piece * piece_bytes_;
+  CUmemAccessDesc access = {};
+  access.location = properties.location;
+  access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+  CUresult result = driver.map(address, piece_bytes_, 0, handle, 0);
+  if (result == CUDA_SUCCESS) {
+    result = driver.set_access(address, piece_bytes_, &access, 1);
+    if (result != CUDA_SUCCESS) driver.unmap(address, piece_bytes_);
+  }
+  if (result != CUDA_SUCCESS) driver.release(handle);
+  driver.Check(result, "mapping memory for the cache");
+  pieces_[piece] = handle;
+}
+
+void VirtualRange::Unmap(size_t piece) {
+  TQ_CHECK(pieces_[piece] != 0);
+  const Driver& driver = TheDriver();
+  driver.Check(driver.unmap(base_ + piece * piece_bytes_, piece_bytes_), "unmapping cache memory");
+  if (spare_.size() < kMostSpare) {
+    spare_.push_back(pieces_[piece]);
+  } else {
+    driver.Check(driver.release(pieces_[piece]), "giving back cache memory");
+  }
+  pieces_[piece] = 0;
+}
+
+}  // namespace tq::cuda

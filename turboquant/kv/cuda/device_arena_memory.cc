@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/kv/cuda/device_arena_memory.h"
+
+#include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/cuda/virtual_memory.h"
+#include "turboquant/base/error.h"
+
+namespace tq::cuda {
+namespace {
+
+constexpr uint64_t kSlab = PageArena::kSlabBytes;
+
+class DeviceArenaMemory final : public ArenaMemory {
+ public:
+  DeviceArenaMemory(uint64_t reserve_bytes, cudaStream_t stream, std::function<void()> before)
+      : range_(reserve_bytes, kSlab), stream_(stream), before_(std::move(before)) {}
+
+  std::byte* base() override { return range_.base(); }
+  uint64_t reserved_bytes() const override { return range_.bytes(); }
+
+  void Commit(uint64_t offset, uint64_t bytes) override {
+    for (uint64_t done = 0; done < bytes; done += kSlab) {
+      try {
+        range_.Map((offset + done) / kSlab);
+      } catch (...) {
+        if (done > 0) Decommit(offset, done);
+        throw;
+      }
+    }
+    ZeroBlock(offset, bytes);
+  }
+  void Decommit(uint64_t offset, uint64_t bytes) override {
+    before_();
+    Check(cudaStreamSynchronize(stream_), "waiting before cache memory goes back");
+    for (uint64_t done = 0; done < bytes; done += kSlab) range_.Unmap((offset + done) / kSlab);
+  }
+
+  void CopyBlock(uint64_t from_offset, uint64_t to_offset, uint64_t bytes) override {
+    before_();
+    Check(cudaMemcpyAsync(base() + to_offset, base() + from_offset, bytes,
+                          cudaMemcpyDeviceToDevice, stream_),
+          "copying a cache page");
+  }
+  void ZeroBlock(uint64_t offset, uint64_t bytes) override {
+    before_();
+    Check(cudaMemsetAsync(base() + offset, 0, bytes, stream_), "clearing a cache page");
+  }
+  void ReadBlock(uint64_t offset, std::byte* out, uint64_t bytes) override {
+    before_();
+    Check(cudaMemcpyAsync(out, base() + offset, bytes, cudaMemcpyDeviceToHost, stream_),
+          "reading a cache page");
+    Check(cudaStreamSynchronize(stream_), "reading a cache page");
+  }
+  void WriteBlock(uint64_t offset, const std::byte* in, uint64_t bytes) override {
+    before_();
+    Check(cudaMemcpyAsync(base() + offset, in, bytes, cudaMemcpyHostToDevice, stream_),
+          "writing a cache page");
+    Check(cudaStreamSynchronize(stream_), "writing a cache page");
+  }
+
+ private:
+  VirtualRange range_;
+  cudaStream_t stream_;
+  std::function<void()> before_;
+};
+
+}  // namespace
+
+std::unique_ptr<ArenaMemory> MakeDeviceArenaMemory(uint64_t reserve_bytes, cudaStream_t stream,
+                                                   std::function<void()> before) {
+  if (reserve_bytes == 0 || reserve_bytes > uint64_t{1} << 46) {
+    Throw(ErrorCode::kInvalidArgument, "cannot reserve {} bytes of addresses for the cache",
+          reserve_bytes);
+  }
+  return std::make_unique<DeviceArenaMemory>(reserve_bytes, stream, std::move(before));
+}
+
+}  // namespace tq::cuda

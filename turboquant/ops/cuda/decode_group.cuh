@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// A lane's part of a group of packed weights on the device (places: group_places.h).
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "turboquant/ops/cuda/group_places.h"
+
+namespace tq::cuda {
+
+// Weights are read once: they pass the first-level cache by.
+__device__ __forceinline__ uint32_t LoadWord(const uint8_t* p) {
+  uint32_t word;
+  asm volatile("ld.global.nc.L1::no_allocate.b32 %0, [%1];" : "=r"(word) : "l"(p));
+  return word;
+}
+
+__device__ __forceinline__ float LoadHalf(const uint8_t* p) {
+  return __half2float(__ushort_as_half(__ldg(reinterpret_cast<const unsigned short*>(p))));
+}
+
+template <typename L>
+__device__ __forceinline__ PlaneWords<L> LoadPlanes(const uint8_t* group, int row, int t) {
+  PlaneWords<L> planes;
+#pragma unroll
+  for (int i = 0; i < PlaneWords<L>::kCount; ++i)
+    planes.word[i] = LoadWord(group + PlaneOffset<L>(i, row, t));
+  return planes;
+}
+
+// The 16 levels of IQ4 in four words of signed bytes.
+__device__ __forceinline__ uint32_t Iq4Levels(uint32_t codes) {
+  // -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113
+  constexpr uint32_t kLevels[4] = {0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u};
+  // Selectors: a nibble per byte of the result. Bit 3 of a code picks the upper eight levels.
+  const uint32_t packed = (codes & 0x00000007u) | (codes & 0x00000700u) >> 4 |
+                          (codes & 0x00070000u) >> 8 | (codes & 0x07000000u) >> 12;
+  const uint32_t lower = __byte_perm(kLevels[0], kLevels[1], packed);
+  const uint32_t upper = __byte_perm(kLevels[2], kLevels[3], packed);
+  const uint32_t mask = (codes >> 3 & 0x01010101u) * 0xffu;
+  return (lower & ~mask) | (upper & mask);
+}
+
+// Codes as signed bytes, L::kZero still to be subtracted.
+template <typename L>
+__device__ __forceinline__ CodeWordPair SignedCodes(const PlaneWords<L>& planes, int t) {
+  CodeWordPair codes = CodeWords<L>(planes, t);
+  if constexpr (L::kBits == 8) {
+    codes.low ^= 0x80808080u;
+    codes.high ^= 0x80808080u;
+  } else if constexpr (L::kTable) {
+    codes.low = Iq4Levels(codes.low);
+    codes.high = Iq4Levels(codes.high);
+  }
+  return codes;
+}
+
+// value = scale * (code - kZero) + offset, per half of a group (equal unless L::k16).
+struct GroupScale {
+  float scale[2];
+  float offset[2];
+};
+
+template <typename L>
+__device__ __forceinline__ GroupScale LoadScale(const uint8_t* record, int in_record, int row) {
+  const float d = LoadHalf(record + 2 * row);
+  GroupScale s = {{d, d}, {0.0f, 0.0f}};
+  if constexpr (L::kScales == ScaleKind::kHalfMin) {
+    s.offset[0] = s.offset[1] = LoadHalf(record + 32 + 2 * row);
+  } else if constexpr (L::kScales == ScaleKind::kSuper32 || L::kScales == ScaleKind::kSuper16) {
+#pragma unroll
+    for (int half = 0; half < (L::k16 ? 2 : 1); ++half) {
+      const int fine = static_cast<int8_t>(__ldg(record + FineScaleOffset<L>(row, in_record, half)));
+      s.scale[half] = d * static_cast<float>(fine);
+      if constexpr (!L::k16) s.scale[1] = s.scale[0];
+    }
+  } else if constexpr (L::kScales == ScaleKind::kSuperMin32) {
+    const float dmin = LoadHalf(record + 32 + 2 * row);
+    const uint8_t* fine = record + FineScaleOffset<L>(row, in_record, 0);
+    s.scale[0] = s.scale[1] = d * static_cast<float>(__ldg(fine));
+    s.offset[0] = s.offset[1] = -(dmin * static_cast<float>(__ldg(fine + 16)));
+  } else if constexpr (L::kScales == ScaleKind::kSuperMin16) {
+    const float dmin = LoadHalf(record + 32 + 2 * row);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int fine = __ldg(record + FineScaleOffset<L>(row, in_record, half));
+      s.scale[half] = d * static_cast<float>(fine & 15);
+      s.offset[half] = -(dmin * static_cast<float>(fine >> 4));
+    }
+  }
+  return s;
+}
+
+__device__ __forceinline__ float SignedByte(uint32_t word, int i) {
+  return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
+}
+
+// Values of rows g and g + 8, columns 4t..4t+3 and 16+4t..16+4t+3, of group `group` of a panel.
+template <typename L>
+__device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int64_t group, int lane,
+                                            float (&w)[2][8]) {
+  const int t = lane & 3;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = (lane >> 2) + 8 * i;
+    if constexpr (L::kQuantised) {
+      const uint8_t* record = panel + group / L::kGroupsPerRecord * L::kRecordBytes;
+      const int in_record = static_cast<int>(group % L::kGroupsPerRecord);
+      const CodeWordPair codes = SignedCodes<L>(
+          LoadPlanes<L>(record + L::kScaleBytes + in_record * L::kGroupBytes, row, t), t);
+      const GroupScale s = LoadScale<L>(record, in_record, row);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        w[i][j] = fmaf(s.scale[0], SignedByte(codes.low, j) - L::kZero, s.offset[0]);
+        w[i][j + 4] = fmaf(s.scale[1], SignedByte(codes.high, j) - L::kZero, s.offset[1]);
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const int64_t column = group * kGroupColumns + (j < 4 ? 0 : 12) + 4 * t + j;
+        const int64_t at = column * kPanelRows + row;
+        if constexpr (L::kFormat == BlockFormat::kF32)
+          w[i][j] = __ldg(reinterpret_cast<const float*>(panel) + at);
+        if constexpr (L::kFormat == BlockFormat::kF16)
+          w[i][j] = __half2float(__ldg(reinterpret_cast<const __half*>(panel) + at));
+        if constexpr (L::kFormat == BlockFormat::kBF16)
+          w[i][j] = __bfloat162float(__ldg(reinterpret_cast<const __nv_bfloat16*>(panel) + at));
+      }
+    }
+  }
+}
+
+// Calls fn.template operator()<LayoutOf<index>>() for the layout with that index.
+template <int kIndex = 0, typename Fn>
+void ForLayout(int index, Fn&& fn) {
+  if constexpr (kIndex < kNumPackedLayouts) {
+    if (index == kIndex) return fn.template operator()<LayoutOf<kIndex>>();
+    ForLayout<kIndex + 1>(index, static_cast<Fn&&>(fn));
+  }
+}
+
+}  // namespace tq::cuda

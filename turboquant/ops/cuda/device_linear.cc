@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/ops/cuda/device_linear.h"
+
+#include <algorithm>
+
+#include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/error.h"
+#include "turboquant/ops/cuda/elementwise_kernels.h"
+#include "turboquant/ops/packed_panels.h"
+
+namespace tq::cuda {
+namespace {
+
+constexpr int64_t kPanelWorkspace = int64_t{128} << 20;  // bytes of dequantised weights at a time
+
+const PackedLayout& LayoutAt(int index) { return kPackedLayouts[static_cast<size_t>(index)]; }
+
+DeviceWeight ViewOf(int layout, int64_t rows, int64_t cols) {
+  if (cols % kGroupColumns != 0) {
+    Throw(ErrorCode::kUnsupported,
+          "device 'cuda' runs matrices of a multiple of {} columns, this one has {}: run the model "
+          "with --device cpu",
+          kGroupColumns, cols);
+  }
+  return {nullptr, layout, rows, cols, LayoutAt(layout).panel_bytes(cols)};
+}
+
+size_t BytesOf(const DeviceWeight& view) {
+  return static_cast<size_t>((view.rows + kPanelRows - 1) / kPanelRows * view.panel_bytes);
+}
+
+}  // namespace
+
+DeviceWeightMatrix::DeviceWeightMatrix(int layout, int64_t rows, int64_t cols)
+    : memory_(BytesOf(ViewOf(layout, rows, cols)), "weights"), view_(ViewOf(layout, rows, cols)) {
+  view_.panels = panels();
+}
+
+DeviceWeightMatrix::DeviceWeightMatrix(const PackedWeight& host)
+    : DeviceWeightMatrix(static_cast<const PackedPanels&>(host).layout_index(), host.rows(),
+                         host.cols()) {
+  TQ_CHECK(host.bytes() == bytes());
+  CopyToDevice(panels(), static_cast<const PackedPanels&>(host).panel(0), bytes(),
+               "copying weights");
+}
+
+std::string DeviceWeightMatrix::layout_name() const {
+  return std::string(LayoutAt(view_.layout).name);
+}
+
+void DeviceWeightMatrix::DecodeRow(int64_t r, float* out) const {
+  PackedPanels panel(view_.layout, kPanelRows, view_.cols);
+  Check(cudaMemcpy(panel.mutable_panel(0), view_.panels + r / kPanelRows * view_.panel_bytes,
+                   static_cast<size_t>(view_.panel_bytes), cudaMemcpyDeviceToHost),
+        "reading weights");
+  panel.DecodeRow(r % kPanelRows, out);
+}
+
+uint8_t* DeviceLinear::RecordsFor(MatrixView<const float> x) {
+  recorded_ = nullptr;
+  if (x.rows > kFewTokens || x.cols % kGroupColumns != 0) return nullptr;
+  records_.EnsureSize(static_cast<size_t>(x.cols / kGroupColumns * kTokenRecordBytes), "tokens");
+  recorded_ = x.data;
+  return records_.as<uint8_t>();
+}
+
+void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> outs,
+                       Precision precision) {
+  if (x.rows == 0) return;
+  for (const LinearOut& out : outs) {
+    const DeviceWeight& weight = static_cast<const DeviceWeightMatrix&>(*out.weight).view();
+    TQ_CHECK(weight.cols == x.cols && out.out.cols == weight.rows && out.out.rows == x.rows);
+    if (x.rows > kFewTokens) {
+      Many(x, out, weight, precision);
+      continue;
+    }
+    const bool int8 = precision == Precision::kFast && LayoutAt(weight.layout).quantised();
+    if (int8 && recorded_ != x.data) LaunchQuantizeTokens(x, RecordsFor(x), stream_);
+    MatVecCall call;
+    call.weight = weight;
+    call.x = x;
+    call.records = int8 ? records_.as<uint8_t>() : nullptr;
+    call.bias = out.bias;
+    call.out = out.out;
+    LaunchMatVec(call, stream_);
+  }
+  CheckLaunch("multiplying matrices");
+}
+
+void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight,
+                        Precision precision) {
+  const bool fast = precision == Precision::kFast;
+  const int64_t row_bytes = weight.cols * (fast ? 2 : 4);
+  const int64_t step = std::clamp(kPanelWorkspace / row_bytes / kPanelRows * kPanelRows,
+                                  int64_t{kPanelRows}, weight.rows);
+  panels_.EnsureSize(static_cast<size_t>((step + kPanelRows) * row_bytes), "dequantised weights");
+  if (fast) {
+    x_.EnsureSize(static_cast<size_t>(x.rows * x.cols * 2), "tokens");
+    LaunchToBf16(x, x_.as<uint16_t>(), stream_);
+  }
+  if (out.bias != nullptr) LaunchFillRows(out.out, out.bias, stream_);
+  for (int64_t row = 0; row < weight.rows; row += step) {
+    const int64_t rows = std::min(step, weight.rows - row);
+    const MatrixView<float> part(out.out.data + row, x.rows, rows, out.out.stride);
+    const bool accumulate = out.bias != nullptr;
+    if (fast) {
+      LaunchDequantizeBf16(weight, row, rows, panels_.as<uint16_t>(), stream_);
+      cublas_.ProductBf16(x_.as<uint16_t>(), panels_.as<uint16_t>(), x.cols, part, accumulate);
+    } else {
+      LaunchDequantizeF32(weight, row, rows, panels_.as<float>(), stream_);
+      cublas_.ProductF32(x, panels_.as<float>(), part, accumulate);
+    }
+  }
+}
+
+}  // namespace tq::cuda

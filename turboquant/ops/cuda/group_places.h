@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Index arithmetic of the device's weight kernels over ops/packed_layouts.h, for the host as well:
+// tests check it against LoadGroupCodes without a GPU.
+//
+// A warp works on a panel's 16 rows x 32 columns (a group). Lane 4 g + t, g 0..7, t 0..3, holds
+// rows g and g + 8, columns 4t..4t+3 and 16 + 4t..16 + 4t + 3: the fragment of a tensor core's 16 x
+// 32 operand, and in every packed layout whole words of 4 bytes.
+#pragma once
+
+#include <cstdint>
+
+#include "turboquant/ops/packed_layouts.h"
+
+#ifdef __CUDACC__
+#define TQ_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define TQ_HOST_DEVICE inline
+#endif
+
+namespace tq::cuda {
+
+template <int kIndex>
+struct LayoutOf {
+  static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<size_t>(kIndex)];
+  static constexpr BlockFormat kFormat = kLayout.format;
+  static constexpr int kBits = kLayout.bits;
+  static constexpr ScaleKind kScales = kLayout.scales;
+  static constexpr bool kQuantised = kLayout.quantised();
+  static constexpr bool kTable = kLayout.table;
+  static constexpr bool kMin = HasMin(kScales);
+  static constexpr bool kSuper = HasSuper(kScales);
+  static constexpr bool k16 = HasGroups16(kScales);  // two scales per group
+  // What is subtracted from a code as it is after CodeWords: 8-bit codes and table levels come out
+  // signed.
+  static constexpr int kZero = kBits == 8 || kTable ? 0 : kLayout.zero;
+  static constexpr int kGroupsPerRecord = kSuper ? kGroupsPerSuper : 1;
+  static constexpr int64_t kGroupBytes = kQuantised ? kLayout.group_bytes() : 0;
+  static constexpr int64_t kScaleBytes = kQuantised ? kLayout.scale_bytes() : 0;
+  static constexpr int64_t kRecordBytes = kQuantised ? kLayout.record_bytes() : 0;
+};
+
+// The codes of 4 columns of one row, a byte each.
+struct CodeWordPair {
+  uint32_t low;   // columns 4t..4t+3
+  uint32_t high;  // columns 16+4t..
+};
+
+// What a lane loads of one row of a group: word t of up to four planes.
+template <typename L>
+struct PlaneWords {
+  static constexpr int kCount = L::kBits == 8   ? 2
+                                : L::kBits == 6 ? 3
+                                : L::kBits == 5 ? 2
+                                : L::kBits == 4 ? 1
+                                : L::kBits == 3 ? 3
+                                                : 2;
+  uint32_t word[kCount];
+};
+
+// Byte offset, from the start of a group's codes, of plane word `i` of (row, t).
+template <typename L>
+TQ_HOST_DEVICE int PlaneOffset(int i, int row, int t) {
+  if constexpr (L::kBits == 8) return 64 * (t + 4 * i) + 4 * row;
+  if constexpr (L::kBits == 4) return 64 * t + 4 * row;
+  if constexpr (L::kBits == 5) return (i == 0 ? 64 * t : 256) + 4 * row;
+  if constexpr (L::kBits == 6) return (i == 0 ? 64 * t : 256 + 64 * (i - 1)) + 4 * row;
+  return 64 * i + 4 * row;  // 2 and 3 bits: two planes of pairs, then single bits
+}
+
+// Plane words -> codes, before the level table and with 8-bit codes still unsigned.
+template <typename L>
+TQ_HOST_DEVICE CodeWordPair CodeWords(const PlaneWords<L>& planes, int t) {
+  const uint32_t* w = planes.word;
+  if constexpr (L::kBits == 8) {
+    return {w[0], w[1]};
+  } else if constexpr (L::kBits >= 4) {
+    CodeWordPair codes = {w[0] & 0x0f0f0f0fu, w[0] >> 4 & 0x0f0f0f0fu};
+    if constexpr (L::kBits == 5) {
+      codes.low |= (w[1] >> t & 0x01010101u) << 4;
+      codes.high |= (w[1] >> (t + 4) & 0x01010101u) << 4;
+    }
+    if constexpr (L::kBits == 6) {
+      codes.low |= (w[1] >> (2 * t) & 0x03030303u) << 4;
+      codes.high |= (w[2] >> (2 * t) & 0x03030303u) << 4;
+    }
+    return codes;
+  } else {
+    CodeWordPair codes = {w[0] >> (2 * t) & 0x03030303u, w[1] >> (2 * t) & 0x03030303u};
+    if constexpr (L::kBits == 3) {
+      codes.low |= (w[2] >> t & 0x01010101u) << 2;
+      codes.high |= (w[2] >> (t + 4) & 0x01010101u) << 2;
+    }
+    return codes;
+  }
+}
+
+// Byte offsets within a record of the scale fields of (row, group in record, half of the group).
+template <typename L>
+TQ_HOST_DEVICE int FineScaleOffset(int row, int in_record, int half) {
+  if constexpr (L::kScales == ScaleKind::kSuper32) return 32 + 16 * in_record + row;
+  if constexpr (L::kScales == ScaleKind::kSuper16) return 32 + 16 * (2 * in_record + half) + row;
+  if constexpr (L::kScales == ScaleKind::kSuperMin32) return 64 + 32 * in_record + row;
+  return 64 + 16 * (2 * in_record + half) + row;  // kSuperMin16
+}
+
+}  // namespace tq::cuda

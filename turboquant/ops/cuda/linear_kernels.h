@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches of the weight kernels. Device addresses throughout; no allocation, no waiting: fit for
+// CUDA graphs.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "turboquant/base/matrix_view.h"
+
+namespace tq::cuda {
+
+// A packed weight on the device, in the bytes of PackedPanels.
+struct DeviceWeight {
+  const uint8_t* panels = nullptr;
+  int layout = 0;  // index into kPackedLayouts
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t panel_bytes = 0;
+};
+
+// Products of few tokens stream the weights once for all of them.
+inline constexpr int kFewTokens = 8;
+
+// Up to kFewTokens tokens at 8 bits, one record per group of 32 columns:
+//   int8 codes [8 tokens][32], f32 scale [8], f32 scale * sum of codes [2 halves of 16][8]
+// with the codes of the CPU's products (x = scale * code, scale = largest magnitude / 127).
+inline constexpr int kTokenScales = 256;
+inline constexpr int kTokenSums = kTokenScales + 32;
+inline constexpr int64_t kTokenRecordBytes = kTokenSums + 64;
+void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream);
+
+struct MatVecCall {
+  DeviceWeight weight;
+  MatrixView<const float> x;         // tokens <= kFewTokens; f32 products
+  const uint8_t* records = nullptr;  // of x: 8-bit products; null: f32 ones
+  const float* bias = nullptr;       // [rows] or null
+  MatrixView<float> out;
+  bool accumulate = false;  // out += instead of out =
+};
+// One launch. Float layouts have f32 products only.
+void LaunchMatVec(const MatVecCall& call, cudaStream_t stream);
+
+// Rows [first_row, first_row + rows) of a weight, row-major [rows][cols]; first_row a multiple of
+// 16.
+void LaunchDequantizeBf16(const DeviceWeight& weight, int64_t first_row, int64_t rows,
+                          uint16_t* out, cudaStream_t stream);
+void LaunchDequantizeF32(const DeviceWeight& weight, int64_t first_row, int64_t rows, float* out,
+                         cudaStream_t stream);
+
+// out[t] = row tokens[t] of the table, times scale. tokens [out.rows] on the device.
+void LaunchEmbed(const DeviceWeight& table, const int32_t* tokens, float scale,
+                 MatrixView<float> out, cudaStream_t stream);
+
+// Panels of ops/random_panels.h. bytes: a multiple of 4.
+void LaunchRandomPanels(uint8_t* panels, uint64_t bytes, uint64_t seed, uint32_t scale,
+                        cudaStream_t stream);
+
+}  // namespace tq::cuda

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of up to 8 tokens with packed weights. A block takes one panel of 16 rows; its warps share
+// the columns and add up in shared memory. 8-bit products run on the tensor cores: a panel's group is
+// the 16 x 32 operand of one integer product, 8 tokens are its other side, and dequantising is a scale
+// per row and token applied to the sums. f32 products dequantise in registers.
+#include "turboquant/base/cuda/chained_launch.cuh"
+#include "turboquant/ops/cuda/decode_group.cuh"
+#include "turboquant/ops/cuda/linear_kernels.h"
+
+namespace tq::cuda {
+namespace {
+
+constexpr int kMostWarps = 8;
+constexpr int kThreads = 32 * kMostWarps;
+// Groups that a warp loads at once; the next ones are on their way while it computes.
+template <typename L>
+constexpr int kUnitGroups = PlaneWords<L>::kCount == 1 ? 4 : 2;
+constexpr int kMagic = 0x4b400000;  // 1.5 * 2^23 as float: integers added to it read back as floats
+constexpr float kMagicFloat = 12582912.0f;
+
+struct Args {
+  const uint8_t* panels;
+  int64_t panel_bytes;
+  int groups;
+  int rows;
+  int tokens;
+  const uint8_t* records;
+  const float* x;
+  int64_t x_stride;
+  const float* bias;
+  float* out;
+  int64_t out_stride;
+  bool accumulate;
+};
+
+// sums [warps][16 rows][8 tokens]: every warp has written its share.
+__device__ __forceinline__ void Finish(const Args& args, const float* sums) {
+  __syncthreads();
+  const int warps = blockDim.x / 32;
+  for (int i = threadIdx.x; i < kPanelRows * args.tokens; i += blockDim.x) {
+    const int row = i % kPanelRows, token = i / kPanelRows;
+    const int64_t n = static_cast<int64_t>(blockIdx.x) * kPanelRows + row;
+    if (n >= args.rows) continue;
+    float sum = 0.0f;
+    for (int w = 0; w < warps; ++w) sum += sums[(w * kPanelRows + row) * kFewTokens + token];
+    if (args.bias != nullptr) sum += args.bias[n];
+    float* out = args.out + token * args.out_stride + n;
+    *out = args.accumulate ? *out + sum : sum;
+  }
+}
+
+__device__ __forceinline__ void Mma32(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
+                                      uint32_t a3, uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(b0));
+}
+
+// acc: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1.
+template <typename L>
+__device__ __forceinline__ void AddGroup(const Args& args, const uint8_t* record, int in_record,
+                                         const PlaneWords<L> (&planes)[2], int64_t group, int lane,
+                                         float (&acc)[4]) {
+  const int g = lane >> 2, t = lane & 3;
+  const uint8_t* x = args.records + group * kTokenRecordBytes;
+  uint32_t b0 = 0, b1 = 0;
+  if (g < args.tokens) {
+    const auto* words = reinterpret_cast<const uint32_t*>(x) + g * 8 + t;
+    b0 = __ldg(words);
+    b1 = __ldg(words + 4);
+  }
+  const float2 scale = __ldg(reinterpret_cast<const float2*>(x + kTokenScales) + t);
+  const float2 sum0 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums) + t);
+  const float2 sum1 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums + 32) + t);
+  const CodeWordPair upper = SignedCodes<L>(planes[0], t), lower = SignedCodes<L>(planes[1], t);
+  const GroupScale w[2] = {LoadScale<L>(record, in_record, g),
+                           LoadScale<L>(record, in_record, g + 8)};
+  const auto add = [&](const int(&c)[4], int half, float2 sum) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float dot = __int_as_float(c[i]) - kMagicFloat;
+      const float x_scale = i % 2 == 0 ? scale.x : scale.y, x_sum = i % 2 == 0 ? sum.x : sum.y;
+      const float y = fmaf(dot, x_scale, -static_cast<float>(L::kZero) * x_sum);
+      acc[i] = fmaf(w[i / 2].scale[half], y, acc[i]);
+      if constexpr (L::kMin) acc[i] = fmaf(w[i / 2].offset[half], x_sum, acc[i]);
+    }
+  };
+  int c[4] = {kMagic, kMagic, kMagic, kMagic};
+  if constexpr (L::k16) {
+    Mma16(c, upper.low, lower.low, b0);
+    add(c, 0, sum0);
+    c[0] = c[1] = c[2] = c[3] = kMagic;
+    Mma16(c, upper.high, lower.high, b1);
+    add(c, 1, sum1);
+  } else {
+    Mma32(c, upper.low, lower.low, upper.high, lower.high, b0, b1);
+    add(c, 0, make_float2(sum0.x + sum1.x, sum0.y + sum1.y));
+  }
+}
+
+// The planes of one unit of a warp, groups [first, first + kUnitGroups) of the panel.
+template <typename L>
+struct Unit {
+  static constexpr int kGroups = kUnitGroups<L>;
+  PlaneWords<L> planes[kGroups][2];
+
+  __device__ __forceinline__ static const uint8_t* Record(const uint8_t* panel, int group) {
+    return panel + group / L::kGroupsPerRecord * L::kRecordBytes;
+  }
+  __device__ __forceinline__ void Load(const Args& args, const uint8_t* panel, int first,
+                                       int lane) {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      const int group = min(first + i, args.groups - 1);
+      const uint8_t* codes = Record(panel, group) + L::kScaleBytes +
+                             group % L::kGroupsPerRecord * L::kGroupBytes;
+      planes[i][0] = LoadPlanes<L>(codes, lane >> 2, lane & 3);
+      planes[i][1] = LoadPlanes<L>(codes, (lane >> 2) + 8, lane & 3);
+    }
+  }
+  __device__ __forceinline__ void Add(const Args& args, const uint8_t* panel, int first, int lane,
+                                      float (&acc)[4]) const {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      if (first + i < args.groups) {
+        AddGroup<L>(args, Record(panel, first + i), (first + i) % L::kGroupsPerRecord, planes[i],
+                    first + i, lane, acc);
+      }
+    }
+  }
+};
+
+template <typename L>
+__global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
+  __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
+  const int g = lane >> 2, t = lane & 3;
+  const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
+  const int step = warps * Unit<L>::kGroups;
+  int first = warp * Unit<L>::kGroups;
+  Unit<L> unit;
+  if (first < args.groups) unit.Load(args, panel, first, lane);  // weights never change
+  LetNextStart();
+  WaitForInputs();
+  float acc[4] = {};
+  while (first < args.groups) {
+    Unit<L> next;
+    if (first + step < args.groups) next.Load(args, panel, first + step, lane);
+    unit.Add(args, panel, first, lane, acc);
+    unit = next;
+    first += step;
+  }
+  float* mine = sums + warp * kPanelRows * kFewTokens;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) mine[(g + i / 2 * 8) * kFewTokens + 2 * t + i % 2] = acc[i];
+  Finish(args, sums);
+}
+
+// f32 products, kT tokens at most.
+template <typename L, int kT>
+__global__ void __launch_bounds__(kThreads) MatVecFloat(const Args args) {
+  __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
+  const int g = lane >> 2, t = lane & 3;
+  const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
+  LetNextStart();
+  WaitForInputs();
+  float acc[2][kT] = {};
+  for (int group = warp; group < args.groups; group += warps) {
+    float w[2][8];
+    DecodeGroup<L>(panel, group, lane, w);
+#pragma unroll
+    for (int token = 0; token < kT; ++token) {
+      if (token >= args.tokens) break;
+      const float* x = args.x + token * args.x_stride + group * kGroupColumns + 4 * t;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const float value = __ldg(x + (j < 4 ? j : 12 + j));
+        acc[0][token] = fmaf(w[0][j], value, acc[0][token]);
+        acc[1][token] = fmaf(w[1][j], value, acc[1][token]);
+      }
+    }
+  }
+  float* mine = sums + warp * kPanelRows * kFewTokens;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+#pragma unroll
+    for (int token = 0; token < kT; ++token) {
+      float sum = acc[i][token];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      if (t == 0) mine[(g + 8 * i) * kFewTokens + token] = sum;
+    }
+  }
+  Finish(args, sums);
+}
+
+// Warps per panel: enough in flight on the whole device, no more than there is work for.
+int WarpsFor(int64_t panels, int groups) {
+  constexpr int64_t kWanted = 132 * 24;
+  const int64_t units = (groups + 3) / 4;
+  int64_t warps = 4;
+  while (warps < kMostWarps && warps * panels < kWanted) warps *= 2;
+  while (warps > 1 && warps > units) warps /= 2;
+  return static_cast<int>(warps);
+}
+
+}  // namespace
+
+void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
+  const DeviceWeight& w = call.weight;
+  const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
+  Args args;
+  args.panels = w.panels;
+  args.panel_bytes = w.panel_bytes;
+  args.groups = static_cast<int>(w.cols / kGroupColumns);
+  args.rows = static_cast<int>(w.rows);
+  args.tokens = static_cast<int>(call.x.rows);
+  args.records = call.records;
+  args.x = call.x.data;
+  args.x_stride = call.x.stride;
+  args.bias = call.bias;
+  args.out = call.out.data;
+  args.out_stride = call.out.stride;
+  args.accumulate = call.accumulate;
+  const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
+  const dim3 grid(static_cast<unsigned>(panels));
+  ForLayout(w.layout, [&]<typename L>() {
+    if constexpr (L::kQuantised) {
+      if (call.records != nullptr) {
+        LaunchChained(MatVecInt8<L>, grid, threads, stream, args);
+        return;
+      }
+    }
+    if (args.tokens == 1) {
+      LaunchChained(MatVecFloat<L, 1>, grid, threads, stream, args);
+    } else {
+      LaunchChained(MatVecFloat<L, kFewTokens>, grid, threads, stream, args);
+    }
+  });
+}
+
+}  // namespace tq::cuda
