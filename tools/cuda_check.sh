@@ -17,6 +17,7 @@ build() {
   local avx2="-mavx2 -mfma -mf16c -mbmi2"
   local avx512="$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi"
   {
+    echo "builddir = $dir/obj"
     echo "rule nvcc"
     echo "  command = nvcc $flags -O3 --expt-relaxed-constexpr -diag-suppress=20012 -gencode arch=compute_90a,code=sm_90a -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
