@@ -154,7 +154,7 @@ void Measure(const Shape& s) {
   });
   const double gbs = static_cast<double>(bytes) / us * 1e-3;
   std::printf(
-      "%-7s %-7s D %3d GQA %2d T %2d %s %2d x %6d  %9.2f us  %5.0f GB/s  %5.1f %% of read\n",
+      "%-10s %-10s D %3d GQA %2d T %2d %s %2d x %6d  %9.2f us  %5.0f GB/s  %5.1f %% of read\n",
       std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(), s.head_dim,
       s.group, s.tokens, s.generic ? "any  " : "fixed", s.sequences, s.context, us, gbs,
       100 * gbs / roofline);
@@ -188,9 +188,16 @@ void Run() {
     int sequences, context;
   };
   constexpr Size kSizes[] = {{1, 4096}, {1, 32768}, {1, 131072}, {16, 32768}, {16, 131072}};
-  for (const Codec codec : {Codec::kTurbo3, Codec::kTurbo2, Codec::kTurbo4, Codec::kTurbo8}) {
+  struct Pair {
+    Codec k, v;
+  };
+  constexpr Pair kPairs[] = {
+      {Codec::kTurbo3, Codec::kTurbo3},       {Codec::kTurbo2, Codec::kTurbo2},
+      {Codec::kTurbo4, Codec::kTurbo4},       {Codec::kTurbo8, Codec::kTurbo8},
+      {Codec::kTurbo3Tcq, Codec::kTurbo3Tcq}, {Codec::kTurbo4Tcq, Codec::kTurbo3Tcq}};
+  for (const Pair pair : kPairs) {
     for (const Size size : kSizes) {
-      Shape s{codec, codec};
+      Shape s{pair.k, pair.v};
       s.sequences = size.sequences;
       s.context = size.context;
       Measure(s);

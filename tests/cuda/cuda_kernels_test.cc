@@ -85,7 +85,8 @@ void PageCases(bool all) {
 
 void DecodeCases(bool all) {
   DecodeSpec base;
-  constexpr Codec kTiles[] = {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2};
+  constexpr Codec kTiles[] = {Codec::kTurbo8,    Codec::kTurbo4,    Codec::kTurbo3,   Codec::kTurbo2,
+                              Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq};
   for (const Codec codec : kTiles) {
     for (const bool generic : {false, true}) {
       DecodeSpec spec = base;
@@ -152,6 +153,13 @@ void DecodeCases(bool all) {
     spec.rotate = false;
     Check(spec);
   }
+  {
+    DecodeSpec spec = base;  // the default cache
+    spec.k = Codec::kTurbo4Tcq;
+    spec.v = Codec::kTurbo3Tcq;
+    spec.lengths = {900, 140};
+    Check(spec);
+  }
   if (!all) return;
   for (const int dim : kHeadDims) {
     for (const bool generic : {false, true}) {
@@ -166,6 +174,9 @@ void DecodeCases(bool all) {
       spec.k = Codec::kTurbo3;
       spec.v = Codec::kTurbo3;
       spec.tokens = 2;
+      Check(spec);
+      spec.k = Codec::kTurbo4Tcq;
+      spec.v = Codec::kTurbo3Tcq;
       Check(spec);
     }
   }

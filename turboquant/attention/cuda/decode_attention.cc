@@ -59,19 +59,23 @@ struct Choice {
 
 Choice ChooseKernel(const LayerPages& pages, int sets, bool generic) {
   const int dim = pages.open.head_dim;
-  const auto pair = [](const PageLayout& layout, Codec codec) {
-    return layout.k == codec && layout.v == codec;
+  const auto is = [](const PageLayout& layout, Codec k, Codec v) {
+    return layout.k == k && layout.v == v;
   };
-  if (!generic && pair(pages.open, Codec::kTurbo8)) {
+  if (!generic && is(pages.open, Codec::kTurbo8, Codec::kTurbo8)) {
     DecodeKernelFn kernel = nullptr;
     if (!pages.visibility.seals) {
       kernel = Turbo8Kernel(dim, sets);
-    } else if (pair(pages.sealed, Codec::kTurbo4)) {
+    } else if (is(pages.sealed, Codec::kTurbo4, Codec::kTurbo4)) {
       kernel = Turbo4Kernel(dim, sets);
-    } else if (pair(pages.sealed, Codec::kTurbo3)) {
+    } else if (is(pages.sealed, Codec::kTurbo3, Codec::kTurbo3)) {
       kernel = Turbo3Kernel(dim, sets);
-    } else if (pair(pages.sealed, Codec::kTurbo2)) {
+    } else if (is(pages.sealed, Codec::kTurbo2, Codec::kTurbo2)) {
       kernel = Turbo2Kernel(dim, sets);
+    } else if (is(pages.sealed, Codec::kTurbo3Tcq, Codec::kTurbo3Tcq)) {
+      kernel = Turbo3TcqKernel(dim, sets);
+    } else if (is(pages.sealed, Codec::kTurbo4Tcq, Codec::kTurbo3Tcq)) {
+      kernel = Turbo43TcqKernel(dim, sets);
     }
     if (kernel != nullptr) return {kernel, true};
   }
@@ -95,8 +99,8 @@ void CheckDecode(const PageLayout& layout, int q_heads) {
   for (const Codec codec : {layout.k, layout.v}) {
     if (!InfoOf(codec).tiles) {
       Throw(ErrorCode::kUnsupported,
-            "CUDA attention has no kernel for cache type {}; use one of: turbo8, turbo4, turbo3, "
-            "turbo2",
+            "CUDA attention has no kernel for cache type {}; use one of the turbo "
+            "types",
             InfoOf(codec).name);
     }
   }

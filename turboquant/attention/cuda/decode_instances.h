@@ -15,6 +15,8 @@ DecodeKernelFn Turbo8Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo4Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo3Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo2Kernel(int head_dim, int sets);
+DecodeKernelFn Turbo3TcqKernel(int head_dim, int sets);
+DecodeKernelFn Turbo43TcqKernel(int head_dim, int sets);  // K turbo4_tcq, V turbo3_tcq: the default
 DecodeKernelFn AnyKernel64(int sets);
 DecodeKernelFn AnyKernel80(int sets);
 DecodeKernelFn AnyKernel96(int sets);

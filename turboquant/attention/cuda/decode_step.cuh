@@ -138,8 +138,12 @@ TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 
   }
 }
 
-TQ_DEVICE LevelTables LoadTables(const uint32_t* levels, int index, int lane) {
-  return {levels[index * 32 + lane], levels[(index + 1) * 32 + lane]};
+template <class C>
+TQ_DEVICE LevelTables LoadTables(const uint32_t* levels, int lane) {
+  LevelTables tables;
+#pragma unroll
+  for (int i = 0; i < C::kTables; ++i) tables.t[i] = levels[(C::kTable + i) * 32 + lane];
+  return tables;
 }
 
 // Pages of one pair of codecs, known when compiled.
@@ -150,7 +154,7 @@ TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint
   const int tile_bytes = static_cast<int>(form.tile_bytes);
   float x[kSets][4 * kHalves];
   float v[4 * kHalves];
-  const LevelTables k_tables = LoadTables(levels, kTableOf<K>, lane);
+  const LevelTables k_tables = LoadTables<K>(levels, lane);
 #pragma unroll
   for (int tile = 0; tile < kHalves / T::kHalves; ++tile) {
     KeyProducts<K, kDim>(stage + tile * tile_bytes, lane, k_tables, state.q, state.q_sum,
@@ -161,8 +165,7 @@ TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint
   float decay[kSets], gain[kSets];
   Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
   ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
-                                  LoadTables(levels, kTableOf<V>, lane), weights, decay, gain,
-                                  state.o);
+                                  LoadTables<V>(levels, lane), weights, decay, gain, state.o);
 }
 
 // Steps of a page: halves of 32 tokens that one step takes. Open pages: one tile. Sealed pages of a
@@ -198,20 +201,6 @@ struct OpenPair {
 
 // Any pair of codecs in tiles: switched once per step and side.
 struct AnyPair {
-  template <class Fn>
-  TQ_DEVICE static void WithCodec(Codec codec, Fn&& fn) {
-    switch (codec) {
-      case Codec::kTurbo4:
-        return fn(Turbo4());
-      case Codec::kTurbo3:
-        return fn(Turbo3());
-      case Codec::kTurbo2:
-        return fn(Turbo2());
-      default:
-        return fn(Turbo8());
-    }
-  }
-
   template <int kDim, int kSets>
   TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
@@ -221,20 +210,18 @@ struct AnyPair {
     const int tile_bytes = static_cast<int>(form.tile_bytes);
     float x[kSets][4 * kHalves];
     float v[4 * kHalves];
-    WithCodec(form.k, [&](auto codec) {
+    WithTileCodec(form.k, [&](auto codec) {
       using K = decltype(codec);
-      KeyProducts<K, kDim>(stage, lane, LoadTables(levels, kTableOf<K>, lane), state.q, state.q_sum,
-                           0, x);
+      KeyProducts<K, kDim>(stage, lane, LoadTables<K>(levels, lane), state.q, state.q_sum, 0, x);
     });
     Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
     Weights<kHalves> weights[kSets];
     float decay[kSets], gain[kSets];
     Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
-    WithCodec(form.v, [&](auto codec) {
+    WithTileCodec(form.v, [&](auto codec) {
       using V = decltype(codec);
       ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
-                                      LoadTables(levels, kTableOf<V>, lane), weights, decay, gain,
-                                      state.o);
+                                      LoadTables<V>(levels, lane), weights, decay, gain, state.o);
     });
   }
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block takes 64 rows (query token, head of the group) of one KV head; each of its four warps has 16
-// rows, and all share the tiles of keys and values, which are copied two tiles ahead.
+// A block takes 64 rows (query token, head of the group) of one KV head; each of its four warps has
+// 16 rows, and all share the tiles of keys and values, which are copied two tiles ahead.
 #include <cuda_fp16.h>
 
 #include "turboquant/attention/cuda/flash_prefill.h"
@@ -56,8 +56,8 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
   int64_t lowest = 0;
   if (args.sliding_window > 0)
     lowest = max(first_query - args.sliding_window + 1 - args.first_key, int64_t{0});
-  const int begin = static_cast<int>(min(lowest, static_cast<int64_t>(args.keys))) / S::kKeys *
-                    S::kKeys;
+  const int begin =
+      static_cast<int>(min(lowest, static_cast<int64_t>(args.keys))) / S::kKeys * S::kKeys;
   const int end = static_cast<int>(
       max(int64_t{0}, min(static_cast<int64_t>(args.keys), last_query - args.first_key + 1)));
 
@@ -100,8 +100,8 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
   };
   const auto state_of = [&](int64_t r) {
     const int64_t head = static_cast<int64_t>(kv_head) * group + r % group;
-    return args.state + 2 * ((part * static_cast<int64_t>(args.tokens) + r / group) * args.q_heads +
-                             head);
+    return args.state +
+           2 * ((part * static_cast<int64_t>(args.tokens) + r / group) * args.q_heads + head);
   };
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -138,8 +138,8 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
 #pragma unroll
       for (int n = 0; n < S::kKeys / 16; ++n) {
         uint32_t b[4];
-        LoadMatrices(b, k_tile + (16 * n + lane % 8 + lane / 16 * 8) * S::kKStride + d +
-                            lane / 8 % 2 * 8);
+        LoadMatrices(
+            b, k_tile + (16 * n + lane % 8 + lane / 16 * 8) * S::kKStride + d + lane / 8 % 2 * 8);
         Mma(scores[2 * n], a, b[0], b[1]);
         Mma(scores[2 * n + 1], a, b[2], b[3]);
       }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Few query tokens against pages of rows. A block takes 16 query rows (token, head of the group) of one
-// KV head and a share of the sequence's keys; its warps work on groups of 16 keys by themselves, each
-// with a ring of copies in flight. The last block of the rows to finish merges the shares.
+// Few query tokens against pages of rows. A block takes 16 query rows (token, head of the group) of
+// one KV head and a share of the sequence's keys; its warps work on groups of 16 keys by
+// themselves, each with a ring of copies in flight. The last block of the rows to finish merges the
+// shares.
 #include <cuda_fp16.h>
 
 #include "turboquant/attention/cuda/row_attention.h"
@@ -54,16 +55,14 @@ __device__ __forceinline__ void FetchSide(const RowAttentionArgs& args, const ui
   for (int i = lane; i < kKeys * kPieces; i += 32) {
     const int row = i / kPieces, piece = i % kPieces;
     const bool there = key + row < end;
-    const std::byte* from =
-        KeyRow(args, pages, kv_head, there ? key + row : key, value);
+    const std::byte* from = KeyRow(args, pages, kv_head, there ? key + row : key, value);
     __half* place = to + row * Ring<kD>::kStride + 8 * piece;
     if (half) {
       CopyAsync(place, from + 16 * piece, there);
       continue;
     }
     const std::byte* block = from + piece / 4 * 34;  // q8_0: f16 scale, 32 codes
-    const float scale =
-        there ? __half2float(*reinterpret_cast<const __half*>(block)) : 0.0f;
+    const float scale = there ? __half2float(*reinterpret_cast<const __half*>(block)) : 0.0f;
     const auto* codes = reinterpret_cast<const uint16_t*>(block + 2 + piece % 4 * 8);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
@@ -132,10 +131,9 @@ __device__ __forceinline__ void Attend16(const __half* q, const __half* k, const
       state.out[n][2 * i + 1] *= shrink;
     }
   }
-  const uint32_t a[4] = {PackHalves(scores[0][0], scores[0][1]),
-                         PackHalves(scores[0][2], scores[0][3]),
-                         PackHalves(scores[1][0], scores[1][1]),
-                         PackHalves(scores[1][2], scores[1][3])};
+  const uint32_t a[4] = {
+      PackHalves(scores[0][0], scores[0][1]), PackHalves(scores[0][2], scores[0][3]),
+      PackHalves(scores[1][0], scores[1][1]), PackHalves(scores[1][2], scores[1][3])};
 #pragma unroll
   for (int d = 0; d < kD / 16; ++d) {
     uint32_t b[4];
@@ -314,8 +312,7 @@ void Launch(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 int64_t RowAttentionWorkspaceBytes(const RowAttentionArgs& args) {
-  return kCounterBytes +
-         Items(args) * Splits(args) * kRows * (args.pages.open.head_dim + 2) * 4;
+  return kCounterBytes + Items(args) * Splits(args) * kRows * (args.pages.open.head_dim + 2) * 4;
 }
 
 void LaunchRowAttention(const RowAttentionArgs& args, void* workspace, cudaStream_t stream) {

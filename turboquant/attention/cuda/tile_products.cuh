@@ -54,6 +54,33 @@ struct UnitGroup {
   }
 };
 
+// What a product of bytes lacks to be one of levels, for factors that add up to `sum`.
+template <class C>
+TQ_DEVICE int32_t LevelShift(int32_t sum) {
+  return C::kKind == LevelKind::kSignedHalf ? sum >> 1
+         : C::kKind == LevelKind::kUnsigned ? -128 * sum
+                                            : 0;
+}
+
+// c += bytes of levels times B, signed for queries and unsigned for weights.
+template <class C, bool kWeights>
+TQ_DEVICE void MmaLevels(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                         uint32_t b0, uint32_t b1) {
+  if constexpr (C::kKind == LevelKind::kUnsigned) {
+    if constexpr (kWeights) {
+      MmaU8U8(c, a0, a1, a2, a3, b0, b1);
+    } else {
+      MmaU8S8(c, a0, a1, a2, a3, b0, b1);
+    }
+  } else {
+    if constexpr (kWeights) {
+      MmaS8U8(c, a0, a1, a2, a3, b0, b1);
+    } else {
+      MmaS8S8(c, a0, a1, a2, a3, b0, b1);
+    }
+  }
+}
+
 // x[n][at + 4 h + i] = (levels of token 32 h + g + 8 i) . (16-bit query row t of column set n), for
 // the tokens of one tile. q: B operands, [set][register]; q_sum: the sum of the row.
 template <class C, int kDim, int kSets, int kScores>
@@ -76,14 +103,19 @@ TQ_DEVICE void KeyProducts(const std::byte* codes, int lane, const LevelTables& 
     const uint32_t* lower = upper + kPerToken;
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
-      const int32_t start = C::kHalfLevels ? q_sum[n] >> 1 : 0;
+      const int32_t start = LevelShift<C>(q_sum[n]);
       int32_t c[4] = {start, 0, start, 0};
 #pragma unroll
       for (int k = 0; k + 1 < kPerToken; k += 2) {
-        MmaS8S8(c, upper[k], lower[k], upper[k + 1], lower[k + 1], q[n][k], q[n][k + 1]);
+        MmaLevels<C, false>(c, upper[k], lower[k], upper[k + 1], lower[k + 1], q[n][k],
+                            q[n][k + 1]);
       }
       if constexpr (kPerToken % 2 == 1) {
-        MmaS8S8K16(c, upper[kPerToken - 1], lower[kPerToken - 1], q[n][kPerToken - 1]);
+        if constexpr (C::kKind == LevelKind::kUnsigned) {
+          MmaU8S8K16(c, upper[kPerToken - 1], lower[kPerToken - 1], q[n][kPerToken - 1]);
+        } else {
+          MmaS8S8K16(c, upper[kPerToken - 1], lower[kPerToken - 1], q[n][kPerToken - 1]);
+        }
       }
       x[n][at + 2 * m] = static_cast<float>(c[1] * 256 + c[0]);
       x[n][at + 2 * m + 1] = static_cast<float>(c[3] * 256 + c[2]);
@@ -107,7 +139,7 @@ TQ_DEVICE void ValueProducts(const std::byte* codes, int tile_bytes, int lane,
   using T = Tile<kDim>;
   constexpr int kTiles = kHalves / T::kHalves;
   int32_t start[kSets] = {};
-  if constexpr (C::kHalfLevels) {  // half of the sum of the weights
+  if constexpr (C::kKind != LevelKind::kSigned) {  // a multiple of the sum of the weights
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       int32_t ones[4] = {};
@@ -116,7 +148,7 @@ TQ_DEVICE void ValueProducts(const std::byte* codes, int tile_bytes, int lane,
         MmaS8U8(ones, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u, weights[n].b[h][0],
                 weights[n].b[h][1]);
       }
-      start[n] = (ones[1] * 256 + ones[0]) >> 1;
+      start[n] = LevelShift<C>(ones[1] * 256 + ones[0]);
     }
   }
   UnitGroup<C::kWords, T::kPiece> group[kTiles];
@@ -142,7 +174,7 @@ TQ_DEVICE void ValueProducts(const std::byte* codes, int tile_bytes, int lane,
       const uint32_t* a = r[tile] + m_tile % 2 * 4;
 #pragma unroll
       for (int n = 0; n < kSets; ++n) {
-        MmaS8U8(c[n], a[0], a[1], a[2], a[3], weights[n].b[h][0], weights[n].b[h][1]);
+        MmaLevels<C, true>(c[n], a[0], a[1], a[2], a[3], weights[n].b[h][0], weights[n].b[h][1]);
       }
     }
 #pragma unroll

@@ -74,9 +74,8 @@ CUmemAllocationProp PropertiesOfMemory() {
 uint64_t VirtualRange::granularity() {
   const CUmemAllocationProp properties = PropertiesOfMemory();
   size_t bytes = 0;
-  TheDriver().Check(
-      TheDriver().granularity(&bytes, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
-      "asking for the size of memory pieces");
+  TheDriver().Check(TheDriver().granularity(&bytes, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
+                    "asking for the size of memory pieces");
   return bytes;
 }
 

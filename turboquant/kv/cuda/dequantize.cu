@@ -9,6 +9,14 @@
 namespace tq::cuda {
 namespace {
 
+template <class C>
+TQ_DEVICE float LevelOf(uint32_t byte) {
+  if (C::kKind == LevelKind::kUnsigned)
+    return static_cast<float>(static_cast<int>(byte & 255u) - 128);
+  return static_cast<float>(static_cast<int8_t>(byte)) +
+         (C::kKind == LevelKind::kSignedHalf ? 0.5f : 0.0f);
+}
+
 template <int kDim>
 struct Dequantizer {
   const TileSide& s;
@@ -21,8 +29,9 @@ struct Dequantizer {
   TQ_DEVICE void Tiles() const {
     constexpr TileLayout kTile = MakeTileLayout(kDim);
     const bool keys = s.side == Side::kKey;
-    constexpr int kTable = kTableOf<C>;
-    const LevelTables tables = {LevelTableWordAt(kTable), LevelTableWordAt(kTable + 1)};
+    LevelTables tables;
+#pragma unroll
+    for (int i = 0; i < C::kTables; ++i) tables.t[i] = LevelTableWordAt(C::kTable + i);
     for (int i = ThreadId(); i < kTile.tiles_per_page() * 32 * kTile.units; i += Threads()) {
       CodePlace place = {i / (32 * kTile.units), i % 32, i / 32 % kTile.units, 0};
       uint32_t words[C::kWords], levels[8];
@@ -37,9 +46,7 @@ struct Dequantizer {
       for (int n = 0; n < kUnitCodes; ++n) {
         place.index = n;
         const TokenDim at = keys ? KeyAt(kTile, place) : ValueAt(kTile, place);
-        const float level =
-            static_cast<float>(static_cast<int8_t>(levels[n / 4] >> (8 * (n % 4)))) +
-            (C::kHalfLevels ? 0.5f : 0.0f);
+        const float level = LevelOf<C>(levels[n / 4] >> (8 * (n % 4)));
         float value = MulRn(level, ReadHalf(head + s.ScaleOffset(at.token)));
         if (keys) value = AddRn(value, ReadHalf(head + reference_offset + 2 * at.dim));
         Values()[at.token * kDim + at.dim] = FiniteHalf(value);
@@ -62,18 +69,8 @@ struct Dequantizer {
   }
 
   TQ_DEVICE void Run() const {
-    switch (s.codec) {
-      case Codec::kTurbo8:
-        return Tiles<Turbo8>();
-      case Codec::kTurbo4:
-        return Tiles<Turbo4>();
-      case Codec::kTurbo3:
-        return Tiles<Turbo3>();
-      case Codec::kTurbo2:
-        return Tiles<Turbo2>();
-      default:
-        return Rows();
-    }
+    if (s.rows) return Rows();
+    WithTileCodec(s.codec, [&](auto codec) { Tiles<decltype(codec)>(); });
   }
 };
 

@@ -37,8 +37,8 @@ class DeviceArenaMemory final : public ArenaMemory {
 
   void CopyBlock(uint64_t from_offset, uint64_t to_offset, uint64_t bytes) override {
     before_();
-    Check(cudaMemcpyAsync(base() + to_offset, base() + from_offset, bytes,
-                          cudaMemcpyDeviceToDevice, stream_),
+    Check(cudaMemcpyAsync(base() + to_offset, base() + from_offset, bytes, cudaMemcpyDeviceToDevice,
+                          stream_),
           "copying a cache page");
   }
   void ZeroBlock(uint64_t offset, uint64_t bytes) override {

@@ -71,7 +71,8 @@ __device__ __forceinline__ GroupScale LoadScale(const uint8_t* record, int in_re
   } else if constexpr (L::kScales == ScaleKind::kSuper32 || L::kScales == ScaleKind::kSuper16) {
 #pragma unroll
     for (int half = 0; half < (L::k16 ? 2 : 1); ++half) {
-      const int fine = static_cast<int8_t>(__ldg(record + FineScaleOffset<L>(row, in_record, half)));
+      const int fine =
+          static_cast<int8_t>(__ldg(record + FineScaleOffset<L>(row, in_record, half)));
       s.scale[half] = d * static_cast<float>(fine);
       if constexpr (!L::k16) s.scale[1] = s.scale[0];
     }

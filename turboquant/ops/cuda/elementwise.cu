@@ -63,8 +63,7 @@ __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, i
   if (i >= cols) return;
   const float x = gate[blockIdx.y * gate_stride + i];
   // SiLU: x / (1 + e^-x); GELU by tanh: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
-  const float u =
-      kGeluTanh ? x * (x * x * 0.044715f + 1.0f) * 1.5957691216f : x;
+  const float u = kGeluTanh ? x * (x * x * 0.044715f + 1.0f) * 1.5957691216f : x;
   const float value = x / (1.0f + expf(-u)) * up[blockIdx.y * up_stride + i];
   out[blockIdx.y * out_stride + i] = value;
   if (records != nullptr)
@@ -161,8 +160,9 @@ dim3 GridFor(int64_t cols, int64_t rows) { return {BlocksFor(cols), static_cast<
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
                    float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
   const int threads = x.cols >= 2048 ? 1024 : x.cols > 256 ? 256 : 64;
-  LaunchChained(RmsNorm, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads), stream,
-                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, records);
+  LaunchChained(RmsNorm, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads),
+                stream, x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride,
+                records);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {
@@ -170,11 +170,11 @@ void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stre
                 x.cols);
 }
 
-void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate,
-                           MatrixView<const float> up, MatrixView<float> out, uint8_t* records,
-                           cudaStream_t stream) {
+void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixView<const float> up,
+                           MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
   const auto kernel = gelu_tanh ? Gated<true> : Gated<false>;
-  LaunchChained(kernel, GridFor(gate.cols, gate.rows), kThreads, stream, gate.data, gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, records);
+  LaunchChained(kernel, GridFor(gate.cols, gate.rows), kThreads, stream, gate.data, gate.stride,
+                up.data, up.stride, out.data, out.stride, gate.cols, records);
 }
 
 void LaunchRopeFactors(const RopeFactorsCall& call, cudaStream_t stream) {
@@ -184,7 +184,8 @@ void LaunchRopeFactors(const RopeFactorsCall& call, cudaStream_t stream) {
 
 void LaunchRope(MatrixView<float> x, int heads, int head_dim, int rotary_dim, bool halves,
                 const float* factors, cudaStream_t stream) {
-  LaunchChained(Rope, GridFor(int64_t{heads} * (rotary_dim / 2), x.rows), kThreads, stream, x.data, x.stride, heads, head_dim, rotary_dim, halves, factors);
+  LaunchChained(Rope, GridFor(int64_t{heads} * (rotary_dim / 2), x.rows), kThreads, stream, x.data,
+                x.stride, heads, head_dim, rotary_dim, halves, factors);
 }
 
 void LaunchToBf16(MatrixView<const float> x, uint16_t* out, cudaStream_t stream) {

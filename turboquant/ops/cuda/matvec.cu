@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of up to 8 tokens with packed weights. A block takes one panel of 16 rows; its warps share
-// the columns and add up in shared memory. 8-bit products run on the tensor cores: a panel's group is
-// the 16 x 32 operand of one integer product, 8 tokens are its other side, and dequantising is a scale
-// per row and token applied to the sums. f32 products dequantise in registers.
+// Products of up to 8 tokens with packed weights. A block takes one panel of 16 rows; its warps
+// share the columns and add up in shared memory. 8-bit products run on the tensor cores: a panel's
+// group is the 16 x 32 operand of one integer product, 8 tokens are its other side, and
+// dequantising is a scale per row and token applied to the sums. f32 products dequantise in
+// registers.
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
@@ -121,8 +122,8 @@ struct Unit {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       const int group = min(first + i, args.groups - 1);
-      const uint8_t* codes = Record(panel, group) + L::kScaleBytes +
-                             group % L::kGroupsPerRecord * L::kGroupBytes;
+      const uint8_t* codes =
+          Record(panel, group) + L::kScaleBytes + group % L::kGroupsPerRecord * L::kGroupBytes;
       planes[i][0] = LoadPlanes<L>(codes, lane >> 2, lane & 3);
       planes[i][1] = LoadPlanes<L>(codes, (lane >> 2) + 8, lane & 3);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights out of their packed form (for products of many tokens, embeddings), and tokens into 8 bits.
+// Weights out of their packed form (for products of many tokens, embeddings), and tokens into 8
+// bits.
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
@@ -48,8 +49,8 @@ void LaunchDequantize(const DeviceWeight& weight, int64_t first_row, int64_t row
                   static_cast<unsigned>((weight.cols / kGroupColumns + kWarps - 1) / kWarps));
   const uint8_t* panels = weight.panels + first_row / kPanelRows * weight.panel_bytes;
   ForLayout(weight.layout, [&]<typename L>() {
-    Dequantize<L, Out><<<grid, 32 * kWarps, 0, stream>>>(panels, weight.panel_bytes, weight.cols,
-                                                         rows, out);
+    Dequantize<L, Out>
+        <<<grid, 32 * kWarps, 0, stream>>>(panels, weight.panel_bytes, weight.cols, rows, out);
   });
 }
 
@@ -120,8 +121,9 @@ void LaunchEmbed(const DeviceWeight& table, const int32_t* tokens, float scale,
 
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream) {
   const int groups = static_cast<int>(x.cols / kGroupColumns), tokens = static_cast<int>(x.rows);
-  LaunchChained(QuantizeTokens, dim3(static_cast<unsigned>((tokens * groups + kWarps - 1) / kWarps)),
-                32 * kWarps, stream, x.data, x.stride, tokens, groups, records);
+  LaunchChained(QuantizeTokens,
+                dim3(static_cast<unsigned>((tokens * groups + kWarps - 1) / kWarps)), 32 * kWarps,
+                stream, x.data, x.stride, tokens, groups, records);
 }
 
 }  // namespace tq::cuda

@@ -100,34 +100,48 @@ struct Fragments {
   uint32_t b[2];
 };
 
-template <bool kUnsignedB>
-inline void MmaBytes(int32_t (&c)[4], const Fragments& mine, int depth) {
+// A byte as its type has it.
+template <typename T>
+int ByteAs(uint32_t bits) {
+  return static_cast<T>(bits);
+}
+template <typename A, typename B>
+void MmaBytes(int32_t (&c)[4], const Fragments& mine, int depth) {
   const LaneValues<Fragments> lanes(mine);
   const int g = LaneId() >> 2, t = LaneId() & 3;
   for (int e = 0; e < 4; ++e) {
     const int row = g + e / 2 * 8, column = 2 * t + e % 2;
-    int64_t sum = c[e];
+    auto sum = static_cast<uint32_t>(c[e]);  // wraps
     for (int k = 0; k < depth; ++k) {
       const int lane_of_k = k % 16 / 4, half = k / 16, shift = 8 * (k % 4);
-      const uint32_t a = lanes.of[row % 8 * 4 + lane_of_k].a[half * 2 + row / 8] >> shift;
-      const uint32_t b = lanes.of[column * 4 + lane_of_k].b[half] >> shift;
-      const int b_value = kUnsignedB ? static_cast<uint8_t>(b) : static_cast<int8_t>(b);
-      sum += static_cast<int8_t>(a) * b_value;
+      const int a = ByteAs<A>(lanes.of[row % 8 * 4 + lane_of_k].a[half * 2 + row / 8] >> shift);
+      const int b = ByteAs<B>(lanes.of[column * 4 + lane_of_k].b[half] >> shift);
+      sum += static_cast<uint32_t>(a * b);
     }
-    TQ_CHECK(sum == static_cast<int32_t>(sum));  // the product's kernels never overflow
     c[e] = static_cast<int32_t>(sum);
   }
 }
 inline void MmaS8S8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                     uint32_t b0, uint32_t b1) {
-  MmaBytes<false>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
+  MmaBytes<int8_t, int8_t>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
 }
 inline void MmaS8U8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                     uint32_t b0, uint32_t b1) {
-  MmaBytes<true>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
+  MmaBytes<int8_t, uint8_t>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
+}
+inline void MmaU8S8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                    uint32_t b0, uint32_t b1) {
+  MmaBytes<uint8_t, int8_t>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
+}
+inline void MmaU8U8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                    uint32_t b0, uint32_t b1) {
+  MmaBytes<uint8_t, uint8_t>(c, {{a0, a1, a2, a3}, {b0, b1}}, 32);
 }
 inline void MmaS8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
-  MmaBytes<false>(c, {{a0, a1, 0, 0}, {b0, 0}}, 16);
+  MmaBytes<int8_t, int8_t>(c, {{a0, a1, 0, 0}, {b0, 0}}, 16);
+}
+inline void MmaU8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+  MmaBytes<uint8_t, int8_t>(c, {{a0, a1, 0, 0}, {b0, 0}}, 16);
 }
 inline void MmaF16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                    uint32_t b1) {
