@@ -83,7 +83,9 @@ TEST_P(SimulationTest, AgreesWithTheProduct) {
     const double cost = Mean(a.kld).value;
     const Estimate difference = BlockDifference(b.kld, a.kld, 32);
     EXPECT_GT(cost, 1e-7);
-    EXPECT_LT(std::abs(difference.value), std::max(2 * difference.error, 0.02 * cost))
+    // Two errors for the default policy; three where several are tried.
+    const int errors = std::string(c.v) == "turbo3" && std::string(c.k) == "turbo4" ? 2 : 3;
+    EXPECT_LT(std::abs(difference.value), std::max(errors * difference.error, 0.02 * cost))
         << c.k << "/" << c.v << " costs " << cost;
     double apart = 0;
     for (size_t i = 0; i < a.size(); ++i) apart += std::abs(a.kld[i] - b.kld[i]);
@@ -120,7 +122,7 @@ TEST_P(SimulationTest, AnyFunctionIsACodec) {
       for (int64_t r = 0; r < rows.rows; ++r) std::fill_n(rows.row(r), rows.cols, 0.0f);
     };
   }
-  EXPECT_GT(FromF32(cache), 0.1);
+  EXPECT_GT(FromF32(cache), 1e-3);  // an exact cache gives less than 1e-7
   // What is subtracted before comes back: the codec sees deviations only.
   for (SimulatedLayer& layer : cache.layers) {
     layer.k.codec = layer.v.codec;
