@@ -13,6 +13,10 @@ std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions& options) {
         options.device);
 }
 
-GpuList ListGpus() { return {.why_none = "this build has no CUDA backend (TQ_CUDA is off)"}; }
+GpuList ListGpus() {
+  GpuList list;
+  list.why_none = "this build has no CUDA backend (TQ_CUDA is off)";
+  return list;
+}
 
 }  // namespace tq
