@@ -120,6 +120,7 @@ void Bench(const BenchFlags& flags) {
   lab::BenchReport report(Format(flags.output), machine, true);
   fmt::print("{}", report.Header());
   std::fflush(stdout);
+  std::shared_ptr<const Calibration> calibration;  // one for all cases that have a use for it
   for (const lab::BenchCase& test : grid) {
     CacheFlags cache = flags.cache;
     cache.type_k = test.type_k;
@@ -127,7 +128,11 @@ void Bench(const BenchFlags& flags) {
     lab::BenchOptions options;
     options.repetitions = flags.repetitions;
     options.warm_up = !flags.no_warm_up;
-    options.session.cache = MakeCachePolicy(*engine, cache);
+    options.session.cache =
+        MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen);
+    if (calibration == nullptr)
+      calibration = CalibrationFor(*engine, cache.calibration, options.session.cache);
+    options.session.calibration = calibration;
     options.session.precision = flags.precise ? Precision::kPrecise : Precision::kFast;
     Progress bar(test.Name(), Progress::Unit::kSteps);
     options.on_progress = [&](int done, int of) {
@@ -181,6 +186,7 @@ void AddBenchCommand(CLI::App& root) {
       ->delimiter(',');
   command->add_option("--cache-type-v", flags->lists.types_v, "Cache types of values (-ctv)")
       ->delimiter(',');
+  AddAutomaticCacheFlag(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
   command->add_option("-o,--output", flags->output, "md, json, jsonl or csv")
       ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))

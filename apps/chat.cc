@@ -145,8 +145,8 @@ void RunChat(const ChatFlags& flags) {
   if (flags.single_turn && first.empty())
     Throw(ErrorCode::kInvalidArgument, "--single-turn needs a message with -p or -f");
   const auto engine = LoadEngine(flags.model);
-  const SessionOptions options =
-      MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
+  SessionOptions options = MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
+  options.calibration = CalibrationFor(*engine, flags.cache.calibration, options.cache);
   Conversation conversation(engine, options, ResolveChatTemplate(*engine, flags.generate),
                             ResolveSeed(flags.sampler, flags.seed), flags.generate.keep,
                             ReadSystemPrompt(flags.generate));
@@ -175,6 +175,7 @@ void AddChatCommand(CLI::App& root) {
   AddGenerateFlags(*command, flags->generate);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheWatchFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kGenerate);
   AddSamplingFlags(*command, flags->sampler, flags->seed);
   command->add_flag("--single-turn", flags->single_turn,

@@ -11,9 +11,12 @@ void AddRunCommand(CLI::App& root);
 void AddChatCommand(CLI::App& root);
 void AddCompareCommand(CLI::App& root);
 void AddPerplexityCommand(CLI::App& root);
+void AddRecommendCommand(CLI::App& root);
 void AddBenchCommand(CLI::App& root);
 void AddInspectCommand(CLI::App& root);
+void AddLabCommand(CLI::App& root);
 void AddTokenizeCommand(CLI::App& root);
+void AddCalibrateCommand(CLI::App& root);
 void AddFetchCommand(CLI::App& root);
 void AddDoctorCommand(CLI::App& root);
 

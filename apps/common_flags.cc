@@ -7,6 +7,8 @@
 #include <cctype>
 #include <chrono>
 
+#include "apps/auto_policy.h"
+#include "apps/cache_watch_report.h"
 #include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/interrupt.h"
@@ -56,6 +58,16 @@ void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags) {
   command.add_option("--cache-type-v", flags.type_v, "Values (-ctv), likewise")
       ->envname("LLAMA_ARG_CACHE_TYPE_V")
       ->capture_default_str();
+  AddAutomaticCacheFlag(command, flags);
+}
+
+void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags) {
+  command
+      .add_option("--cache", flags.automatic,
+                  "auto: types by layer as `turboquant recommend` found for this model")
+      ->check(CLI::IsMember({kAutomaticCache}))
+      ->excludes("--cache-type-k")
+      ->excludes("--cache-type-v");
 }
 
 void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
@@ -71,6 +83,14 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
       ->capture_default_str();
   command.add_flag("--no-centring", flags.no_centring,
                    "Do not subtract page means from keys (to measure what they bring)");
+  AddCalibrationFlags(command, flags.calibration);
+}
+
+void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags) {
+  command.add_flag(
+      "--cache-watch", flags.watch,
+      "Compare attention over compressed pages with 8-bit copies now and then; warn if "
+      "the cache harms this model");
 }
 
 void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
@@ -173,7 +193,8 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
   return engine;
 }
 
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags) {
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context) {
+  if (flags.automatic == kAutomaticCache) return AutomaticPolicy(engine, flags, context);
   CachePolicy policy = MakePolicy(engine, flags.type_k, flags.type_v);
   policy.window = flags.window;
   policy.sink_pages = (flags.sinks + kPageTokens - 1) / kPageTokens;
@@ -185,7 +206,9 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use) {
   const bool measure = use == StepUse::kMeasure;
   SessionOptions options;
-  options.cache = MakeCachePolicy(engine, cache);
+  options.cache = MakeCachePolicy(engine, cache, step.context);
+  options.cache_watch.on = cache.watch;
+  options.cache_watch.on_broken = WarnOfDrift;
   options.context = step.context;
   options.chunk = std::min(step.batch, step.ubatch);
   options.precision =
@@ -195,11 +218,8 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
   return options;
 }
 
-double PolicyBitsPerValue(const KvGeometry& given, const CachePolicy& policy) {
-  KvGeometry geometry = given;  // layers with a sliding window hold fewer tokens, at the same bits
-  std::fill(geometry.sliding_window.begin(), geometry.sliding_window.end(), 0);
-  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
-  return 8.0 * static_cast<double>(KvCache::BytesPerToken(geometry, policy)) / values;
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy) {
+  return KvCache::BitsPerValue(geometry, policy);
 }
 
 void PrintCacheSummary(const Session& session) {
@@ -217,6 +237,10 @@ void PrintCacheSummary(const Session& session) {
   if (tiles) {
     fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
                policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);
+  }
+  if (options.calibration != nullptr) {
+    fmt::print(stderr, "; keys calibrated ({} of {} heads)",
+               HeadsWithMap(*options.calibration, policy), options.calibration->heads.size());
   }
   fmt::print(stderr,
              "\ncontext  {} tokens, at most {} of cache; {} products, {} prefill in passes of {}\n",

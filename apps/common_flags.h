@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/calibration_flags.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/engine/sampler.h"
 #include "turboquant/engine/session.h"
@@ -30,10 +31,16 @@ struct CacheFlags {
   int window = 128;  // tokens
   int sinks = 128;   // tokens
   bool no_centring = false;
+  CalibrationFlags calibration;
+  std::string automatic;  // "auto": the stored recommendation decides
+  bool watch = false;
 };
-void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv
+void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv, --cache
+// --cache auto, which excludes the flags of types that `command` has.
+void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags);
 void AddCacheShapeFlags(CLI::App& command,
-                        CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring
+                        CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring,
+                                             // --calibration, --no-calibration
 
 struct StepFlags {
   int64_t context = 0;  // 0 = the model's
@@ -54,9 +61,13 @@ SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed);
 // Loads with a progress bar and says on stderr what was loaded.
 std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags);
 
+// Without the calibration: that takes time (CalibrationFor).
 SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use);
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags);
+void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags);  // --cache-watch
+
+// For a context of that many tokens (0: the model's): a stored recommendation has to reach it.
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context);
 
 // Says on stderr which layers are compressed with what and what it costs (docs/cli.md).
 void PrintCacheSummary(const Session& session);

@@ -2,43 +2,125 @@
 #include "apps/compare_types.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "turboquant/base/error.h"
 
 namespace tq::app {
 namespace {
 
-CacheTypePair ParsePair(const std::string& item) {
-  const size_t slash = item.find('/');
-  CacheTypePair pair = slash == std::string::npos
-                           ? CacheTypePair{item, item}
-                           : CacheTypePair{item.substr(0, slash), item.substr(slash + 1)};
-  if (pair.k.empty() || pair.v.empty() || pair.v.find('/') != std::string::npos) {
-    Throw(ErrorCode::kInvalidArgument, "--types: '{}' is not TYPE or TYPE_K/TYPE_V", item);
+constexpr int kMostTokens = 1 << 24;
+
+// One item and where it stands in what the user wrote.
+class ItemParser {
+ public:
+  ItemParser(const std::string& word, size_t begin, size_t end)
+      : word_(word), begin_(begin), end_(end) {}
+
+  CompareType Parse() {
+    CompareType type;
+    size_t at = std::min(word_.find('+', begin_), end_);
+    ParsePair(at, type);
+    while (at < end_) {
+      const size_t option = at + 1;
+      at = std::min(word_.find('+', option), end_);
+      ParseOption(option, at, type);
+    }
+    return type;
   }
-  return pair;
-}
+
+ private:
+  template <typename... Args>
+  [[noreturn]] void Fail(size_t at, fmt::format_string<Args...> format, Args&&... args) const {
+    Throw(ErrorCode::kInvalidArgument, "--types \"{}\", column {}: {}", word_, at + 1,
+          fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  void ParsePair(size_t end, CompareType& type) const {
+    const size_t slash = std::min(word_.find('/', begin_), end);
+    type.k = word_.substr(begin_, slash - begin_);
+    type.v = slash < end ? word_.substr(slash + 1, end - slash - 1) : type.k;
+    if (type.k.empty()) Fail(begin_, "a type is missing; write TYPE or TYPE_K/TYPE_V");
+    if (type.v.empty()) Fail(slash + 1, "the type of values is missing");
+    if (const size_t second = type.v.find('/'); second != std::string::npos)
+      Fail(slash + 1 + second, "a second slash; write TYPE or TYPE_K/TYPE_V");
+  }
+
+  void ParseOption(size_t begin, size_t end, CompareType& type) const {
+    const std::string option = word_.substr(begin, end - begin);
+    const size_t equals = option.find('=');
+    const std::string name = option.substr(0, equals);
+    if (name == "window" || name == "sinks") {
+      (name == "window" ? type.window : type.sinks) =
+          ParseTokens(begin + std::min(equals, option.size()), end);
+    } else if (option == "no-centring") {
+      type.no_centring = true;
+    } else if (option == "no-calibration") {
+      type.no_calibration = true;
+    } else if (option == "tokens") {
+      type.tokens = true;
+    } else if (option == "simulated") {
+      type.simulated = true;
+    } else if (option == "bare") {
+      type.window = type.sinks = 0;
+      type.no_centring = type.no_calibration = type.tokens = true;
+    } else {
+      Fail(begin, "unknown option \"{}\"; options are {}", option, kCompareOptions);
+    }
+  }
+
+  // "=N"
+  int ParseTokens(size_t begin, size_t end) const {
+    int tokens = -1;
+    const char* last = word_.data() + end;
+    if (begin < end) {
+      const auto [stop, error] = std::from_chars(word_.data() + begin + 1, last, tokens);
+      if (error == std::errc() && stop == last && tokens >= 0 && tokens <= kMostTokens)
+        return tokens;
+    }
+    Fail(begin, "a number of tokens is missing, such as \"=128\"");
+  }
+
+  const std::string& word_;
+  size_t begin_, end_;
+};
 
 }  // namespace
 
-std::vector<CacheTypePair> ParseTypePairs(const std::vector<std::string>& words) {
-  std::vector<CacheTypePair> pairs;
-  const auto add = [&](const std::string& item) {
-    const CacheTypePair pair = ParsePair(item);
-    if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) pairs.push_back(pair);
+bool CompareType::IsBare() const {
+  return window == 0 && sinks == 0 && no_centring && no_calibration && tokens;
+}
+
+std::string CompareType::Name() const {
+  std::string name = k == v ? k : k + " / " + v;
+  if (IsBare()) return name + " +bare";
+  if (window) name += fmt::format(" +window={}", *window);
+  if (sinks) name += fmt::format(" +sinks={}", *sinks);
+  if (no_centring) name += " +no-centring";
+  if (no_calibration) name += " +no-calibration";
+  if (tokens) name += " +tokens";
+  if (simulated) name += " +simulated";
+  return name;
+}
+
+std::vector<CompareType> ParseCompareTypes(const std::vector<std::string>& words) {
+  std::vector<CompareType> types;
+  const auto add = [&](const std::string& word, size_t begin, size_t end) {
+    const CompareType type = ItemParser(word, begin, end).Parse();
+    if (std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
   };
   for (const std::string& word : words) {
     if (word.find(':') != std::string::npos) {
-      add(word);
+      add(word, 0, word.size());
       continue;
     }
     for (size_t begin = 0; begin <= word.size();) {
       const size_t end = std::min(word.find(',', begin), word.size());
-      add(word.substr(begin, end - begin));
+      add(word, begin, end);
       begin = end + 1;
     }
   }
-  return pairs;
+  return types;
 }
 
 }  // namespace tq::app

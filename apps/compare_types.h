@@ -1,23 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cache types that `compare` sets side by side: "K/V" or one for both; policies with layers
-// too.
+// The caches that `compare` sets side by side, as text:
+//   TYPE[/TYPE_V][+OPTION]...   such as turbo4/turbo3, turbo3+window=0+sinks=0, turbo4+bare
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace tq::app {
 
-struct CacheTypePair {
-  std::string k, v;
-  std::string Name() const { return k == v ? k : k + " / " + v; }
-  bool operator==(const CacheTypePair&) const = default;
+struct CompareType {
+  std::string k = {}, v = {};                  // types; with layers, as --cache-type-k takes them
+  std::optional<int> window = {}, sinks = {};  // tokens; else what the command says
+  bool no_centring = false;
+  bool no_calibration = false;  // the model's calibrated key transforms are not used
+  bool tokens = false;          // sinks and window to the token, the page being filled is no part
+  bool simulated = false;       // by the lab's evaluator, see docs/quality.md
+
+  // The page log cannot do without centring, nor count in tokens: those are simulated anyway.
+  bool IsSimulated() const { return simulated || no_centring || tokens; }
+  // As forks of llama.cpp have it: every cure off.
+  bool IsBare() const;
+  std::string Name() const;  // "turbo4 / turbo3 +window=0"
+  bool operator==(const CompareType&) const = default;
 };
 
+inline constexpr const char* kCompareOptions =
+    "window=N, sinks=N, no-centring, no-calibration, tokens (count both to the token), simulated, "
+    "bare (all cures off)";
+
 // Items separated by commas where they name no layers ("q8_0,turbo4/turbo3"); an item with layers
-// stands alone
-// ("turbo4:0-3,q8_0:4-29/turbo3"). Throws kInvalidArgument for an empty item or more than one
-// slash.
-std::vector<CacheTypePair> ParseTypePairs(const std::vector<std::string>& words);
+// stands alone ("turbo4:0-3,q8_0:4-29/turbo3"). Each once. Throws kInvalidArgument naming the
+// column.
+std::vector<CompareType> ParseCompareTypes(const std::vector<std::string>& words);
 
 }  // namespace tq::app

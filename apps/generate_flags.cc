@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "apps/cache_watch_report.h"
 #include "apps/progress.h"
 #include "apps/text_input.h"
 #include "apps/utf8.h"
@@ -75,6 +76,7 @@ void PrintTiming(const Timing& timing, Session& session) {
              rate(std::max<int64_t>(timing.generated_tokens - 1, 0), timing.decode_seconds),
              session.length(), FormatBytes(static_cast<double>(memory.used_bytes)),
              memory.bits_per_value);
+  if (session.cache_watch() != nullptr) PrintCacheWatch(session.cache_watch()->drift());
 }
 
 const char* StopReasonText(StopReason reason) {

@@ -5,10 +5,12 @@
 #include <map>
 #include <memory>
 
+#include "apps/calibration_flags.h"
 #include "apps/commands.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/progress.h"
 #include "apps/table.h"
+#include "turboquant/engine/calibration_store.h"
 #include "turboquant/gguf/gguf_file.h"
 #include "turboquant/kv/kv_cache.h"
 #include "turboquant/model/model_spec.h"
@@ -83,7 +85,6 @@ void PrintCacheCosts(const KvGeometry& geometry) {
   for (const int64_t context : kContexts)
     header.push_back(fmt::format("{}K tokens", context / 1024));
   Table table(std::move(header));
-  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
   for (const CodecInfo& codec : kCodecs) {
     CachePolicy policy;
     policy.k.assign(static_cast<size_t>(geometry.num_layers), codec.codec);
@@ -91,7 +92,7 @@ void PrintCacheCosts(const KvGeometry& geometry) {
     std::vector<std::string> row = {std::string(codec.name)};
     try {
       const double per_token = static_cast<double>(KvCache::BytesPerToken(geometry, policy));
-      row.push_back(fmt::format("{:.3f}", 8.0 * per_token / values));
+      row.push_back(fmt::format("{:.3f}", KvCache::BitsPerValue(geometry, policy)));
       row.push_back(fmt::format("{:.2f}", per_token / 1024));
       for (const int64_t context : kContexts) {
         row.push_back(
@@ -152,7 +153,14 @@ void Inspect(const InspectFlags& flags) {
       fmt::print("{:<40} {:<7} [{}]\n", t.name, InfoOf(t.format).name, fmt::join(t.shape, ", "));
     }
   }
-  if (spec) PrintCacheCosts(spec->kv_geometry());
+  if (!spec) return;
+  PrintCacheCosts(spec->kv_geometry());
+  if (const auto calibration =
+          FindCalibration(CalibrationFolder(), file.Identity(), spec->kv_geometry())) {
+    fmt::print("\n{}", CalibrationTable(*calibration));
+  } else {
+    fmt::print("\nKeys are not calibrated yet: that is done at the first load.\n");
+  }
 }
 
 }  // namespace

@@ -38,9 +38,12 @@ int Run(std::span<char* const> argv) {
   AddChatCommand(root);
   AddCompareCommand(root);
   AddPerplexityCommand(root);
+  AddRecommendCommand(root);
   AddBenchCommand(root);
   AddInspectCommand(root);
+  AddLabCommand(root);
   AddTokenizeCommand(root);
+  AddCalibrateCommand(root);
   AddFetchCommand(root);
   AddDoctorCommand(root);
 

@@ -28,6 +28,12 @@ struct PerplexityFlags {
   bool divergence = false;
 };
 
+SessionOptions Options(const Engine& engine, const CacheFlags& cache, const StepFlags& step) {
+  SessionOptions options = MakeSessionOptions(engine, cache, step, StepUse::kMeasure);
+  options.calibration = CalibrationFor(engine, cache.calibration, options.cache);
+  return options;
+}
+
 void MeasureText(const PerplexityFlags& flags, std::shared_ptr<const Engine> engine) {
   if (!HasText(flags.text))
     Throw(ErrorCode::kInvalidArgument, "give the text to score with -f FILE");
@@ -37,8 +43,7 @@ void MeasureText(const PerplexityFlags& flags, std::shared_ptr<const Engine> eng
   const lab::TextWindows windows =
       lab::MakeWindows(engine->tokenizer().Encode(text, true, false), engine->tokenizer().special(),
                        context, flags.chunks, 2);
-  lab::SessionLogits source(engine,
-                            MakeSessionOptions(*engine, flags.cache, step, StepUse::kMeasure));
+  lab::SessionLogits source(engine, Options(*engine, flags.cache, step));
   PrintCacheSummary(source.session());
   fmt::print(stderr, "scoring  {} windows of {} tokens\n", windows.count, context);
   std::optional<lab::KldBaseWriter> base;
@@ -72,8 +77,7 @@ void MeasureAgainstFile(const PerplexityFlags& flags, std::shared_ptr<const Engi
   lab::KldBaseReader base(flags.base_file);
   StepFlags step = flags.step;
   step.context = base.windows().context;
-  lab::SessionLogits source(engine,
-                            MakeSessionOptions(*engine, flags.cache, step, StepUse::kMeasure));
+  lab::SessionLogits source(engine, Options(*engine, flags.cache, step));
   PrintCacheSummary(source.session());
   const int count = base.windows().count;
   fmt::print(stderr, "scoring  {} windows of {} tokens against {}\n", count, base.windows().context,

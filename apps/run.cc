@@ -96,8 +96,7 @@ void Run(const RunFlags& flags) {
     Throw(ErrorCode::kInvalidArgument, "give a prompt with -p TEXT or -f FILE");
   const std::string text = ReadText(flags.text);
   const auto engine = LoadEngine(flags.model);
-  const SessionOptions options =
-      MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
+  SessionOptions options = MakeSessionOptions(*engine, flags.cache, flags.step, StepUse::kGenerate);
   GenerateOptions generate = MakeGenerateOptions(flags.generate);
   std::vector<TokenId> tokens;
   if (has_prompt) tokens = PromptTokens(flags, *engine, text, generate);
@@ -109,6 +108,7 @@ void Run(const RunFlags& flags) {
         "the prompt has {} tokens and the context {}: shorten it or give a larger -c (at least {})",
         tokens.size(), context, tokens.size() + 1);
   }
+  options.calibration = CalibrationFor(*engine, flags.cache.calibration, options.cache);
   Session session(engine, options);
   PrintCacheSummary(session);
   Sampler sampler(ResolveSeed(flags.sampler, flags.seed));
@@ -158,6 +158,7 @@ void AddRunCommand(CLI::App& root) {
   AddGenerateFlags(*command, flags->generate);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheWatchFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kGenerate);
   AddSamplingFlags(*command, flags->sampler, flags->seed);
   command->add_option("--session", flags->session_file,

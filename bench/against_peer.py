@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times `turboquant bench` beside a llama-bench binary, in turn, in one run, and prints the ratios as Markdown.
+"""Times `turboquant bench` beside llama.cpp's llama-bench, in turn, and prints the ratios as Markdown.
 
-    bench/against_peer.py --ours build/default/apps/turboquant --peer PATH/llama-bench -m MODEL.gguf [-t 2] [-r 3]
+    bench/against_peer.py --peer PATH/llama-bench -m MODEL.gguf [-t 2] [--tests prefill,decode,depth,memory]
 
-The peer runs its f16 cache. The two alternate, repetition by repetition, so that drift of the machine hits both; the
-median of each and the ratio of medians are printed. Also measures our resident memory: peak while loading and steady.
+Each round runs the peer and then ours, so that drift of the machine hits both; medians over all repetitions of all
+rounds are compared. The peer runs its f16 cache (--peer-cache for others). Random tokens are decoded, as llama-bench
+does: speed does not depend on them. `memory` samples our resident memory: peak while loading and steady.
 """
 import argparse
 import json
@@ -16,77 +17,108 @@ import sys
 import threading
 import time
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-def run_json(command, environment=None):
+
+def bench(command, environment=None):
+    """Samples in tokens per second, and the last row that the command printed."""
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
     if result.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
-    return json.loads(result.stdout[result.stdout.index("["):])[-1]["avg_ts"]
+    row = json.loads(result.stdout[result.stdout.index("["):])[-1]
+    return row["samples_ts"], row
+
+
+def time_in_turn(args, name, flags, caches, environment):
+    common = ["-m", args.model, "-t", str(args.threads), "-r", str(args.repetitions), "-o", "json"] + flags
+    peer = [args.peer] + common + ["-ctk", args.peer_cache, "-ctv", args.peer_cache, "-fa", args.peer_flash]
+    theirs, ours, bits = [], {cache: [] for cache in caches}, {}
+    for _ in range(args.rounds):
+        theirs += bench(peer)[0]
+        for cache in caches:
+            k, v = cache.split("/")
+            samples, row = bench([args.ours, "bench"] + common + ["-ctk", k, "-ctv", v], environment)
+            ours[cache] += samples
+            bits[cache] = row["kv_bits_per_value"]
+    reference = statistics.median(theirs)
+    for cache in caches:
+        median = statistics.median(ours[cache])
+        print(f"| {name} | {cache} | {bits[cache]:.2f} | {reference:.1f} | {median:.1f} | {median / reference:.2f} |",
+              flush=True)
 
 
 def watch_memory(command):
-    """Peak and last sampled resident bytes of a command, from /proc, every 5 ms."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Largest resident size of a command, and the median of its second half, in bytes; sampled every 5 ms."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     samples = []
 
     def poll():
         page = os.sysconf("SC_PAGE_SIZE")
         while process.poll() is None:
             try:
-                with open(f"/proc/{process.pid}/statm") as f:
-                    samples.append(int(f.read().split()[1]) * page)
+                with open(f"/proc/{process.pid}/statm") as statm:
+                    samples.append(int(statm.read().split()[1]) * page)
             except (OSError, IndexError):
                 pass
             time.sleep(0.005)
 
     thread = threading.Thread(target=poll)
     thread.start()
-    process.wait()
+    output = process.communicate()[0]
     thread.join()
-    samples = [s for s in samples if s > 0]
-    return max(samples), statistics.median(samples[len(samples) // 2:])
+    samples = [size for size in samples if size > 0]
+    return max(samples), statistics.median(samples[len(samples) // 2:]), json.loads(output)[-1]
+
+
+def print_memory(args, cache):
+    k, v = cache.split("/")
+    # Two lengths: the peak of a short run is that of loading.
+    flags = ["-m", args.model, "-t", str(args.threads), "-p", "0", "-o", "json", "-ctk", k, "-ctv", v]
+    peak, _, _ = watch_memory([args.ours, "bench"] + flags + ["-n", "1", "-r", "1"])
+    _, steady, row = watch_memory([args.ours, "bench"] + flags + ["-n", "64", "-r", "8"])
+    size, kv = os.path.getsize(args.model), row["kv_bytes_total"]
+    print(f"\nResident memory, cache {cache}: file {size / 2**20:.1f} MiB, cache {kv / 2**20:.1f} MiB; peak while loading "
+          f"{peak / 2**20:.1f} MiB = {peak / size:.2f} x file; steady {steady / 2**20:.1f} MiB = cache + "
+          f"{(steady - kv) / size:.2f} x file")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ours", required=True)
-    parser.add_argument("--peer", required=True)
+    parser.add_argument("--ours", default=f"{ROOT}/build/default/bin/turboquant", help="(%(default)s)")
+    parser.add_argument("--peer", required=True, help="llama-bench")
     parser.add_argument("-m", "--model", required=True)
-    parser.add_argument("-t", "--threads", default="2")
-    parser.add_argument("-r", "--rounds", type=int, default=3)
+    parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--tests", default="prefill,decode,depth,memory")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("-r", "--repetitions", type=int, default=2, help="within a round")
     parser.add_argument("--depth", default="4096")
+    parser.add_argument("--caches", default="f16/f16,turbo4/turbo3,turbo3/turbo3", help="of ours when decoding (%(default)s)")
+    parser.add_argument("--peer-cache", default="f16")
+    parser.add_argument("--peer-flash", default="auto", help="flash attention of the peer: on, off or auto (%(default)s)")
     parser.add_argument("--isa", help="TQ_ISA for ours (avx2, ...)")
     args = parser.parse_args()
 
-    peer = [args.peer, "-m", args.model, "-t", args.threads, "-r", "1", "-o", "json"]
-    ours = [args.ours, "bench", "-m", args.model, "-t", args.threads, "-r", "1", "-o", "json"]
     environment = {"TQ_ISA": args.isa} if args.isa else {}
-    # test, peer's arguments, rows of ours: (cache type, arguments)
-    tests = [
-        ("pp512", ["-p", "512", "-n", "0"], [("f16", "f16"), ("turbo4", "turbo3")]),
-        ("tg32", ["-p", "0", "-n", "32"], [("f16", "f16"), ("turbo3", "turbo3"), ("turbo4", "turbo3")]),
-        (f"tg32 @ d{args.depth}", ["-p", "0", "-n", "32", "-d", args.depth],
-         [("f16", "f16"), ("turbo4", "turbo4"), ("turbo4", "turbo3"), ("turbo3", "turbo3"), ("turbo2", "turbo2")]),
-    ]
-    print(f"model {os.path.basename(args.model)}, {args.threads} threads, {args.rounds} rounds in turn"
-          + (f", TQ_ISA={args.isa}" if args.isa else ""))
-    print("\n| test | cache of ours (K/V) | peer, f16 cache, tok/s | ours, tok/s | ratio |")
-    print("| --- | --- | ---: | ---: | ---: |")
-    for name, arguments, rows in tests:
-        theirs = []
-        mine = [[] for _ in rows]
-        for _ in range(args.rounds):
-            theirs.append(run_json(peer + arguments))
-            for values, (k, v) in zip(mine, rows):
-                values.append(run_json(ours + arguments + ["-ctk", k, "-ctv", v], environment))
-        reference = statistics.median(theirs)
-        for values, (k, v) in zip(mine, rows):
-            median = statistics.median(values)
-            print(f"| {name} | {k}/{v} | {reference:.1f} | {median:.1f} | {median / reference:.2f} |", flush=True)
-    size = os.path.getsize(args.model)
-    peak, steady = watch_memory(ours + ["-p", "0", "-n", "64", "-r", "5", "-ctk", "turbo4", "-ctv", "turbo3"])
-    print(f"\nresident memory: peak {peak / 2**20:.0f} MiB ({peak / size:.2f} x file), steady {steady / 2**20:.0f} MiB "
-          f"({steady / size:.2f} x file of {size / 2**20:.0f} MiB)")
+    caches = args.caches.split(",")
+    tests = {
+        "prefill": ("pp512", ["-p", "512", "-n", "0"], ["turbo4/turbo3"]),
+        "decode": ("tg32", ["-p", "0", "-n", "32"], [caches[-1]]),
+        "depth": (f"tg32 @ d{args.depth}", ["-p", "0", "-n", "32", "-d", args.depth], caches),
+    }
+    wanted = args.tests.split(",")
+    if unknown := set(wanted) - {*tests, "memory"}:
+        parser.error(f"unknown tests: {', '.join(sorted(unknown))}")
+    version = subprocess.run([args.ours, "--version"], capture_output=True, text=True).stdout.strip()
+    print(f"{os.path.basename(args.model)}, {args.threads} threads, {args.rounds} rounds of {args.repetitions}; {version}"
+          + (f", TQ_ISA={args.isa}" if args.isa else "") + f"; peer's cache {args.peer_cache}")
+    if wanted != ["memory"]:
+        print("\n| test | our cache (K/V) | bits per value | peer, tok/s | ours, tok/s | ratio |")
+        print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)
+    for test, (name, flags, rows) in tests.items():
+        if test in wanted:
+            time_in_turn(args, name, flags, rows, environment)
+    if "memory" in wanted:
+        print_memory(args, "turbo4/turbo3")
 
 
 if __name__ == "__main__":

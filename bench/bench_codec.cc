@@ -131,7 +131,8 @@ void Register(Isa isa, int head_dim) {
             PerValue(state, values);
           });
     }
-    for (Codec codec : {Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2}) {
+    for (Codec codec : {Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2, Codec::kTurbo4Tcq,
+                        Codec::kTurbo3Tcq, Codec::kTurbo2Tcq}) {
       const std::string name(InfoOf(codec).name);
       add("seal_" + name + side, [=](benchmark::State& state) {
         Pages p(head_dim, codec, isa);

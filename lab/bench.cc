@@ -64,8 +64,7 @@ BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test
   const KvGeometry geometry = engine->spec().kv_geometry();
   result.kv_bytes_per_token =
       static_cast<double>(KvCache::BytesPerToken(geometry, session_options.cache));
-  result.kv_bits_per_value = 8 * result.kv_bytes_per_token /
-                             (2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers);
+  result.kv_bits_per_value = KvCache::BitsPerValue(geometry, session_options.cache);
   result.kv_bytes_total = session.cache().Memory().used_bytes;
   return result;
 }

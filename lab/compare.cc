@@ -79,37 +79,31 @@ int ReferenceRows(const CompareOptions& options, int vocabulary) {
                     std::max(options.batch, 16));
 }
 
-CompareResult Compare(LogitsSource& reference, std::span<LogitsSource* const> candidates,
-                      const TextWindows& windows, const ThreadPool& pool,
-                      const CompareOptions& options) {
-  CompareResult result;
-  result.scores.resize(candidates.size());
+bool CompareWindow(LogitsSource& reference, std::span<LogitsSource* const> candidates,
+                   const TextWindows& windows, int window, const ThreadPool& pool,
+                   const CompareOptions& options, std::span<DivergenceScores> scores) {
+  TQ_CHECK(scores.size() == candidates.size());
   const int block_rows = ReferenceRows(options, reference.vocabulary());
   ReferenceBlock block(pool, block_rows, reference.vocabulary());
-  const int64_t total = static_cast<int64_t>(windows.count) * windows.context;
-  for (int w = 0; w < windows.count && result.complete; ++w) {
-    const std::vector<TokenId> input = windows.Input(w);
-    reference.Clear();
-    for (LogitsSource* candidate : candidates) candidate->Clear();
-    for (int from = 0; from < windows.context && result.complete;) {
-      // Blocks end where scoring begins: before, nothing has to be kept and passes are long.
-      const int most = from < windows.first_scored()
-                           ? std::min(options.batch, windows.first_scored() - from)
-                           : block_rows;
-      const int to = std::min(from + most, windows.context);
-      block.rows = 0;
-      FeedWindow(reference, windows, input, from, to, block);
-      for (size_t c = 0; c < candidates.size(); ++c) {
-        CandidateSink sink(block, windows, w, result.scores[c]);
-        FeedWindow(*candidates[c], windows, input, from, to, sink);
-      }
-      from = to;
-      if (options.on_progress &&
-          !options.on_progress(static_cast<int64_t>(w) * windows.context + to, total))
-        result.complete = false;
+  const std::vector<TokenId> input = windows.Input(window);
+  reference.Clear();
+  for (LogitsSource* candidate : candidates) candidate->Clear();
+  for (int from = 0; from < windows.context;) {
+    // Blocks end where scoring begins: before, nothing has to be kept and passes are long.
+    const int most = from < windows.first_scored()
+                         ? std::min(options.batch, windows.first_scored() - from)
+                         : block_rows;
+    const int to = std::min(from + most, windows.context);
+    block.rows = 0;
+    FeedWindow(reference, windows, input, from, to, block);
+    for (size_t c = 0; c < candidates.size(); ++c) {
+      CandidateSink sink(block, windows, window, scores[c]);
+      FeedWindow(*candidates[c], windows, input, from, to, sink);
     }
+    from = to;
+    if (options.on_progress && !options.on_progress(to)) return false;
   }
-  return result;
+  return true;
 }
 
 }  // namespace tq::lab

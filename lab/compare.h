@@ -16,20 +16,17 @@ struct CompareOptions {
   int batch =
       512;  // tokens of one forward pass where nothing is scored, and at most where something is
   uint64_t reference_bytes =
-      64 << 20;  // memory for the block of reference logits; decides its rows
-  std::function<bool(int64_t tokens_done, int64_t tokens_total)> on_progress;  // false ends early
-};
-
-struct CompareResult {
-  std::vector<DivergenceScores> scores;  // one per candidate, of equal length
-  bool complete = true;
+      512 << 20;  // memory for the block of reference logits; decides its rows
+  std::function<bool(int tokens_done)> on_progress;  // of the window; false ends early
 };
 
 // Rows of one block: what fits, 16 at least.
 int ReferenceRows(const CompareOptions& options, int vocabulary);
 
-CompareResult Compare(LogitsSource& reference, std::span<LogitsSource* const> candidates,
-                      const TextWindows& windows, const ThreadPool& pool,
-                      const CompareOptions& options);
+// One window. The scores of each candidate are added to those in scores[candidate]; false if
+// on_progress ended it early (all candidates have the same part of the window then).
+bool CompareWindow(LogitsSource& reference, std::span<LogitsSource* const> candidates,
+                   const TextWindows& windows, int window, const ThreadPool& pool,
+                   const CompareOptions& options, std::span<DivergenceScores> scores);
 
 }  // namespace tq::lab

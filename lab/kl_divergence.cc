@@ -18,6 +18,17 @@ void DivergenceScores::Resize(size_t positions) {
   same_top.resize(positions);
 }
 
+void DivergenceScores::Append(const DivergenceScores& more) {
+  const auto add = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  add(nll, more.nll);
+  add(nll_base, more.nll_base);
+  add(kld, more.kld);
+  add(p_change, more.p_change);
+  add(same_top, more.same_top);
+}
+
 Estimate DivergenceScores::ratio() const {
   const Estimate log = log_ratio();
   const double value = std::exp(log.value);

@@ -21,6 +21,7 @@ struct DivergenceScores {
 
   size_t size() const { return kld.size(); }
   void Resize(size_t positions);
+  void Append(const DivergenceScores& more);
 
   Estimate perplexity() const { return ExpOfMean(nll); }
   Estimate perplexity_base() const { return ExpOfMean(nll_base); }

@@ -3,8 +3,9 @@
 
 namespace tq::lab {
 
-SessionLogits::SessionLogits(std::shared_ptr<const Engine> engine, const SessionOptions& options)
-    : session_(std::move(engine), options) {}
+SessionLogits::SessionLogits(std::shared_ptr<const Engine> engine, const SessionOptions& options,
+                             std::unique_ptr<Observer> observer)
+    : session_(std::move(engine), options), observer_(std::move(observer)) {}
 
 int SessionLogits::vocabulary() const { return session_.engine().spec().vocabulary; }
 
@@ -20,6 +21,7 @@ void SessionLogits::Feed(std::span<const TokenId> tokens, int begin, int end, Lo
   span.logits_end = end;
   plan.spans.push_back(span);
   plan.sink = &sink;
+  plan.observer = observer_.get();
   plan.prefill = session_.options().prefill;
   plan.precision = session_.options().precision;
   session_.Forward(plan);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The logits of a loaded model with a given cache.
+// The logits of a loaded model with a given cache, perhaps under an observer.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,8 @@ namespace tq::lab {
 
 class SessionLogits : public LogitsSource {
  public:
-  SessionLogits(std::shared_ptr<const Engine> engine, const SessionOptions& options);
+  SessionLogits(std::shared_ptr<const Engine> engine, const SessionOptions& options,
+                std::unique_ptr<Observer> observer = nullptr);
   int vocabulary() const override;
   void Clear() override;
   void Feed(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) override;
@@ -19,6 +20,7 @@ class SessionLogits : public LogitsSource {
 
  private:
   Session session_;
+  std::unique_ptr<Observer> observer_;
 };
 
 }  // namespace tq::lab

@@ -44,6 +44,13 @@ Estimate BlockMean(std::span<const float> samples, int block) {
   return {PlainMean(samples), std::sqrt(squares / (n * (n - 1)))};
 }
 
+Estimate BlockDifference(std::span<const float> a, std::span<const float> b, int block) {
+  TQ_CHECK(a.size() == b.size());
+  std::vector<float> difference(a.size());
+  for (size_t i = 0; i < a.size(); ++i) difference[i] = a[i] - b[i];
+  return BlockMean(difference, block);
+}
+
 double CovarianceOfMeans(std::span<const float> a, std::span<const float> b) {
   TQ_CHECK(a.size() == b.size());
   if (a.size() < 10) return 0;

@@ -20,6 +20,9 @@ Estimate Mean(std::span<const float> samples);
 // blocks.
 Estimate BlockMean(std::span<const float> samples, int block);
 
+// mean(a - b) with its error over blocks. Same length.
+Estimate BlockDifference(std::span<const float> a, std::span<const float> b, int block);
+
 // Covariance of the two means (0 for fewer than 10 samples). Same length.
 double CovarianceOfMeans(std::span<const float> a, std::span<const float> b);
 

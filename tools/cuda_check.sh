@@ -17,14 +17,15 @@ build() {
   local avx2="-mavx2 -mfma -mf16c -mbmi2"
   local avx512="$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi"
   {
+    echo "builddir = $dir/obj"
     echo "rule nvcc"
     echo "  command = nvcc $flags -O3 --expt-relaxed-constexpr -diag-suppress=20012 -gencode arch=compute_90a,code=sm_90a -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
     echo "rule cc"
-    echo "  command = g++ $flags -I$cuda/include -O2 -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
+    echo "  command = g++ $flags -I$cuda/include -O2 -fopenmp -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
     echo "rule link"
-    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o \$out \$in"
+    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc,-fopenmp -o \$out \$in"
     local objects=""
     add() { # rule, source, flags
       local object=$dir/obj/$(echo "$2" | tr / _).o
@@ -57,6 +58,7 @@ run() {
     echo "== checks FAILED or ran too long"
     grep -A 18 -m 6 -B 17 -E "^FAIL|CUDA:|error" "$out/checks.txt" | head -150
     tail -3 "$out/checks.txt"
+    timeout 60 compute-sanitizer --tool memcheck --print-limit 3 $dir/cuda_kernels_test quick 2>&1 | grep -A 12 -m 3 "=========" | head -60
   fi
   echo "== checks: $(grep -c '^ok' "$out/checks.txt") ok, $(grep -c '^FAIL' "$out/checks.txt") failed; $(tail -1 "$out/checks.txt")"
   timeout 200 python3 bench/cuda/cuda_peers.py "$out/peers.json"

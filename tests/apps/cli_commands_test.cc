@@ -75,8 +75,8 @@ TEST(CliTest, VersionNamesTheInstructionSets) {
 
 TEST(CliTest, HelpListsCommandsAndExitCodes) {
   const std::string help = RunWell({"--help"}).out;
-  for (const char* command :
-       {"run", "chat", "compare", "perplexity", "bench", "inspect", "tokenize", "fetch"}) {
+  for (const char* command : {"run", "chat", "compare", "perplexity", "recommend", "bench",
+                              "inspect", "lab", "tokenize", "calibrate", "fetch", "doctor"}) {
     EXPECT_THAT(help, HasSubstr(command));
     EXPECT_THAT(RunWell({command, "--help"}).out, HasSubstr("Usage:"));
   }
@@ -220,6 +220,76 @@ TEST(CompareTest, TableAndJson) {
   EXPECT_LT(json["rows"][1]["kld_mean"], json["rows"][3]["kld_mean"]);  // f32, turbo2
 }
 
+Words CompareWords(const std::string& types, Words more) {
+  Words words = Tiny("compare",
+                     {"-f", LongTextFile(), "-c", "512", "--no-speed", "--json", "--types", types});
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST(CompareTest, FloorPairsAndSimulatedRows) {
+  const nlohmann::json json = nlohmann::json::parse(
+      RunWell(CompareWords("turbo3,turbo3+bare,turbo3+simulated", {"--chunks", "1"})).out);
+  ASSERT_EQ(json["rows"].size(), 5u);  // the reference and the floor besides
+  EXPECT_LT(json["floor"], 2e-4);
+  EXPECT_EQ(json["floor_low_enough"], true);
+  const auto &product = json["rows"][2], &bare = json["rows"][3], &simulated = json["rows"][4];
+  EXPECT_EQ(product["simulated"], false);
+  EXPECT_EQ(bare["simulated"], true);
+  EXPECT_GT(bare["kld_mean"], product["kld_mean"]);
+  EXPECT_LT(bare["bits_per_value"], product["bits_per_value"]);
+  const auto& pair = simulated["kld_minus"]["turbo3"];
+  EXPECT_LT(std::abs(pair["mean"].get<double>()), 0.05 * product["kld_mean"].get<double>());
+}
+
+TEST(CompareTest, GoesOnWhereItsFileEnds) {
+  const std::string file = (CliFolder() / "compare.jsonl").string();
+  const auto run = [&](const std::string& types, const char* chunks) {
+    return nlohmann::json::parse(
+        RunWell(CompareWords(types, {"--chunks", chunks, "-o", file})).out)["rows"];
+  };
+  const auto lines = [&] {
+    std::ifstream in(file);
+    return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
+  };
+  const nlohmann::json at_once =
+      nlohmann::json::parse(RunWell(CompareWords("turbo3,turbo2", {"--chunks", "2"})).out)["rows"];
+  run("turbo3", "1");
+  EXPECT_EQ(lines(), 3);  // header, f32, turbo3
+  const nlohmann::json rows = run("turbo3,turbo2", "2");
+  EXPECT_EQ(lines(), 7);
+  EXPECT_EQ(rows, at_once);
+  EXPECT_EQ(run("turbo3,turbo2", "2"), at_once);
+  EXPECT_EQ(lines(), 7);
+  const CliResult other = RunCli(CompareWords("turbo3", {"-o", file, "--reference", "q8_0"}));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("holds results of reference f16, this run has q8_0"));
+}
+
+TEST(LabTest, AblationTableJsonAndPlot) {
+  const std::string svg = (CliFolder() / "ablation.svg").string();
+  const std::string results = (CliFolder() / "ablation.jsonl").string();
+  const Words words = {
+      "lab", "ablation", "-m",    TinyModelFile(), "-f", LongTextFile(), "-c", "512", "--chunks",
+      "1",   "-o",       results, "--svg",         svg};
+  EXPECT_THAT(RunWell(words).out,
+              AllOf(HasSubstr("none"), HasSubstr("+ centring"), HasSubstr("full - window"),
+                    HasSubstr("simulated"), HasSubstr("product"), HasSubstr("floor")));
+  Words json_words = words;
+  json_words.push_back("--json");
+  const nlohmann::json rows = nlohmann::json::parse(RunWell(json_words).out)["rows"];
+  double none = 0, full = 0;
+  for (const auto& row : rows) {
+    if (row["cures"] == "none") none = row["kld_mean"];
+    if (row["kld_minus_full"] == 0.0 && row["simulated"] == false) full = row["kld_mean"];
+  }
+  EXPECT_GT(none, full);
+  EXPECT_GT(full, 0);
+  std::ifstream in(svg);
+  const std::string text(std::istreambuf_iterator<char>(in), {});
+  EXPECT_THAT(text, AllOf(StartsWith("<svg"), HasSubstr("full - sinks"), EndsWith("</svg>\n")));
+}
+
 TEST(PerplexityTest, PrintsWhatScriptsRead) {
   const std::string out =
       RunWell(Tiny("perplexity", {"-f", LongTextFile(), "-c", "64", "--chunks", "3"})).out;
@@ -250,6 +320,79 @@ TEST(PerplexityTest, ControlCPrintsWhatIsDone) {
   EXPECT_EQ(result.status, app::kExitInterrupted) << result.err;
   EXPECT_THAT(result.out, HasSubstr("Final estimate: PPL"));
   EXPECT_THAT(result.err, ContainsRegex("interrupted after [0-9]+ of [0-9]+ windows"));
+}
+
+TEST(RecommendTest, MeasuresStoresAndIsTakenByCacheAuto) {
+  const CliResult before = RunCli(Tiny("run", {"-p", "The cat", "--cache", "auto"}));
+  EXPECT_EQ(before.status, app::kExitBadInput);
+  EXPECT_THAT(before.err, HasSubstr("turboquant recommend -m MODEL -c 2048"));
+
+  const nlohmann::json json =
+      nlohmann::json::parse(RunWell(Tiny("recommend", {"-c", "1500", "--json"})).out);
+  EXPECT_EQ(json["context"], 1500);
+  EXPECT_LE(json["bytes"], json["max_bytes"]);  // what the default types take
+  EXPECT_LE(json["runs"], 2 * 2 + 8);
+  EXPECT_GT(json["kld_mean"], 0.0);
+  EXPECT_GT(json["kld_upper"], json["kld_mean"]);
+  ASSERT_EQ(json["places"].size(), 4u);
+  const std::string type_k = json["type_k"], type_v = json["type_v"];
+  EXPECT_TRUE(fs::exists(std::string(json["stored"])));
+
+  const std::string summary = "cache    K " + type_k + ", V " + type_v + ":";
+  const CliResult run = RunWell(
+      Tiny("run", {"-p", "The cat", "-n", "4", "--cache", "auto", "-c", "1500", "--temp", "0"}));
+  EXPECT_THAT(run.err, AllOf(HasSubstr(summary), HasSubstr("recommended for contexts up to 1500")));
+  EXPECT_THAT(RunWell(Tiny("perplexity",
+                           {"-f", LongTextFile(), "-c", "64", "--chunks", "2", "--cache", "auto"}))
+                  .err,
+              HasSubstr(summary));
+  const nlohmann::json bench = nlohmann::json::parse(
+      RunWell(Tiny("bench", {"-p", "16", "-n", "0", "-r", "1", "--cache", "auto", "-o", "json"}))
+          .out);
+  EXPECT_EQ(bench[0]["type_k"], type_k);
+  const nlohmann::json compare = nlohmann::json::parse(
+      RunWell(Tiny("compare", {"-f", LongTextFile(), "-c", "64", "--chunks", "2", "--types",
+                               "auto,turbo3", "--no-speed", "--json"}))
+          .out);
+  EXPECT_EQ(compare["rows"][1]["type_k"], "auto");
+
+  const CliResult longer = RunCli(Tiny("run", {"-p", "x", "--cache", "auto", "-c", "1501"}));
+  EXPECT_EQ(longer.status, app::kExitBadInput);
+  EXPECT_EQ(RunCli(Tiny("run", {"-p", "x", "--cache", "auto", "-ctk", "turbo4"})).status,
+            app::kExitUsage);
+  EXPECT_EQ(
+      RunCli(Tiny("run", {"-p", "x", "--cache", "auto", "-c", "1500", "--cache-window", "512"}))
+          .status,
+      app::kExitUsage);
+}
+
+TEST(RecommendTest, TableSaysWhyAndLimitsThatCannotHoldSayWhatWould) {
+  const CliResult shown =
+      RunWell(Tiny("recommend", {"-c", "1024", "--max-kld", "0.5", "--no-store"}));
+  EXPECT_THAT(shown.out, AllOf(HasSubstr("policy   -ctk "), HasSubstr("KLD of "),
+                               HasSubstr("95 % confidence"), Not(HasSubstr("stored"))));
+  EXPECT_THAT(RunWell(Tiny("recommend", {"-c", "1024", "-f", LongTextFile(), "--no-store"})).out,
+              HasSubstr("tokens of " + LongTextFile()));
+  EXPECT_THAT(RunCli(Tiny("recommend", {"-f", "-"}), {.input = "too short"}).err,
+              HasSubstr("give one of 1024 or more"));
+  const CliResult small = RunCli(Tiny("recommend", {"-c", "2048", "--memory", "64KiB"}));
+  EXPECT_EQ(small.status, app::kExitOutOfMemory);
+  EXPECT_THAT(small.err, HasSubstr("the cheapest there is"));
+  const CliResult strict = RunCli(Tiny("recommend", {"-c", "1024", "--max-kld", "1e-12"}));
+  EXPECT_EQ(strict.status, app::kExitUsage);
+  EXPECT_THAT(strict.err, AllOf(HasSubstr("--max-kld"), HasSubstr("Nothing was stored")));
+}
+
+TEST(CacheWatchTest, FiguresAtTheEnd) {
+  const std::string prompt = std::string(900, 'a');
+  EXPECT_THAT(RunWell(Tiny("run", {"-p", prompt, "-n", "2", "--cache-watch"})).err,
+              ContainsRegex("watch    [0-9]+ queries of 2 heads: output off by [0-9.]+ %"));
+  EXPECT_THAT(RunWell(Tiny("run", {"-p", "a", "-n", "2", "--cache-watch"})).err,
+              HasSubstr("no compressed page was read yet"));
+  EXPECT_THAT(RunWell(Tiny("chat", {"--cache-watch", "--chat-template", "chatml", "-n", "2"}),
+                      {.input = "hello\n/stats\n/exit\n"})
+                  .err,
+              HasSubstr("watch    "));
 }
 
 TEST(BenchTest, Formats) {
@@ -294,6 +437,52 @@ TEST(InspectTest, FileAndCostOfEachCacheType) {
   for (const char* type : {"turbo8", "turbo4", "turbo3", "turbo2", "f16", "q8_0"}) {
     EXPECT_THAT(out, ContainsRegex("\n" + std::string(type) + " "));
   }
+}
+
+// In a cache folder of its own: made at the first load, read at the second, not at all if unwanted.
+TEST(CalibrationTest, MadeOnceReusedOrLeftAway) {
+  const fs::path folder = CliFolder() / "calibration_cache";
+  const CliOptions own = {.environment = {"XDG_CACHE_HOME=" + folder.string()}};
+  const Words run = Tiny("run", {"-p", "The cat", "-n", "2", "--temp", "0"});
+  const auto with = [&](const Words& more) {
+    Words words = run;
+    words.insert(words.end(), more.begin(), more.end());
+    return RunWell(words, own).err;
+  };
+  EXPECT_THAT(RunWell({"inspect", TinyModelFile()}, own).out, HasSubstr("not calibrated yet"));
+  EXPECT_THAT(with({"--no-calibration"}), Not(HasSubstr("calibrat")));
+  EXPECT_THAT(with({"-ctk", "f16"}), Not(HasSubstr("calibrat")));
+  EXPECT_FALSE(fs::exists(folder));
+  EXPECT_THAT(with({}), AllOf(HasSubstr("calibrating keys"), HasSubstr("keys calibrated (")));
+  EXPECT_THAT(with({}), AllOf(Not(HasSubstr("calibrating")), HasSubstr("keys calibrated (")));
+  EXPECT_THAT(RunWell({"inspect", TinyModelFile()}, own).out,
+              AllOf(HasSubstr("Calibration of keys"), ContainsRegex("\nall ")));
+
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) fs::resize_file(entry.path(), entry.file_size() - 1);
+  }
+  EXPECT_THAT(with({}), AllOf(HasSubstr("truncated"), HasSubstr("made anew"),
+                              HasSubstr("keys calibrated (")));
+}
+
+TEST(CalibrationTest, ByHandFromATextAndByName) {
+  const std::string file = (CliFolder() / "own.tqcal").string();
+  EXPECT_THAT(
+      RunWell(Tiny("calibrate", {"-f", LongTextFile(), "-o", file})).out,
+      AllOf(HasSubstr("3 bits, dB"), HasSubstr("written to " + file), HasSubstr("--calibration")));
+  const Words words = {"-p", "The cat", "-n", "2", "--temp", "0", "--calibration", file};
+  EXPECT_THAT(RunWell(Tiny("run", words)).err, HasSubstr("keys calibrated ("));
+  // A session is bound to it.
+  const std::string session = (CliFolder() / "calibrated.tq").string();
+  Words saving = words;
+  saving.insert(saving.end(), {"--session", session});
+  RunWell(Tiny("run", saving));
+  const CliResult refused =
+      RunCli(Tiny("run", {"-n", "2", "--no-calibration", "--session", session}));
+  EXPECT_EQ(refused.status, app::kExitUsage);
+  EXPECT_THAT(refused.err, HasSubstr("keys were saved with calibration"));
+  EXPECT_EQ(RunCli(Tiny("run", {"-p", "a", "--calibration", "/nowhere/x"})).status,
+            app::kExitBadInput);
 }
 
 TEST(TokenizeTest, ListPiecesAndCount) {

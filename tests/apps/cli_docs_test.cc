@@ -13,8 +13,15 @@
 namespace tq::test {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",   "chat",    "compare",  "perplexity",
-                                            "bench", "inspect", "tokenize", "fetch"};
+using Words = std::vector<std::string>;
+const std::vector<Words> kCommands = {
+    {"run"},     {"chat"},      {"compare"}, {"perplexity"}, {"recommend"}, {"bench"},
+    {"inspect"}, {"calibrate"}, {"doctor"},  {"tokenize"},   {"fetch"},     {"lab", "ablation"}};
+
+std::string HelpOf(Words command) {
+  command.push_back("--help");
+  return RunCli(command).out;
+}
 
 std::set<std::string> FlagsIn(const std::string& text) {
   std::set<std::string> flags;
@@ -33,17 +40,16 @@ std::string Documentation() {
 
 TEST(CliDocsTest, EveryFlagIsDocumented) {
   const std::set<std::string> documented = FlagsIn(Documentation());
-  for (const std::string& command : kCommands) {
-    for (const std::string& flag : FlagsIn(RunCli({command, "--help"}).out)) {
-      EXPECT_TRUE(documented.contains(flag)) << command << " " << flag;
+  for (const Words& command : kCommands) {
+    for (const std::string& flag : FlagsIn(HelpOf(command))) {
+      EXPECT_TRUE(documented.contains(flag)) << command.back() << " " << flag;
     }
   }
 }
 
 TEST(CliDocsTest, EveryDocumentedFlagExists) {
   std::set<std::string> existing = {"--version"};
-  for (const std::string& command : kCommands)
-    existing.merge(FlagsIn(RunCli({command, "--help"}).out));
+  for (const Words& command : kCommands) existing.merge(FlagsIn(HelpOf(command)));
   for (const std::string& flag : FlagsIn(Documentation())) {
     EXPECT_TRUE(existing.contains(flag)) << flag;
   }
@@ -52,10 +58,10 @@ TEST(CliDocsTest, EveryDocumentedFlagExists) {
 TEST(CliDocsTest, EveryVariableIsDocumented) {
   const std::string documentation = Documentation();
   const std::regex variable("LLAMA_ARG_[A-Z_]+");
-  for (const std::string& command : kCommands) {
-    const std::string help = RunCli({command, "--help"}).out;
+  for (const Words& command : kCommands) {
+    const std::string help = HelpOf(command);
     for (std::sregex_iterator it(help.begin(), help.end(), variable), end; it != end; ++it) {
-      EXPECT_THAT(documentation, testing::HasSubstr(it->str())) << command;
+      EXPECT_THAT(documentation, testing::HasSubstr(it->str())) << command.back();
     }
   }
 }

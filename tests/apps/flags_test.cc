@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "apps/ablation_plan.h"
 #include "apps/bench_grid.h"
 #include "apps/compare_types.h"
 #include "apps/device_flags.h"
@@ -71,14 +74,67 @@ TEST(BenchGridTest, EveryCombination) {
   EXPECT_EQ(grid[11].type_k, "f16");
 }
 
-TEST(TypePairsTest, PairsListsAndPolicies) {
-  EXPECT_THAT(ParseTypePairs({"q8_0,turbo4/turbo3", "turbo4:0-3,q8_0:4-29/turbo3", "q8_0"}),
-              ElementsAre(CacheTypePair{"q8_0", "q8_0"}, CacheTypePair{"turbo4", "turbo3"},
-                          CacheTypePair{"turbo4:0-3,q8_0:4-29", "turbo3"}));
-  EXPECT_EQ((CacheTypePair{"a", "b"}).Name(), "a / b");
-  EXPECT_THROW(ParseTypePairs({"a,,b"}), Error);
-  EXPECT_THROW(ParseTypePairs({"a/"}), Error);
-  EXPECT_THROW(ParseTypePairs({"a/b/c"}), Error);
+std::string RefusedTypes(const std::string& text) {
+  try {
+    ParseCompareTypes({text});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(CompareTypesTest, PairsListsAndPolicies) {
+  EXPECT_THAT(ParseCompareTypes({"q8_0,turbo4/turbo3", "turbo4:0-3,q8_0:4-29/turbo3", "q8_0"}),
+              ElementsAre(CompareType{"q8_0", "q8_0"}, CompareType{"turbo4", "turbo3"},
+                          CompareType{"turbo4:0-3,q8_0:4-29", "turbo3"}));
+  EXPECT_EQ((CompareType{"a", "b"}).Name(), "a / b");
+}
+
+TEST(CompareTypesTest, CuresAreSwitchedOffByOptions) {
+  const std::vector<CompareType> types = ParseCompareTypes(
+      {"turbo3+window=0+sinks=256,turbo4/turbo3+no-centring,turbo4+bare,turbo3+tokens"});
+  ASSERT_EQ(types.size(), 4u);
+  EXPECT_EQ(types[0].window, 0);
+  EXPECT_EQ(types[0].sinks, 256);
+  EXPECT_FALSE(types[0].IsSimulated());
+  EXPECT_EQ(types[0].Name(), "turbo3 +window=0 +sinks=256");
+  EXPECT_EQ(types[1].v, "turbo3");
+  EXPECT_TRUE(types[1].no_centring && types[1].IsSimulated());
+  EXPECT_TRUE(types[2].IsBare() && types[2].no_calibration && types[2].IsSimulated());
+  EXPECT_EQ(types[2].Name(), "turbo4 +bare");
+  EXPECT_TRUE(types[3].IsSimulated() && !types[3].IsBare());
+}
+
+TEST(CompareTypesTest, ErrorsNameTheColumn) {
+  using testing::HasSubstr;
+  EXPECT_THAT(RefusedTypes("a,,b"), HasSubstr("column 3: a type is missing"));
+  EXPECT_THAT(RefusedTypes("a/"), HasSubstr("column 3"));
+  EXPECT_THAT(RefusedTypes("a/b/c"), HasSubstr("column 4: a second slash"));
+  EXPECT_THAT(RefusedTypes("a,b+windw=0"), HasSubstr("column 5: unknown option \"windw=0\""));
+  EXPECT_THAT(RefusedTypes("b+window=x"), HasSubstr("column 9: a number of tokens is missing"));
+  EXPECT_THAT(RefusedTypes("b+sinks"), HasSubstr("a number of tokens is missing"));
+  EXPECT_THAT(RefusedTypes("b+"), HasSubstr("unknown option"));
+}
+
+TEST(AblationPlanTest, EveryCureIsAddedAndLeftAwayOnce) {
+  for (const bool calibrated : {false, true}) {
+    const std::vector<AblationStep> plan = AblationPlan(3, calibrated);
+    const auto count = [&](AblationKind kind) {
+      return std::count_if(plan.begin(), plan.end(),
+                           [&](const AblationStep& step) { return step.kind == kind; });
+    };
+    EXPECT_EQ(count(AblationKind::kAdded), count(AblationKind::kRemoved));
+    EXPECT_EQ(count(AblationKind::kFull), 2);  // product and simulated
+    EXPECT_EQ(plan.front().title, "none");
+    EXPECT_TRUE(plan.front().type.tokens && plan.front().type.no_centring);
+    EXPECT_EQ(plan.front().type.IsBare(), calibrated);
+    // All but the last one added is the full set without the last: the only two that are the same.
+    int same = 0;
+    for (size_t i = 0; i < plan.size(); ++i) {
+      for (size_t j = 0; j < i; ++j) same += plan[i].type == plan[j].type;
+    }
+    EXPECT_EQ(same, 1);
+  }
 }
 
 TEST(EscapesTest, AsLlamaCpp) {

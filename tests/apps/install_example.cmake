@@ -1,5 +1,5 @@
 # Installs the build tree into a folder and builds examples/minimal against it, as a user would.
-# Variables: BUILD, SOURCE, WORK, MODEL (may be empty).
+# Variables: BUILD, SOURCE, WORK. The example runs too if TQ_MODELS names a folder with the small model.
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT status EQUAL 0)
@@ -13,7 +13,13 @@ run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
 run(${CMAKE_COMMAND} -S ${SOURCE}/examples/minimal -B ${WORK}/build -G Ninja -DCMAKE_BUILD_TYPE=Release
   -DCMAKE_PREFIX_PATH=${WORK}/prefix)
 run(${CMAKE_COMMAND} --build ${WORK}/build)
-if(MODEL)
-  run(${WORK}/build/minimal ${MODEL} "Hello")
+set(model "$ENV{TQ_MODELS}/smollm2.gguf")
+if(EXISTS ${model})
+  run(${WORK}/build/minimal ${model} "The capital of France is")
+  if(NOT output MATCHES "Paris")
+    message(FATAL_ERROR "the example says: ${output}")
+  endif()
+else()
+  message("SKIPPED: ${model} is not there, the example was built but not run")
 endif()
 file(REMOVE_RECURSE ${WORK})

@@ -170,11 +170,37 @@ TEST(PageIsa, SameBytesOnEveryIsaHoweverTokensArrive) {
   }
 }
 
+// The scalar trellis encoder is slow: one page of each shape.
+TEST(PageIsa, SameTrellisBytesOnEveryIsa) {
+  const Codec trellises[] = {Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq};
+  uint64_t seed = 1000;
+  size_t next = 0;
+  for (int d : kHeadDims) {
+    if (d > 256) continue;  // nothing that 256 does not have
+    const Case c = {d, Codec::kTurbo8, Codec::kTurbo8, trellises[next % 3],
+                    trellises[(next + 1) % 3]};
+    ++next;
+    SCOPED_TRACE(testing::Message() << d << " " << InfoOf(c.sealed_k).name);
+    const std::vector<float> k = PageData(d, seed++), v = PageData(d, seed++);
+    const std::vector<float> r = PageData(d, seed++);
+    const Result expected = FillPage(c, GetPageCodec(Isa::kScalar), k, v, r, {kPageTokens}, 0);
+    for (Isa isa : AvailableIsas()) {
+      if (isa == Isa::kScalar) continue;
+      SCOPED_TRACE(IsaName(isa));
+      ExpectSame(FillPage(c, GetPageCodec(isa), k, v, r, {kPageTokens}, 0xff), expected);
+    }
+  }
+}
+
 TEST(PageIsa, EachKindOfDataAlone) {
   for (int kind = 0; kind < kNumData; ++kind) {
     SCOPED_TRACE(kind);
-    for (int d : {80, 128, 192}) {
-      const Case c = {d, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4};
+    for (const Case& c : {Case{80, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
+                          Case{128, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
+                          Case{192, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
+                          Case{64, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo4Tcq,
+                               Codec::kTurbo3Tcq}}) {
+      const int d = c.head_dim;
       const std::vector<float> k = PageData(d, 100 + static_cast<uint64_t>(kind), kind);
       const std::vector<float> v = PageData(d, 200 + static_cast<uint64_t>(kind), kind),
                                r(static_cast<size_t>(d), 0.125f);

@@ -135,5 +135,29 @@ TEST(Tables, CommittedOnesAreWhatTheToolMakes) {
   EXPECT_EQ(FileText(TQ_TABLES "/signs.inc"), MakeSignTable());
 }
 
+// Against sums in double; and a row comes out the same whatever stands beside it.
+TEST(MapRowsTest, MultipliesRowsOnEveryInstructionSet) {
+  for (const Isa isa : AvailableIsas()) {
+    for (const int d : kHeadDims) {
+      const auto dim = static_cast<size_t>(d);
+      const std::vector<float> matrix = Gaussians(dim * dim, 1), x = Gaussians(7 * (dim + 3), 2);
+      std::vector<float> mapped = x;
+      MapRows(matrix.data(), mapped.data(), 7, d + 3, d, isa);
+      for (size_t row = 0; row < 7; ++row) {
+        const float* from = &x[row * (dim + 3)];
+        for (size_t i = 0; i < dim; ++i) {
+          double sum = 0;
+          for (size_t j = 0; j < dim; ++j) sum += double{from[j]} * matrix[j * dim + i];
+          ASSERT_NEAR(mapped[row * (dim + 3) + i], sum, 1e-4 * std::sqrt(d)) << IsaName(isa);
+        }
+        std::vector<float> alone(from, from + dim);
+        MapRows(matrix.data(), alone.data(), 1, 0, d, isa);
+        ASSERT_EQ(std::memcmp(alone.data(), &mapped[row * (dim + 3)], dim * sizeof(float)), 0);
+      }
+      for (size_t gap = 0; gap < 3; ++gap) ASSERT_EQ(mapped[dim + gap], x[dim + gap]);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tq

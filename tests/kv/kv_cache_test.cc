@@ -246,6 +246,19 @@ TEST(KvCache, BytesPerToken) {
             2 * 2 * 512u);
 }
 
+TEST(KvCache, BitsPerValueIsThatOfTheCodecsWhateverTheWindows) {
+  const auto all = [](Codec codec) {
+    return TestPolicy(std::vector<Codec>(3, codec), std::vector<Codec>(3, codec));
+  };
+  for (const KvGeometry& geometry :
+       {TestGeometry({0, 0, 0}, 2, 128), TestGeometry({0, 512, 512}, 2, 128)}) {
+    EXPECT_DOUBLE_EQ(KvCache::BitsPerValue(geometry, all(kF16)), 16.0);
+    EXPECT_DOUBLE_EQ(KvCache::BitsPerValue(geometry, all(kQ8_0)), 8.5);
+    // The codes and scales, and a reference vector of f16 per page of 128 keys: 1/16 of a bit.
+    EXPECT_NEAR(KvCache::BitsPerValue(geometry, all(kTurbo3)), 3.125 + 0.0625, 0.001);
+  }
+}
+
 TEST(KvCache, SlidingWindowsGiveUpPages) {
   auto cache = MakeTestCache(TestGeometry({0, 300}), TestPolicy(std::vector<Codec>(2, kTurbo3),
                                                                 std::vector<Codec>(2, kTurbo3)));

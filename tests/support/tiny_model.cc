@@ -198,7 +198,7 @@ void AddLayer(const TinyModel& model, int layer, TensorMaker& make) {
   make.Matrix(name("attn_v.weight"), model.matrices, kv, embedding);
   if (model.architecture == "qwen2") {
     make.Vector(name("attn_q.bias"), q, 0, 0.5);
-    make.Vector(name("attn_k.bias"), kv, 0, 0.5);
+    make.Vector(name("attn_k.bias"), kv, 0, model.key_bias);
     make.Vector(name("attn_v.bias"), kv, 0, 0.5);
   }
   if (model.architecture == "qwen3" || model.architecture == "gemma3") {

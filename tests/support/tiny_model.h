@@ -30,6 +30,7 @@ struct TinyModel {
   int context = 4096;      // what the file says it was trained for
   int sliding_window = 0;  // gemma3 only, where it must be set
   bool tied_output = true;
+  double key_bias = 0.5;                       // size of the biases of keys (qwen2)
   BlockFormat matrices = BlockFormat::kF32;    // every format works; rows must be whole blocks
   BlockFormat embeddings = BlockFormat::kF32;  // and output.weight
   TinyRope rope = TinyRope::kPlain;

@@ -22,6 +22,7 @@ PageSide TileSideOf(const PageLayout& layout, const std::byte* head, uint32_t co
   side.scale_offset = static_cast<int>(scale_offset);
   side.stride = layout.tile_bytes;
   side.bits = InfoOf(codec).bits;
+  side.trellis = InfoOf(codec).trellis;
   side.codec = codec;
   return side;
 }

@@ -6,6 +6,7 @@
 
 #include "turboquant/base/error.h"
 #include "turboquant/codec/codec.h"
+#include "turboquant/codec/cpu/map_kernels.h"
 #include "turboquant/codec/cpu/rotation_kernels.h"
 #include "turboquant/codec/hadamard.h"
 
@@ -116,6 +117,18 @@ void RotateRows(float* x, int64_t count, int64_t stride, int head_dim, Side side
 }
 void RotateBackRows(float* x, int64_t count, int64_t stride, int head_dim, Side side, Isa isa) {
   KernelOf(isa)(PlanOf(head_dim, side, true), x, count, stride);
+}
+
+void MapRows(const float* matrix, float* x, int64_t count, int64_t stride, int head_dim, Isa isa) {
+  TQ_CHECK(head_dim % 16 == 0 && head_dim <= kMaxDim);
+  switch (isa) {
+    case Isa::kScalar:
+      return scalar::MapRows(matrix, x, count, stride, head_dim);
+    case Isa::kAvx2:
+      return avx2::MapRows(matrix, x, count, stride, head_dim);
+    case Isa::kAvx512:
+      return avx512::MapRows(matrix, x, count, stride, head_dim);
+  }
 }
 
 }  // namespace tq

@@ -32,11 +32,18 @@ void RotateBackRows(float* x, int64_t count, int64_t stride, int head_dim, Side 
 // in files.
 inline constexpr uint32_t kRotationId = 1;
 
-// A calibrated linear map of one KV head; null pointers mean identity. Row-major [D][D], f32.
+// The change of basis of one KV head's keys and queries with a calibrated map A: matrices [D][D]
+// whose row j is what the unit vector j becomes, rotation included: (H A)^T and (H A^-T)^T. Null
+// pointers: A = identity, RotateRows does it.
 struct KeyMap {
-  const float* forward = nullptr;            // A
-  const float* inverse_transpose = nullptr;  // A^-T
-  const float* mean = nullptr;               // [D], stored basis: the reference vector of page 0
+  const float* keys = nullptr;
+  const float* queries = nullptr;
+  const float* mean = nullptr;  // [D], stored basis: the reference vector of page 0; null: zero
 };
+
+// x_j matrix_j summed over j, in that order whatever `count` is, for `count` rows [D] in place,
+// `stride` floats apart. Results of different ISAs may differ by rounding.
+void MapRows(const float* matrix, float* x, int64_t count, int64_t stride, int head_dim,
+             Isa isa = ActiveIsa());
 
 }  // namespace tq

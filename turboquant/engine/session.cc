@@ -2,6 +2,7 @@
 #include "turboquant/engine/session.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "turboquant/engine/memory_need.h"
 #include "turboquant/kv/session_file.h"
@@ -45,8 +46,8 @@ std::unique_ptr<KvCache> MakeCache(const Engine& engine, const SessionOptions& o
                        : MemoryLimit{available, device ? "the GPU has" : "this machine has"});
   const uint64_t need =
       KvCache::BytesForContext(geometry, options.cache, options.context, options.chunk);
-  const uint64_t budget = options.cache_budget_bytes != 0 ? options.cache_budget_bytes
-                                                          : std::max(need, available);
+  const uint64_t budget =
+      options.cache_budget_bytes != 0 ? options.cache_budget_bytes : std::max(need, available);
   auto memory = engine.backend().MakeArenaMemory(std::min(2 * budget, kMostAddresses));
   return std::make_unique<KvCache>(geometry, options.cache, std::move(memory),
                                    std::min(budget, kMostAddresses));
@@ -61,6 +62,21 @@ SessionOptions Resolve(const Engine& engine, SessionOptions options) {
     Throw(ErrorCode::kInvalidArgument, "prefill in steps of {} tokens: give at least 1",
           options.chunk);
   options.chunk = static_cast<int>(std::min<int64_t>(options.chunk, options.context));
+  if (!UsesCalibration(options.cache)) options.calibration = nullptr;
+  if (options.calibration != nullptr) {
+    CheckCalibrationBelongs(*options.calibration, engine.model_id(), engine.spec().kv_geometry());
+  }
+  if (options.cache_watch.on) {
+    if (!engine.backend().name().starts_with("cpu")) {
+      Throw(ErrorCode::kUnsupported, "the cache is watched on the CPU only, not on {}",
+            engine.backend().name());
+    }
+    if (options.cache_watch.every < 1)
+      Throw(ErrorCode::kInvalidArgument, "a watch every {} steps: give at least 1",
+            options.cache_watch.every);
+    options.chunk =
+        std::min(options.chunk, std::max(CacheWatch::MostTokensPerStep(options.cache), 1));
+  }
   return options;
 }
 
@@ -71,18 +87,32 @@ struct Session::State {
       : engine(std::move(loaded)),
         options(Resolve(*engine, wanted)),
         cache(MakeCache(*engine, options)),
-        decoder(engine->spec(), engine->weights(), engine->backend()),
-        main(cache->NewSequence()) {}
+        key_maps(options.calibration == nullptr
+                     ? nullptr
+                     : std::make_unique<KeyMapSet>(*options.calibration, options.cache)),
+        decoder(engine->spec(), engine->weights(), engine->backend(), KeyMaps()),
+        main(cache->NewSequence()) {
+    if (options.cache_watch.on)
+      watch.emplace(engine->spec(), options.cache, KeyMaps(), options.context, options.cache_watch);
+  }
 
   std::shared_ptr<const Engine> engine;
   SessionOptions options;
   std::unique_ptr<KvCache> cache;
+  std::unique_ptr<const KeyMapSet> key_maps;  // null: none
   Decoder decoder;
+  std::optional<CacheWatch> watch;
   SequenceId main;
   std::vector<TokenId> tokens;  // of `main`
   std::vector<float> logits;
   StepPlan step;  // kept for its memory
 
+  uint64_t calibration_id() const {
+    return options.calibration == nullptr ? 0 : options.calibration->id;
+  }
+  std::span<const KeyMap> KeyMaps() const {
+    return key_maps == nullptr ? std::span<const KeyMap>() : key_maps->maps();
+  }
   void CheckRoom(int64_t length, size_t more) const;
   void Forward(const StepPlan& plan);
   void AppendChunks(std::span<const TokenId> more, bool want_logits,
@@ -130,7 +160,9 @@ void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logit
     step.sink = &last;
     step.prefill = options.prefill;
     step.precision = options.precision;
+    if (watch) step.observer = watch->BeforeStep(static_cast<int64_t>(count), wanted);
     Forward(step);
+    if (watch) watch->AfterStep(*cache, main);
     done += count;
     if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(more.size()));
   }
@@ -150,6 +182,7 @@ Session::~Session() = default;
 const Engine& Session::engine() const { return *state_->engine; }
 const SessionOptions& Session::options() const { return state_->options; }
 KvCache& Session::cache() { return *state_->cache; }
+const CacheWatch* Session::cache_watch() const { return state_->watch ? &*state_->watch : nullptr; }
 const std::vector<TokenId>& Session::tokens() const { return state_->tokens; }
 int64_t Session::length() const { return static_cast<int64_t>(state_->tokens.size()); }
 SequenceId Session::main_sequence() const { return state_->main; }
@@ -171,12 +204,14 @@ void Session::Truncate(int64_t length) {
   const int64_t kept = s.cache->Truncate(s.main, length);
   const std::vector<TokenId> again(s.tokens.begin() + kept, s.tokens.begin() + length);
   s.tokens.resize(static_cast<size_t>(kept));
+  if (s.watch) s.watch->Truncate(kept);
   s.AppendChunks(again, false, {});
 }
 
 void Session::Clear() {
   State& s = *state_;
   s.cache->Truncate(s.main, 0);
+  if (s.watch) s.watch->Truncate(0);
   s.tokens.clear();
 }
 
@@ -184,13 +219,15 @@ void Session::Save(const std::filesystem::path& path, std::span<const std::byte>
   const State& s = *state_;
   SessionFile::Save(path, *s.cache, s.main,
                     {.model_id = s.engine->model_id(),
+                     .calibration_id = s.calibration_id(),
                      .tokens = s.tokens,
                      .extra = {extra.begin(), extra.end()}});
 }
 
 std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
   State& s = *state_;
-  SessionFile::Loaded loaded = SessionFile::Load(path, *s.cache, s.engine->model_id());
+  SessionFile::Loaded loaded =
+      SessionFile::Load(path, *s.cache, s.engine->model_id(), s.calibration_id());
   if (static_cast<int64_t>(loaded.tokens.size()) > s.options.context) {
     s.cache->FreeSequence(loaded.sequence);
     Throw(ErrorCode::kInvalidArgument,
@@ -199,6 +236,7 @@ std::vector<std::byte> Session::Restore(const std::filesystem::path& path) {
   }
   s.cache->FreeSequence(s.main);
   s.main = loaded.sequence;
+  if (s.watch) s.watch->Truncate(0);
   s.tokens = std::move(loaded.tokens);
   return std::move(loaded.extra);
 }

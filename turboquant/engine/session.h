@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "turboquant/engine/cache_watch.h"
+#include "turboquant/engine/calibration.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/kv/kv_cache.h"
 #include "turboquant/model/step_plan.h"
@@ -22,7 +24,9 @@ struct SessionOptions {
   uint64_t cache_budget_bytes = 0;  // 0 = what `context` needs
   PrefillMode prefill = PrefillMode::kFast;
   Precision precision = Precision::kFast;
-  int chunk = 512;  // tokens of one prefill step
+  int chunk = 512;                                 // tokens of one prefill step
+  std::shared_ptr<const Calibration> calibration;  // of keys; null: plain rotation
+  CacheWatchOptions cache_watch;                   // of the main timeline, by Append
 };
 
 // A policy for the engine's layers from --cache-type-k / --cache-type-v texts.
@@ -30,13 +34,16 @@ CachePolicy MakePolicy(const Engine& engine, std::string_view type_k, std::strin
 
 class Session {
  public:
-  // Throws kOutOfMemory if the context does not fit the budget or the machine, saying what would.
+  // Throws kOutOfMemory if the context does not fit the budget or the machine, saying what would;
+  // kInvalidArgument for a calibration of another model. A calibration that the policy has no use
+  // for is dropped: options().calibration is null then.
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   ~Session();
 
   const Engine& engine() const;
   const SessionOptions& options() const;
   KvCache& cache();
+  const CacheWatch* cache_watch() const;       // null unless options ask for it
   const std::vector<TokenId>& tokens() const;  // of the main timeline, all of them in the cache
   int64_t length() const;
 

@@ -291,6 +291,13 @@ uint64_t KvCache::BytesPerToken(const KvGeometry& geometry, const CachePolicy& p
   return (page + kPageTokens - 1) / kPageTokens;
 }
 
+double KvCache::BitsPerValue(const KvGeometry& given, const CachePolicy& policy) {
+  KvGeometry geometry = given;
+  std::fill(geometry.sliding_window.begin(), geometry.sliding_window.end(), 0);
+  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
+  return 8.0 * static_cast<double>(BytesPerToken(geometry, policy)) / values;
+}
+
 uint64_t KvCache::BytesForContext(const KvGeometry& geometry, const CachePolicy& policy,
                                   int64_t tokens, int chunk) {
   const KvLayout layout(geometry, policy);

@@ -108,6 +108,9 @@ class KvCache {
   // What one more token of a long context costs: final forms; layers with a sliding window have a
   // fixed cost instead.
   static uint64_t BytesPerToken(const KvGeometry&, const CachePolicy&);
+  // What one value of a long context takes in its final form, scales and reference vectors
+  // included; layers with a sliding window as if they had none.
+  static double BitsPerValue(const KvGeometry&, const CachePolicy&);
   // The most that one sequence commits while it grows to `tokens` in steps of at most `chunk`: open
   // pages, reference vectors, scales and partly used slabs included. A budget of this size is
   // enough.

@@ -10,6 +10,7 @@
 #include "turboquant/base/error.h"
 #include "turboquant/base/hash.h"
 #include "turboquant/codec/codebook.h"
+#include "turboquant/codec/trellis.h"
 
 namespace tq {
 namespace {
@@ -214,7 +215,9 @@ std::vector<SessionHeader::CodebookId> CodebookIds(const CachePolicy& policy) {
   std::vector<SessionHeader::CodebookId> ids;
   for (const Codec codec : used) {
     const CodecInfo& info = InfoOf(codec);
-    if (info.tiles && info.bits < 8) ids.push_back({codec, CodebookOfBits(info.bits).id});
+    if (!info.tiles || info.bits == 8) continue;
+    ids.push_back(
+        {codec, info.trellis ? TrellisOfBits(info.bits).id : CodebookOfBits(info.bits).id});
   }
   return ids;
 }

@@ -105,7 +105,16 @@ void CheckBelongsHere(const SessionHeader& h, const KvGeometry& geometry, const 
              std::to_string(policy.sink_pages));
   ExpectSame("rollback range", std::to_string(h.policy.rollback), std::to_string(policy.rollback));
   ExpectSame("centring", h.policy.centring ? "on" : "off", policy.centring ? "on" : "off");
-  ExpectSame("calibration", HexString(h.calibration_id), HexString(calibration_id));
+  if (h.calibration_id != calibration_id) {
+    const auto name = [](uint64_t id) {
+      return id == 0 ? "none" : fmt::format("calibration {}", HexString(id));
+    };
+    Throw(ErrorCode::kInvalidArgument,
+          "its keys were saved with {}, but {} is in use here: give the calibration that it was "
+          "saved "
+          "with, or compute the text anew",
+          name(h.calibration_id), name(calibration_id));
+  }
   if (h.transform_id != TransformId(geometry, policy))
     Throw(ErrorCode::kUnsupported, "its rotation is not that of this build");
   if (h.codebooks != CodebookIds(policy))

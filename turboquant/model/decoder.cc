@@ -9,23 +9,31 @@
 namespace tq {
 
 struct Decoder::State {
-  State(const ModelSpec& spec, const Weights& weights, Backend& backend)
+  State(const ModelSpec& spec, const Weights& weights, Backend& backend,
+        std::span<const KeyMap> key_maps)
       : spec(spec),
         weights(weights),
         backend(backend),
+        key_maps(key_maps),
         scratch(spec, backend),
         logits(spec, weights, backend) {}
 
   const ModelSpec& spec;
   const Weights& weights;
   Backend& backend;
+  std::span<const KeyMap> key_maps;  // [L, G] or empty
   DecoderScratch scratch;
   LogitsHead logits;
   std::vector<AppendRequest> requests;
   std::vector<LinearOut> outs;
   std::vector<EncodeArgs> encodes;
   std::vector<AttentionArgs> calls;
+  std::vector<bool> attended_by_observer;  // [spans], of the layer at hand
+  std::vector<float> observed;             // its attention, host
 
+  const KeyMap* KeyMapsOf(int layer) const {
+    return key_maps.empty() ? nullptr : &key_maps[static_cast<size_t>(layer * spec.kv_heads)];
+  }
   void Check(const StepPlan& plan);
   void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
                Precision precision);
@@ -49,8 +57,12 @@ bool Repeats(const StepPlan& plan, const AppendPlan& append) {
 
 }  // namespace
 
-Decoder::Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend)
-    : state_(std::make_unique<State>(spec, weights, backend)) {}
+Decoder::Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend,
+                 std::span<const KeyMap> key_maps)
+    : state_(std::make_unique<State>(spec, weights, backend, key_maps)) {
+  TQ_CHECK(key_maps.empty() ||
+           key_maps.size() == static_cast<size_t>(spec.num_layers) * spec.kv_heads);
+}
 Decoder::~Decoder() = default;
 
 void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
@@ -106,6 +118,7 @@ void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& appe
   // q and k lie side by side: one call turns the heads of both.
   backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(),
                spec.ropes[spec.layers[layer].rope]);
+  attended_by_observer.assign(append.spans.size(), false);
   if (plan.observer != nullptr) Observe(plan, append, layer);
   EncodeAndAttend(plan, append, cache, layer);
   Project(w.output, scratch.attended(), normed, plan.precision);
@@ -131,6 +144,7 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
   encodes.clear();
   calls.clear();
   int64_t row = 0;
+  size_t index = 0;
   for (const AppendPlan::Span& span : append.spans) {
     const KvLayerView kv = cache.View(span.sequence, layer);
     const auto [q, k, v] = scratch.HeadsOf(row);
@@ -140,8 +154,12 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
                        .stride = qkv.stride,
                        .first_position = span.first_position,
                        .tokens = span.tokens,
-                       .key_maps = nullptr,
+                       .key_maps = KeyMapsOf(layer),
                        .centring = cache.policy().centring});
+    if (attended_by_observer[index++]) {
+      row += span.tokens;
+      continue;
+    }
     const bool fresh = plan.prefill == PrefillMode::kFast && span.tokens > 1;
     calls.push_back({.kv = kv,
                      .q = q,
@@ -164,7 +182,7 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
   const auto last = std::partition_point(first, seals.end(),
                                          [&](const SealTask& task) { return task.layer == layer; });
   if (first != last) backend.Seal(cache, {first, last});
-  backend.Attend(calls, nullptr);
+  if (!calls.empty()) backend.Attend(calls, KeyMapsOf(layer));
 }
 
 // Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a
@@ -186,22 +204,34 @@ void Decoder::State::NormHeads(int first_head, int heads, const Buffer& weight) 
 }
 
 void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int layer) {
-  const MatrixView<float> qkv = scratch.qkv();
+  const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
   const int64_t stride = qkv.stride, dim = spec.head_dim;
   const size_t size = static_cast<size_t>(qkv.rows * stride);
+  observed.resize(static_cast<size_t>(attended.rows * attended.stride));
   float* host = backend.OnHost(qkv.data, size);
   int64_t row = 0;
-  for (const AppendPlan::Span& span : append.spans) {
-    float* q = host + row * stride;
-    float* k = q + spec.q_heads * dim;
-    float* v = k + spec.kv_heads * dim;
-    plan.observer->Layer(layer, span.sequence, span.first_position,
-                         {q, span.tokens, spec.q_heads * dim, stride},
-                         {k, span.tokens, spec.kv_heads * dim, stride},
-                         {v, span.tokens, spec.kv_heads * dim, stride});
+  for (size_t i = 0; i < append.spans.size(); ++i) {
+    const AppendPlan::Span& span = append.spans[i];
+    float* heads = host + row * stride;
+    const MatrixView<float> q(heads, span.tokens, spec.q_heads * dim, stride);
+    const MatrixView<float> k(heads + spec.q_heads * dim, span.tokens, spec.kv_heads * dim, stride);
+    const MatrixView<float> v(k.data + spec.kv_heads * dim, span.tokens, spec.kv_heads * dim,
+                              stride);
+    plan.observer->Layer(layer, span.sequence, span.first_position, q, k, v);
+    attended_by_observer[i] = plan.observer->Attend(
+        layer, span.sequence, span.first_position, q, k, v,
+        {observed.data() + row * attended.stride, span.tokens, attended.cols, attended.stride});
     row += span.tokens;
   }
   backend.Write(host, qkv.data, size);
+  row = 0;
+  for (size_t i = 0; i < append.spans.size(); ++i) {
+    const int tokens = append.spans[i].tokens;
+    if (attended_by_observer[i])
+      backend.Write(observed.data() + row * attended.stride, attended.row(row),
+                    static_cast<size_t>(tokens * attended.stride));
+    row += tokens;
+  }
 }
 
 // Parts that could not be stacked write to column ranges of one output.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "turboquant/backend/backend.h"
 #include "turboquant/model/model_spec.h"
@@ -14,7 +15,10 @@ namespace tq {
 
 class Decoder {
  public:
-  Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend);
+  // key_maps [L, G] of the backend's memory, or none: the plain rotation for all keys. All of them
+  // must outlive the decoder.
+  Decoder(const ModelSpec& spec, const Weights& weights, Backend& backend,
+          std::span<const KeyMap> key_maps = {});
   ~Decoder();
 
   // Appends the plan's tokens to their sequences in `cache` and delivers the logits that were asked

@@ -38,6 +38,13 @@ class Observer {
   virtual ~Observer() = default;
   virtual void Layer(int layer, SequenceId sequence, int64_t first_position, MatrixView<float> q,
                      MatrixView<float> k, MatrixView<float> v) = 0;
+  // May attend in the backend's place: fills out [T, H, D] and returns true. Called after `Layer`
+  // with the same rows; the cache takes the keys and values all the same.
+  virtual bool Attend(int /*layer*/, SequenceId /*sequence*/, int64_t /*first_position*/,
+                      MatrixView<const float> /*q*/, MatrixView<const float> /*k*/,
+                      MatrixView<const float> /*v*/, MatrixView<float> /*out*/) {
+    return false;
+  }
 };
 
 enum class PrefillMode {

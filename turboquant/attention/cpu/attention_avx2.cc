@@ -180,12 +180,12 @@ void ScoreTiles(const TileLayout& tile, const PageSide& k, const Columns& column
   ScoreTerms terms[kMaxColumns];
   for (int c = begin; c < end; ++c) {
     terms[c] = {columns.q_sum[c] * 128,
-                k.bits == 4 ? 0.5f * static_cast<float>(columns.q_sum[c]) : 0.0f,
+                HasHalf(k) ? 0.5f * static_cast<float>(columns.q_sum[c]) : 0.0f,
                 columns.q_scale[c],
                 DotReference(columns.q + c * columns.padded_dim, k.reference, tile.head_dim)};
   }
   for (int start = first / tile.tokens * tile.tokens; start < last; start += tile.tokens) {
-    ExpandTile<KeyPlaces>(tile, k.data + start / tile.tokens * k.stride, k.bits, columns.scratch);
+    ExpandTile<KeyPlaces>(tile, k.data + start / tile.tokens * k.stride, k, columns.scratch);
     ForColumnBlocks(begin, end, DotFn{tile, columns, terms, key_scales, start});
   }
 }
@@ -256,11 +256,11 @@ void MixTiles(const TileLayout& tile, const PageSide& v, const Columns& columns,
   for (int start = first / tile.tokens * tile.tokens; start < last;) {
     int stop = start;
     for (; stop < last && stop < start + chunk; stop += tile.tokens) {
-      ExpandTile<ValuePlaces>(tile, v.data + stop / tile.tokens * v.stride, v.bits,
+      ExpandTile<ValuePlaces>(tile, v.data + stop / tile.tokens * v.stride, v,
                               columns.scratch + (stop - start) * tile.head_dim * 2);
     }
     ForColumnBlocks(begin, end,
-                    MixFn{tile, columns, start, stop, is_first, v.bits == 4 ? 0.5f : 0.0f});
+                    MixFn{tile, columns, start, stop, is_first, HasHalf(v) ? 0.5f : 0.0f});
     is_first = false;
     start = stop;
   }

@@ -205,12 +205,12 @@ void ScoreTiles(const TileLayout& tile, const PageSide& k, const Columns& column
   for (int c = begin; c < end; ++c) {
     const float sum = static_cast<float>(columns.q_sum[c]);
     terms[c] = {_mm512_set1_epi32(columns.q_sum[c] * 128),
-                _mm512_set1_ps(k.bits == 4 ? 0.5f * sum : 0.0f), _mm512_set1_ps(columns.q_scale[c]),
+                _mm512_set1_ps(HasHalf(k) ? 0.5f * sum : 0.0f), _mm512_set1_ps(columns.q_scale[c]),
                 _mm512_set1_ps(
                     DotReference(columns.q + c * columns.padded_dim, k.reference, tile.head_dim))};
   }
   for (int start = first / tile.tokens * tile.tokens; start < last; start += tile.tokens) {
-    ExpandTile<KeyEmitter>(tile, k.data + start / tile.tokens * k.stride, k.bits, columns.scratch);
+    ExpandTile<KeyEmitter>(tile, k.data + start / tile.tokens * k.stride, k, columns.scratch);
     ForColumnBlocks(begin, end, DotFn{tile, columns, terms, key_scales, start});
   }
 }
@@ -289,10 +289,10 @@ void MixTiles(const TileLayout& tile, const PageSide& v, const Columns& columns,
   const int start = first / tile.tokens * tile.tokens;
   int stop = start;
   for (; stop < last; stop += tile.tokens) {
-    ExpandTile<ValueEmitter>(tile, v.data + stop / tile.tokens * v.stride, v.bits,
+    ExpandTile<ValueEmitter>(tile, v.data + stop / tile.tokens * v.stride, v,
                              columns.scratch + stop * tile.head_dim);
   }
-  ForColumnBlocks(begin, end, MixFn{tile, columns, start / 4, stop / 4, v.bits == 4 ? 0.5f : 0.0f});
+  ForColumnBlocks(begin, end, MixFn{tile, columns, start / 4, stop / 4, HasHalf(v) ? 0.5f : 0.0f});
 }
 
 }  // namespace

@@ -32,8 +32,11 @@ struct PageSide {
   const std::byte* reference = nullptr;  // keys in tiles: f16 r [D]
   int64_t stride = 0;                    // bytes from tile to tile, or from row to row
   int bits = 0;                          // of codes in tiles; 0: rows
+  bool trellis = false;                  // codes of codec/trellis.h
   Codec codec = Codec::kF32;
 };
+// Levels that lack the half which is added to sums.
+inline bool HasHalf(const PageSide& side) { return side.bits == 4 && !side.trellis; }
 PageSide KeySide(const PageLayout& layout, const std::byte* head);
 PageSide ValueSide(const PageLayout& layout, const std::byte* head);
 

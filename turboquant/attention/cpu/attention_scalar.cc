@@ -4,6 +4,7 @@
 #include "turboquant/attention/cpu/vec_scalar.h"
 #include "turboquant/attention/online_softmax.h"
 #include "turboquant/codec/codebook.h"
+#include "turboquant/codec/trellis.h"
 #include "turboquant/codec/unit_bits.h"
 
 namespace tq::scalar {
@@ -53,8 +54,11 @@ void PrepareQueries(const Columns& columns) noexcept {
   }
 }
 
-int DoubledLevel(int bits, uint32_t code) {
-  return bits == 8 ? 2 * static_cast<int8_t>(code) : CodebookOfBits(bits).DoubledLevel(code);
+int DoubledLevel(const PageSide& side, const uint32_t* words, int n) {
+  if (side.trellis) return 2 * UnitLevel(TrellisOfBits(side.bits), words, n);
+  const uint32_t code = GetUnitCode(side.bits, words, n);
+  if (side.bits == 8) return 2 * static_cast<int8_t>(code);
+  return CodebookOfBits(side.bits).DoubledLevel(code);
 }
 
 struct Place {
@@ -75,20 +79,20 @@ Place ValueAt(const TileLayout& tile, int lane, int position) {
 }
 
 // Doubled levels of a tile to out [tokens][D].
-void ExpandTile(const TileLayout& tile, const std::byte* codes, int bits,
+void ExpandTile(const TileLayout& tile, const std::byte* codes, const PageSide& side,
                 Place (*at)(const TileLayout&, int, int), int16_t* out) {
   for (int lane = 0; lane < 32; ++lane) {
     for (int unit = 0; unit < tile.units; ++unit) {
       uint32_t words[8];
-      for (int w = 0; w < bits; ++w) {
-        const int byte = (unit * bits + w) * 4;
+      for (int w = 0; w < side.bits; ++w) {
+        const int byte = (unit * side.bits + w) * 4;
         const int offset = (byte / tile.piece_bytes * 32 + lane) * tile.piece_bytes;
         ::memcpy(&words[w], codes + offset + byte % tile.piece_bytes, 4);
       }
       for (int n = 0; n < kUnitCodes; ++n) {
         const Place place = at(tile, lane, unit * kUnitCodes + n);
         out[place.token * tile.head_dim + place.dim] =
-            static_cast<int16_t>(DoubledLevel(bits, GetUnitCode(bits, words, n)));
+            static_cast<int16_t>(DoubledLevel(side, words, n));
       }
     }
   }
@@ -121,7 +125,7 @@ void ScoreTiles(const TileLayout& tile, const PageSide& k, const Columns& column
     columns.keep[c] = sum;
   }
   for (int start = first / tile.tokens * tile.tokens; start < last; start += tile.tokens) {
-    ExpandTile(tile, k.data + start / tile.tokens * k.stride, k.bits, KeyAt, levels);
+    ExpandTile(tile, k.data + start / tile.tokens * k.stride, k, KeyAt, levels);
     for (int i = 0; i < tile.tokens; ++i) {
       const float scale = ScaleOf(tile, k, start + i);
       for (int c = begin; c < end; ++c) {
@@ -143,7 +147,7 @@ void MixTiles(const TileLayout& tile, const PageSide& v, const Columns& columns,
     for (int d = 0; d < dims; ++d) columns.o[c * columns.padded_dim + d] *= columns.keep[c];
   }
   for (int start = first / tile.tokens * tile.tokens; start < last; start += tile.tokens) {
-    ExpandTile(tile, v.data + start / tile.tokens * v.stride, v.bits, ValueAt, levels);
+    ExpandTile(tile, v.data + start / tile.tokens * v.stride, v, ValueAt, levels);
     for (int c = begin; c < end; ++c) {
       const auto* p = reinterpret_cast<const uint16_t*>(columns.p_codes + c * kWeightBytes) + start;
       for (int d = 0; d < dims; ++d) {

@@ -9,9 +9,11 @@
 // 4-bit levels lack a half that is added to sums later.
 #pragma once
 
+#include "turboquant/attention/cpu/attention_kernels.h"
 #include "turboquant/codec/codebook.h"
 #include "turboquant/codec/cpu/intrinsics.h"
 #include "turboquant/codec/page_layout.h"
+#include "turboquant/codec/trellis.h"
 
 namespace tq::avx2 {
 namespace {
@@ -91,6 +93,12 @@ struct Pairs {
   __m256i p02, p13, p46, p57;
 };
 
+inline Pairs PairsOf(__m256i even, __m256i odd) {
+  const __m256i low = kLowPair.Load(), high = kHighPair.Load();
+  return {_mm256_shuffle_epi8(even, low), _mm256_shuffle_epi8(odd, low),
+          _mm256_shuffle_epi8(even, high), _mm256_shuffle_epi8(odd, high)};
+}
+
 // Signs of 4-bit codes at bit 3 of the bytes of their magnitudes (SignBit4 in unit_bits.h).
 inline __m256i Signs(__m256i words, const Bytes& order) {
   const __m256i s = _mm256_shuffle_epi8(words, order.Load());
@@ -111,10 +119,7 @@ inline Pairs LookUp(__m256i words) {
   const __m256i table = kLevels<kBits>.Load();
   const __m256i a = _mm256_shuffle_epi8(table, even);
   const __m256i b = _mm256_shuffle_epi8(table, odd);
-  const __m256i low = kLowPair.Load();
-  const __m256i high = kHighPair.Load();
-  return {_mm256_shuffle_epi8(a, low), _mm256_shuffle_epi8(b, low), _mm256_shuffle_epi8(a, high),
-          _mm256_shuffle_epi8(b, high)};
+  return PairsOf(a, b);
 }
 
 // Three selector words of a 3-bit unit carry the fourth in the spare bits of their nibbles.
@@ -142,6 +147,97 @@ inline Pairs UnitPairs(const __m256i* w, int k) {
   } else {
     return LookUp<kBits>(kBits == 3 && k == 3 ? FourthSelector(w) : w[k]);
   }
+}
+
+// Trellis codes: nibbles of selectors hold a cell and, as their top bit, a gate (codec/trellis.h).
+// By group of eight codes: for the sum of base and step, and for half.
+struct Selectors {
+  __m256i step[4], half[4];
+};
+
+inline __m256i Mux(int mask, __m256i a, __m256i b) {
+  const __m256i m = _mm256_set1_epi8(static_cast<int8_t>(mask));
+  return _mm256_or_si256(_mm256_and_si256(m, a), _mm256_andnot_si256(m, b));
+}
+
+template <int kBits>
+inline __m256i ParityPlane(__m256i coded, int parity) {
+  __m256i plane = _mm256_setzero_si256();
+#pragma GCC unroll 6
+  for (int i = 0; i < kTrellisMemory; ++i) {
+    if (TrellisOfBits(kBits).taps[static_cast<size_t>(parity)] >> i & 1u) {
+      plane = _mm256_xor_si256(plane, _mm256_or_si256(_mm256_slli_epi32(coded, i),
+                                                      _mm256_srli_epi32(coded, 32 - i)));
+    }
+  }
+  return plane;
+}
+
+// Words of a unit.
+template <int kBits>
+inline Selectors TrellisSelectors(const __m256i* w) {
+  Selectors s;
+  const __m256i z0 = ParityPlane<kBits>(w[0], 0), z1 = ParityPlane<kBits>(w[0], 1);
+  if constexpr (kBits == 4) {
+    const __m256i cells[] = {w[1], w[2], w[3], FourthSelector(w + 1)};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      s.step[j] = Mux(0x77, cells[j], _mm256_slli_epi32(z1, 3 - j));
+      s.half[j] = Mux(0x77, cells[j], _mm256_slli_epi32(z0, 3 - j));
+    }
+    return s;
+  }
+  // Pairs of planes, brought together for groups 0 and 2, 1 and 3.
+  const auto even = [](__m256i a, __m256i b) { return Mux(0x55, a, _mm256_slli_epi32(b, 1)); };
+  const auto odd = [](__m256i a, __m256i b) { return Mux(0x55, _mm256_srli_epi32(a, 1), b); };
+  const __m256i z2 = ParityPlane<kBits>(w[0], 2);
+  if constexpr (kBits == 2) {
+    const __m256i e = even(z1, z0), o = odd(z1, z0);
+    const __m256i e2 = even(w[1], z2), o2 = odd(w[1], z2);
+    s.step[0] = Mux(0x33, e2, _mm256_slli_epi32(e, 2));
+    s.step[1] = Mux(0x33, o2, _mm256_slli_epi32(o, 2));
+    s.step[2] = Mux(0x33, _mm256_srli_epi32(e2, 2), e);
+    s.step[3] = Mux(0x33, _mm256_srli_epi32(o2, 2), o);
+  } else {
+    const __m256i e = even(z2, z1), o = odd(z2, z1);
+    s.step[0] = Mux(0x33, w[1], _mm256_slli_epi32(e, 2));
+    s.step[1] = Mux(0x33, _mm256_srli_epi32(w[1], 2), _mm256_slli_epi32(o, 2));
+    s.step[2] = Mux(0x33, w[2], e);
+    s.step[3] = Mux(0x33, _mm256_srli_epi32(w[2], 2), o);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) s.half[j] = Mux(0x77, s.step[j], _mm256_slli_epi32(z0, 3 - j));
+  }
+  return s;
+}
+
+// Level + 128 is the sum of two entries; gates are bit 3.
+constexpr Bytes MakeTrellisTable(int bits, bool half) {
+  Bytes table = {};
+  const Trellis& trellis = TrellisOfBits(bits);
+  for (int i = 0; i < 32; ++i) {
+    const auto cell = static_cast<size_t>(i % 8);
+    const bool gate = i % 16 >= 8;
+    table.at[i] = static_cast<int8_t>(half ? (gate ? 0 : trellis.half[cell])
+                                           : trellis.base[cell] + (gate ? 0 : trellis.step[cell]));
+  }
+  return table;
+}
+template <int kBits, bool kHalf>
+inline constexpr Bytes kTrellisTable = MakeTrellisTable(kBits, kHalf);
+
+template <int kBits>
+inline Pairs LookUpTrellis(__m256i step, __m256i half) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  const __m256i steps = kTrellisTable<kBits, false>.Load();
+  __m256i a = _mm256_shuffle_epi8(steps, _mm256_and_si256(step, mask));
+  __m256i b = _mm256_shuffle_epi8(steps, _mm256_and_si256(_mm256_srli_epi16(step, 4), mask));
+  if constexpr (kBits != 2) {
+    const __m256i halves = kTrellisTable<kBits, true>.Load();
+    a = _mm256_add_epi8(a, _mm256_shuffle_epi8(halves, _mm256_and_si256(half, mask)));
+    b = _mm256_add_epi8(
+        b, _mm256_shuffle_epi8(halves, _mm256_and_si256(_mm256_srli_epi16(half, 4), mask)));
+  }
+  return PairsOf(a, b);
 }
 
 inline void Store(std::byte* p, __m256i x) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), x); }
@@ -209,7 +305,7 @@ struct ValuePlaces {
 };
 
 // Pieces are read in the smallest groups that hold whole units.
-template <int kBits, int kPieceBytes, typename Places>
+template <int kBits, bool kTrellis, int kPieceBytes, typename Places>
 inline void ExpandPieces(const TileLayout& tile, const std::byte* codes, Places places) {
   constexpr int kPieceWords = kPieceBytes / 4;
   constexpr int kUnits = kBits == 3 ? kPieceWords : kBits < kPieceWords ? kPieceWords / kBits : 1;
@@ -222,37 +318,52 @@ inline void ExpandPieces(const TileLayout& tile, const std::byte* codes, Places 
       codes += 32 * kPieceBytes;
     }
     for (int u = 0; u < kUnits; ++u) {
+      [[maybe_unused]] Selectors selectors[4];
+      if constexpr (kTrellis) {
+        for (int t = 0; t < 4; ++t) selectors[t] = TrellisSelectors<kBits>(&words[t][u * kBits]);
+      }
 #pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) {
         Pairs pairs[4];
 #pragma GCC unroll 4
-        for (int t = 0; t < 4; ++t) pairs[t] = UnitPairs<kBits>(&words[t][u * kBits], k);
+        for (int t = 0; t < 4; ++t) {
+          if constexpr (kTrellis) {
+            pairs[t] = LookUpTrellis<kBits>(selectors[t].step[k], selectors[t].half[k]);
+          } else {
+            pairs[t] = UnitPairs<kBits>(&words[t][u * kBits], k);
+          }
+        }
         places.Put(k, pairs);
       }
     }
   }
 }
 
-template <int kBits, typename Places>
+template <int kBits, bool kTrellis, typename Places>
 inline void ExpandSide(const TileLayout& tile, const std::byte* codes, std::byte* out) {
   if (tile.piece_bytes == 16) {
-    ExpandPieces<kBits, 16>(tile, codes, Places(tile, out));
+    ExpandPieces<kBits, kTrellis, 16>(tile, codes, Places(tile, out));
   } else {
-    ExpandPieces<kBits, 8>(tile, codes, Places(tile, out));
+    ExpandPieces<kBits, kTrellis, 8>(tile, codes, Places(tile, out));
   }
 }
 
+// `codes`: of one tile of a side.
 template <typename Places>
-inline void ExpandTile(const TileLayout& tile, const std::byte* codes, int bits, std::byte* out) {
-  switch (bits) {
+inline void ExpandTile(const TileLayout& tile, const std::byte* codes, const PageSide& side,
+                       std::byte* out) {
+  switch (side.bits) {
     case 2:
-      return ExpandSide<2, Places>(tile, codes, out);
+      return side.trellis ? ExpandSide<2, true, Places>(tile, codes, out)
+                          : ExpandSide<2, false, Places>(tile, codes, out);
     case 3:
-      return ExpandSide<3, Places>(tile, codes, out);
+      return side.trellis ? ExpandSide<3, true, Places>(tile, codes, out)
+                          : ExpandSide<3, false, Places>(tile, codes, out);
     case 4:
-      return ExpandSide<4, Places>(tile, codes, out);
+      return side.trellis ? ExpandSide<4, true, Places>(tile, codes, out)
+                          : ExpandSide<4, false, Places>(tile, codes, out);
     default:
-      return ExpandSide<8, Places>(tile, codes, out);
+      return ExpandSide<8, false, Places>(tile, codes, out);
   }
 }
 

@@ -10,9 +10,11 @@
 // 4-bit levels lack a half that is added to sums later.
 #pragma once
 
+#include "turboquant/attention/cpu/attention_kernels.h"
 #include "turboquant/codec/codebook.h"
 #include "turboquant/codec/cpu/intrinsics.h"
 #include "turboquant/codec/page_layout.h"
+#include "turboquant/codec/trellis.h"
 
 namespace tq::avx512 {
 namespace {
@@ -123,10 +125,138 @@ inline Words Selector(const Words* words, int k) {
   return words[k];
 }
 
+// Trellis codes: nibbles of selectors hold a cell and, as their top bit, a gate (codec/trellis.h).
+// By group of eight codes: for the sum of base and step, and for half.
+struct Selectors {
+  __m512i step[4], half[4];
+};
+
+inline __m512i Mux(int mask, __m512i a, __m512i b) {
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<int8_t>(mask)), a, b, 0xCA);
+}
+
 template <int kBits>
+inline __m512i ParityPlane(__m512i coded, int parity) {
+  __m512i plane = _mm512_setzero_si512();
+  const uint8_t taps = TrellisOfBits(kBits).taps[static_cast<size_t>(parity)];
+  if (taps & 1u) plane = coded;
+  if (taps & 2u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 1));
+  if (taps & 4u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 2));
+  if (taps & 8u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 3));
+  if (taps & 16u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 4));
+  if (taps & 32u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 5));
+  return plane;
+}
+
+// `w`: words of a unit, one half of the lanes.
+template <int kBits>
+inline Selectors TrellisSelectors(const __m512i* w) {
+  Selectors s;
+  const __m512i z0 = ParityPlane<kBits>(w[0], 0), z1 = ParityPlane<kBits>(w[0], 1);
+  if constexpr (kBits == 4) {
+    const __m512i cells[] = {w[1], w[2], w[3], FourthSelector(w[1], w[2], w[3])};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const auto up = static_cast<unsigned>(3 - j);
+      s.step[j] = Mux(0x77, cells[j], _mm512_slli_epi32(z1, up));
+      s.half[j] = Mux(0x77, cells[j], _mm512_slli_epi32(z0, up));
+    }
+    return s;
+  }
+  // Pairs of planes, brought together for groups 0 and 2, 1 and 3.
+  const auto even = [](__m512i a, __m512i b) { return Mux(0x55, a, _mm512_slli_epi32(b, 1)); };
+  const auto odd = [](__m512i a, __m512i b) { return Mux(0x55, _mm512_srli_epi32(a, 1), b); };
+  const __m512i z2 = ParityPlane<kBits>(w[0], 2);
+  if constexpr (kBits == 2) {
+    const __m512i e = even(z1, z0), o = odd(z1, z0);
+    const __m512i e2 = even(w[1], z2), o2 = odd(w[1], z2);
+    s.step[0] = Mux(0x33, e2, _mm512_slli_epi32(e, 2));
+    s.step[1] = Mux(0x33, o2, _mm512_slli_epi32(o, 2));
+    s.step[2] = Mux(0x33, _mm512_srli_epi32(e2, 2), e);
+    s.step[3] = Mux(0x33, _mm512_srli_epi32(o2, 2), o);
+  } else {
+    const __m512i e = even(z2, z1), o = odd(z2, z1);
+    s.step[0] = Mux(0x33, w[1], _mm512_slli_epi32(e, 2));
+    s.step[1] = Mux(0x33, _mm512_srli_epi32(w[1], 2), _mm512_slli_epi32(o, 2));
+    s.step[2] = Mux(0x33, w[2], e);
+    s.step[3] = Mux(0x33, _mm512_srli_epi32(w[2], 2), o);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      s.half[j] = Mux(0x77, s.step[j], _mm512_slli_epi32(z0, static_cast<unsigned>(3 - j)));
+    }
+  }
+  return s;
+}
+
+// Level + offset is the sum of two entries; gates are bit 3.
+constexpr Bytes MakeTrellisTable(int bits, bool half, int offset) {
+  Bytes table = {};
+  if (bits == 8) return table;
+  const Trellis& trellis = TrellisOfBits(bits);
+  for (int i = 0; i < 64; ++i) {
+    const auto cell = static_cast<size_t>(i % 8);
+    const bool gate = i % 16 >= 8;
+    const int whole = trellis.base[cell] + (gate ? 0 : trellis.step[cell]) - 128 + offset;
+    table.at[i] = static_cast<int8_t>(half ? (gate ? 0 : trellis.half[cell]) : whole);
+  }
+  return table;
+}
+template <int kBits, bool kHalf, int kOffset>
+inline constexpr Bytes kTrellisTable = MakeTrellisTable(kBits, kHalf, kOffset);
+
+// Selectors of a unit: Words of the four groups of eight codes, and for trellis codes the second
+// ones.
+template <int kBits, bool kTrellis>
+struct UnitSelectors {
+  explicit UnitSelectors(const Words* words) {
+    if constexpr (kTrellis) {
+      __m512i x[kBits], y[kBits];
+      for (int w = 0; w < kBits; ++w) {
+        x[w] = words[w].x;
+        y[w] = words[w].y;
+      }
+      const Selectors sx = TrellisSelectors<kBits>(x), sy = TrellisSelectors<kBits>(y);
+      for (int k = 0; k < 4; ++k) {
+        first[k] = {sx.step[k], sy.step[k]};
+        if constexpr (kBits != 2) second[k] = {sx.half[k], sy.half[k]};
+      }
+    } else {
+      for (int k = 0; k < 4; ++k) first[k] = Selector<kBits>(words, k);
+    }
+  }
+  // Scalar codes of 2 bits: a word is two selectors.
+  static constexpr int Odd(int k) { return kBits == 2 && !kTrellis ? k & 1 : 0; }
+
+  Words first[4];
+  Words second[4];
+};
+
+// Looks levels up, plus an offset.
+template <int kBits, bool kTrellis, int kOffset>
+struct LevelTables {
+  LevelTables()
+      : first(kTrellis ? kTrellisTable<kBits, false, kOffset>.Load()
+                       : kLevels<kBits, kOffset>.Load()),
+        second(kTrellisTable<kBits, true, kOffset>.Load()) {}
+
+  // `sign` holds 4-bit codes' signs at bit 3 of bytes.
+  __m512i Of(__m512i words, __m512i halves, __m512i control, __m512i sign) const {
+    if constexpr (!kTrellis) return Levels<kBits>(words, control, first, sign);
+    const __m512i level =
+        _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(control, words), first);
+    if constexpr (kBits == 2) return level;
+    return _mm512_add_epi8(
+        level, _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(control, halves), second));
+  }
+
+  __m512i first;
+  __m512i second;  // trellis codes: of half
+};
+
+template <int kBits, bool kTrellis>
 struct KeyEmitter {
   explicit KeyEmitter(const TileLayout& tile, std::byte* out)
-      : table(kLevels<kBits, 128>.Load()), at(out), steps(tile.head_dim / 16), left(steps) {
+      : at(out), steps(tile.head_dim / 16), left(steps) {
     control[0][0] = kControl<0, 0>.Load();
     control[0][1] = kControl<2, 2>.Load();
     control[1][0] = kControl<16, 16>.Load();
@@ -155,32 +285,36 @@ struct KeyEmitter {
             _mm512_xor_si512(_mm512_permutex2var_epi64(words[j].x, i23, words[j].y), flip));
       }
     } else {
+      const UnitSelectors<kBits, kTrellis> selectors(words);
 #pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) {
-        const Words s = Selector<kBits>(words, k);
-        const int odd = kBits == 2 ? k & 1 : 0;
+        const Words& s = selectors.first[k];
+        const int odd = selectors.Odd(k);
         const __m512i a = _mm512_permutex2var_epi64(s.x, i01, s.y);
         const __m512i b = _mm512_permutex2var_epi64(s.x, i23, s.y);
-        Put(Levels<kBits>(a, control[0][odd], table, _mm512_srli_epi32(a, 4)),
-            Levels<kBits>(b, control[0][odd], table, _mm512_srli_epi32(b, 4)));
-        Put(Levels<kBits>(a, control[1][odd], table, a),
-            Levels<kBits>(b, control[1][odd], table, b));
+        __m512i c = a, d = b;
+        if constexpr (kTrellis && kBits != 2) {
+          c = _mm512_permutex2var_epi64(selectors.second[k].x, i01, selectors.second[k].y);
+          d = _mm512_permutex2var_epi64(selectors.second[k].x, i23, selectors.second[k].y);
+        }
+        Put(tables.Of(a, c, control[0][odd], _mm512_srli_epi32(a, 4)),
+            tables.Of(b, d, control[0][odd], _mm512_srli_epi32(b, 4)));
+        Put(tables.Of(a, c, control[1][odd], a), tables.Of(b, d, control[1][odd], b));
       }
     }
   }
 
-  __m512i table;
+  LevelTables<kBits, kTrellis, 128> tables;
   __m512i control[2][2];  // [nibbles 0..3 or 4..7][2 bits: low or high pair]
   std::byte* at;
   int64_t steps;  // D / 16
   int64_t left;   // in this token
 };
 
-template <int kBits>
+template <int kBits, bool kTrellis>
 struct ValueEmitter {
   ValueEmitter(const TileLayout& tile, std::byte* out)
-      : table(kLevels<kBits, 0>.Load()),
-        base(out),
+      : base(out),
         row(tile.head_dim / 16 * 64),
         halves(tile.tokens / 32) {
     control[0] = kControl<0, 16>.Load();
@@ -198,15 +332,19 @@ struct ValueEmitter {
   }
 
   // Eight codes: dims g in the low nibbles' half, g + 8 in the high ones'.
-  template <int kShift>
-  void Quads(const Words& s, std::byte* out) {
+  void Quads(const UnitSelectors<kBits, kTrellis>& selectors, int k, std::byte* out) {
+    const Words& s = selectors.first[k];
 #pragma GCC unroll 4
     for (int t = 0; t < 4; ++t) {
       const __m512i index = _mm512_setr_epi64(2 * t, 2 * t + 1, 8 + 2 * t, 9 + 2 * t, 2 * t,
                                               2 * t + 1, 8 + 2 * t, 9 + 2 * t);
       const __m512i w = _mm512_permutex2var_epi64(s.x, index, s.y);
-      const __m512i levels =
-          Levels<kBits>(w, control[kShift], table, _mm512_srlv_epi32(w, sign_shift));
+      __m512i halves = w;
+      if constexpr (kTrellis && kBits != 2) {
+        halves = _mm512_permutex2var_epi64(selectors.second[k].x, index, selectors.second[k].y);
+      }
+      const __m512i levels = tables.Of(w, halves, control[selectors.Odd(k)],
+                                       _mm512_srlv_epi32(w, sign_shift));
       _mm512_store_si512(out + t * row, levels);
     }
   }
@@ -219,11 +357,12 @@ struct ValueEmitter {
         if (j == 2 || j == 6) NextTile();
       }
     } else {
-      Quads<0>(Selector<kBits>(words, 0), At(0));
-      Quads<kBits == 2 ? 1 : 0>(Selector<kBits>(words, 1), At(1));
+      const UnitSelectors<kBits, kTrellis> selectors(words);
+      Quads(selectors, 0, At(0));
+      Quads(selectors, 1, At(1));
       NextTile();
-      Quads<0>(Selector<kBits>(words, 2), At(0));
-      Quads<kBits == 2 ? 1 : 0>(Selector<kBits>(words, 3), At(1));
+      Quads(selectors, 2, At(0));
+      Quads(selectors, 3, At(1));
       NextTile();
     }
   }
@@ -241,7 +380,7 @@ struct ValueEmitter {
     _mm512_store_si512(out + 3 * row, _mm512_shuffle_i64x2(a23, b23, 0xEE));
   }
 
-  __m512i table;
+  LevelTables<kBits, kTrellis, 0> tables;
   __m512i control[2];
   __m512i sign_shift;  // 4 bits: brings the sign to bit 3
   std::byte* base;
@@ -269,26 +408,31 @@ inline void ExpandPieces(const TileLayout& tile, const std::byte* codes, Emitter
   }
 }
 
-template <template <int> typename Emitter, int kBits>
+template <template <int, bool> typename Emitter, int kBits, bool kTrellis>
 inline void ExpandSide(const TileLayout& tile, const std::byte* codes, std::byte* out) {
   if (tile.piece_bytes == 16) {
-    ExpandPieces<kBits, 16>(tile, codes, Emitter<kBits>(tile, out));
+    ExpandPieces<kBits, 16>(tile, codes, Emitter<kBits, kTrellis>(tile, out));
   } else {
-    ExpandPieces<kBits, 8>(tile, codes, Emitter<kBits>(tile, out));
+    ExpandPieces<kBits, 8>(tile, codes, Emitter<kBits, kTrellis>(tile, out));
   }
 }
 
-template <template <int> typename Emitter>
-inline void ExpandTile(const TileLayout& tile, const std::byte* codes, int bits, std::byte* out) {
-  switch (bits) {
+// `codes`: of one tile of a side.
+template <template <int, bool> typename Emitter>
+inline void ExpandTile(const TileLayout& tile, const std::byte* codes, const PageSide& side,
+                       std::byte* out) {
+  switch (side.bits) {
     case 2:
-      return ExpandSide<Emitter, 2>(tile, codes, out);
+      return side.trellis ? ExpandSide<Emitter, 2, true>(tile, codes, out)
+                          : ExpandSide<Emitter, 2, false>(tile, codes, out);
     case 3:
-      return ExpandSide<Emitter, 3>(tile, codes, out);
+      return side.trellis ? ExpandSide<Emitter, 3, true>(tile, codes, out)
+                          : ExpandSide<Emitter, 3, false>(tile, codes, out);
     case 4:
-      return ExpandSide<Emitter, 4>(tile, codes, out);
+      return side.trellis ? ExpandSide<Emitter, 4, true>(tile, codes, out)
+                          : ExpandSide<Emitter, 4, false>(tile, codes, out);
     default:
-      return ExpandSide<Emitter, 8>(tile, codes, out);
+      return ExpandSide<Emitter, 8, false>(tile, codes, out);
   }
 }
 

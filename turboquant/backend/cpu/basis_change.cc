@@ -2,29 +2,13 @@
 #include "turboquant/backend/cpu/basis_change.h"
 
 #include <algorithm>
-#include <array>
-
-#include "turboquant/base/error.h"
 
 namespace tq {
 namespace {
 
-constexpr int64_t kSerialValues =
-    16384;  // a rotation of fewer values is cheaper than a parallel region
-
-// x <- M x for `rows` rows; M [D][D] row-major.
-void Multiply(const float* matrix, float* x, int rows, int64_t stride, int head_dim) {
-  std::array<float, 512> result;
-  TQ_CHECK(head_dim <= static_cast<int>(result.size()));
-  for (int r = 0; r < rows; ++r, x += stride) {
-    for (int i = 0; i < head_dim; ++i) {
-      float sum = 0;
-      for (int j = 0; j < head_dim; ++j) sum += matrix[i * head_dim + j] * x[j];
-      result[i] = sum;
-    }
-    std::copy_n(result.data(), head_dim, x);
-  }
-}
+// A rotation of fewer values is cheaper than a parallel region; so is a map of fewer products.
+constexpr int64_t kSerialValues = 16384;
+constexpr int64_t kSerialProducts = 65536;
 
 // fn(begin, end) on ranges of tokens.
 template <typename Fn>
@@ -33,12 +17,24 @@ void ForTokens(int64_t tokens, int64_t values_per_token, const ThreadPool& pool,
   pool.ParallelFor(tokens, 1, [&](int64_t begin, int64_t end, int) { fn(begin, end); });
 }
 
+constexpr int64_t kMapTokens = 48;  // tokens of a prompt that go through a matrix together
+
+void ToStoredQueries(float* q, int64_t rows, int64_t stride, int head_dim, const KeyMap& map) {
+  if (map.queries != nullptr) {
+    MapRows(map.queries, q, rows, stride, head_dim);
+  } else {
+    RotateRows(q, rows, stride, head_dim, Side::kKey);
+  }
+}
+
 }  // namespace
 
 void ToStoredKeys(float* x, int tokens, int64_t stride, int head_dim, const KeyMap* map) {
-  if (map != nullptr && map->forward != nullptr)
-    Multiply(map->forward, x, tokens, stride, head_dim);
-  RotateRows(x, tokens, stride, head_dim, Side::kKey);
+  if (map != nullptr && map->keys != nullptr) {
+    MapRows(map->keys, x, tokens, stride, head_dim);
+  } else {
+    RotateRows(x, tokens, stride, head_dim, Side::kKey);
+  }
 }
 
 void ToStoredValues(float* x, int tokens, int64_t stride, int head_dim) {
@@ -49,17 +45,34 @@ void QueriesToStored(float* q, const AttentionArgs& args, const KeyMap* key_maps
                      const ThreadPool& pool) {
   if (!InfoOf(args.kv.open.k).tiles) return;
   const int head_dim = args.kv.open.head_dim, heads = args.q_heads,
-            group = heads / args.kv.open.kv_heads;
-  ForTokens(args.tokens, int64_t{heads} * head_dim, pool, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      float* row = q + t * args.q_stride;
-      for (int h = 0; key_maps != nullptr && h < heads; ++h) {
-        const float* matrix = key_maps[h / group].inverse_transpose;
-        if (matrix != nullptr) Multiply(matrix, row + h * head_dim, 1, head_dim, head_dim);
-      }
-      RotateRows(row, heads, head_dim, head_dim, Side::kKey);
+            kv_heads = args.kv.open.kv_heads, group = heads / kv_heads;
+  if (key_maps == nullptr) {
+    ForTokens(args.tokens, int64_t{heads} * head_dim, pool, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t)
+        RotateRows(q + t * args.q_stride, heads, head_dim, head_dim, Side::kKey);
+    });
+    return;
+  }
+  // A task is what shares a matrix: the query heads of a KV head at one token, or one query head at
+  // a block of tokens.
+  const bool one = args.tokens == 1;
+  const int64_t blocks = one ? 1 : (args.tokens + kMapTokens - 1) / kMapTokens;
+  const int per_block = one ? kv_heads : heads;
+  const auto change = [&](int64_t begin, int64_t end, int) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t token = task / per_block * kMapTokens;
+      const int head = static_cast<int>(task % per_block) * (one ? group : 1);
+      const int64_t rows = one ? group : std::min<int64_t>(kMapTokens, args.tokens - token);
+      ToStoredQueries(q + token * args.q_stride + int64_t{head} * head_dim, rows,
+                      one ? head_dim : args.q_stride, head_dim, key_maps[head / group]);
     }
-  });
+  };
+  const int64_t tasks = blocks * per_block;
+  if (int64_t{args.tokens} * heads * head_dim * head_dim <= kSerialProducts) {
+    change(0, tasks, 0);
+  } else {
+    pool.ParallelFor(tasks, 1, change);
+  }
 }
 
 void OutputsFromStored(const AttentionArgs& args, const ThreadPool& pool) {

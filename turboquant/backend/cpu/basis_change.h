@@ -8,7 +8,7 @@
 
 namespace tq {
 
-// x <- H A x (a key), for `tokens` rows of one head, `stride` floats apart. `map` null: A =
+// x <- H A x (keys), for `tokens` rows of one head, `stride` floats apart. `map` null: A =
 // identity.
 void ToStoredKeys(float* x, int tokens, int64_t stride, int head_dim, const KeyMap* map);
 void ToStoredValues(float* x, int tokens, int64_t stride, int head_dim);

@@ -19,9 +19,9 @@ void OpenPage(const EncodeArgs& args, const PageCodec& codec, int page, int head
   const KvLayerView& kv = args.kv;
   std::array<float, 512> mean{};
   TQ_CHECK(kv.open.head_dim <= static_cast<int>(mean.size()));
-  if (page > 0 && args.centring) {
+  if (args.centring && page > 0) {
     OpeningReference(codec, kv, page, head, mean.data());
-  } else if (page == 0 && args.key_maps != nullptr && args.key_maps[head].mean != nullptr) {
+  } else if (args.centring && args.key_maps != nullptr && args.key_maps[head].mean != nullptr) {
     std::copy_n(args.key_maps[head].mean, kv.open.head_dim, mean.data());
   }
   codec.SetReference(kv.open, kv.OpenHead(page, head), mean.data());

@@ -7,6 +7,7 @@
 #include "turboquant/codec/cpu/page_codec_kernels.h"
 #include "turboquant/codec/cpu/rows_scalar.h"
 #include "turboquant/codec/cpu/tile_side.h"
+#include "turboquant/codec/trellis_search.h"
 
 namespace tq::avx2 {
 
@@ -17,6 +18,8 @@ namespace tq::avx2 {
 #include "turboquant/codec/cpu/unit_bits_simd.inl"
 #include "turboquant/codec/cpu/tile_shuffle_simd.inl"
 #include "turboquant/codec/cpu/rows_simd.inl"
+#include "turboquant/codec/cpu/u16_avx2.inl"
+#include "turboquant/codec/cpu/trellis_rings_simd.inl"
 #include "turboquant/codec/cpu/page_codec_simd.inl"
 // clang-format on
 

@@ -9,6 +9,8 @@
 #include "turboquant/codec/cpu/rows_scalar.h"
 #include "turboquant/codec/cpu/scalar_math.h"
 #include "turboquant/codec/cpu/tile_side.h"
+#include "turboquant/codec/cpu/trellis_ring_scalar.h"
+#include "turboquant/codec/trellis_search.h"
 #include "turboquant/codec/unit_bits.h"
 
 namespace tq::scalar {
@@ -20,14 +22,19 @@ CodePlace PlaceOf(const TileSide& s, int token, int dim) {
   return s.side == Side::kKey ? PlaceOfKey(s.tile, token, dim) : PlaceOfValue(s.tile, token, dim);
 }
 
-uint32_t ReadCode(const TileSide& s, const std::byte* head, int token, int dim) {
+float ReadLevel(const TileSide& s, const std::byte* head, int token, int dim) {
   const CodePlace place = PlaceOf(s, token, dim);
   const std::byte* codes = head + s.CodesOffset(place.tile);
   uint32_t words[8];
   for (int w = 0; w < s.bits; ++w) {
     std::memcpy(&words[w], codes + WordOffset(s.tile, s.bits, place.lane, place.unit, w), 4);
   }
-  return GetUnitCode(s.bits, words, place.index);
+  if (s.trellis) {
+    return static_cast<float>(UnitLevel(TrellisOfBits(s.bits), words, place.index));
+  }
+  const uint32_t code = GetUnitCode(s.bits, words, place.index);
+  if (s.bits == 8) return static_cast<float>(static_cast<int8_t>(code));
+  return static_cast<float>(CodebookOfBits(s.bits).DoubledLevel(code)) * 0.5f;
 }
 
 // For 8 bits: writes the code's byte, nothing else.
@@ -65,11 +72,7 @@ void DecodeToken(const TileSide& s, const std::byte* head, const std::byte* r, i
                  float* out) {
   const float scale = HalfToFloat(LoadHalf(head + s.ScaleOffset(token)));
   for (int dim = 0; dim < s.tile.head_dim; ++dim) {
-    const uint32_t code = ReadCode(s, head, token, dim);
-    const float level = s.bits == 8
-                            ? static_cast<float>(static_cast<int8_t>(code))
-                            : static_cast<float>(CodebookOfBits(s.bits).DoubledLevel(code)) * 0.5f;
-    out[dim] = level * scale;
+    out[dim] = ReadLevel(s, head, token, dim) * scale;
     if (r != nullptr) out[dim] += HalfToFloat(LoadHalf(r + 2 * dim));
   }
 }
@@ -105,6 +108,20 @@ void SealToken(const TileSide& s, bool other_in_rows, std::byte* head, int token
   const float level_norm = std::sqrt(static_cast<float>(doubled_squares)) * 0.5f;
   WriteScale(s, other_in_rows, head, token, FiniteHalf(norm / level_norm));
 }
+
+constexpr int kRings = 1;
+struct RingBatch {
+  uint32_t words[kRings][4];
+  int8_t levels[kUnitCodes][kRings];
+};
+void EncodeRings(int bits, const int16_t (*in)[kRings], RingBatch& out) {
+  RingEncoder encoder(TrellisOfBits(bits));
+  std::memset(out.words, 0, sizeof out.words);
+  encoder.Encode(in[0], out.words[0], out.levels[0]);
+}
+float SquareRoot(float x) { return std::sqrt(x); }
+
+#include "turboquant/codec/cpu/trellis_tile.inl"
 
 // Pads the reference with zeros up to the tiles, so that every byte of a page is defined.
 void WriteReference(const PageLayout& layout, std::byte* head, const float* r) {
@@ -221,6 +238,28 @@ void ClearCodes(const TileSide& s, std::byte* head) {
   }
 }
 
+// load(token, x): the vector that is to be sealed.
+template <typename Load>
+void SealTokens(const TileSide& s, bool other_in_rows, std::byte* head, const Load& load) {
+  if (!s.trellis) {
+    ClearCodes(s, head);
+    for (int token = 0; token < kPageTokens; ++token) {
+      float x[kMaxDim];
+      load(token, x);
+      SealToken(s, other_in_rows, head, token, x);
+    }
+    return;
+  }
+  float rows[kMaxTrellisCodes];
+  TrellisWork work;
+  for (int tile = 0; tile < s.tile.tiles_per_page(); ++tile) {
+    for (int i = 0; i < s.tile.tokens; ++i) {
+      load(tile * s.tile.tokens + i, rows + i * s.tile.head_dim);
+    }
+    SealTrellisTile(s, other_in_rows, rows, head, tile, work);
+  }
+}
+
 void SealKeys(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
               std::byte* sealed_head) noexcept {
   const TileSide from = SideOf(open, Side::kKey);
@@ -235,18 +274,15 @@ void SealKeys(const PageLayout& open, const std::byte* open_head, const PageLayo
     }
     return;
   }
-  ClearCodes(to, sealed_head);
   float mean[kMaxDim];
   MeanKey(open, open_head, mean);
   WriteReference(sealed, sealed_head, mean);
-  for (int token = 0; token < kPageTokens; ++token) {
-    float x[kMaxDim];
+  SealTokens(to, other_in_rows, sealed_head, [&](int token, float* x) {
     DecodeToken(from, open_head, r, token, x);
     for (int dim = 0; dim < open.head_dim; ++dim) {
       x[dim] -= HalfToFloat(LoadHalf(sealed_head + sealed.reference_offset + 2 * dim));
     }
-    SealToken(to, other_in_rows, sealed_head, token, x);
-  }
+  });
 }
 
 void SealValues(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
@@ -258,12 +294,8 @@ void SealValues(const PageLayout& open, const std::byte* open_head, const PageLa
     CopySide(from, open_head, to, other_in_rows, sealed_head);
     return;
   }
-  ClearCodes(to, sealed_head);
-  for (int token = 0; token < kPageTokens; ++token) {
-    float x[kMaxDim];
-    DecodeToken(from, open_head, nullptr, token, x);
-    SealToken(to, other_in_rows, sealed_head, token, x);
-  }
+  SealTokens(to, other_in_rows, sealed_head,
+             [&](int token, float* x) { DecodeToken(from, open_head, nullptr, token, x); });
 }
 
 }  // namespace

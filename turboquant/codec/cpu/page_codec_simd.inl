@@ -30,6 +30,29 @@ static inline void UnpackAll(const std::byte* words, int units, std::byte* level
   for (int u = 0; u < units; ++u) UnpackUnit<kBits>(words + u * kBits * 4, table, levels + u * 32);
 }
 
+template <int kBits>
+static inline void UnpackAllTrellis(const std::byte* words, int units, std::byte* levels) {
+  for (int u = 0; u < units; ++u) UnpackTrellisUnit<kBits>(words + u * kBits * 4, levels + u * 32);
+}
+
+static inline void UnpackUnits(const TileSide& s, const std::byte* words, std::byte* levels) {
+  const int units = 32 * s.tile.units;
+  switch (s.bits + (s.trellis ? 8 : 0)) {
+    case 2:
+      return UnpackAll<2>(words, units, levels);
+    case 3:
+      return UnpackAll<3>(words, units, levels);
+    case 4:
+      return UnpackAll<4>(words, units, levels);
+    case 10:
+      return UnpackAllTrellis<2>(words, units, levels);
+    case 11:
+      return UnpackAllTrellis<3>(words, units, levels);
+    default:
+      return UnpackAllTrellis<4>(words, units, levels);
+  }
+}
+
 // A tile's codes as level bytes, rows [tokens][D].
 static void TileToRows(const TileSide& s, const std::byte* head, int tile, std::byte* rows) {
   alignas(64) std::byte lanes[kMaxTileCodes];
@@ -40,17 +63,7 @@ static void TileToRows(const TileSide& s, const std::byte* head, int tile, std::
   } else {
     alignas(64) std::byte words[kMaxTileCodes / 2 + 16];
     ShufflePieces<false>(stored, words, stream, s.tile.piece_bytes);
-    const int units = 32 * s.tile.units;
-    switch (s.bits) {
-      case 2:
-        UnpackAll<2>(words, units, lanes);
-        break;
-      case 3:
-        UnpackAll<3>(words, units, lanes);
-        break;
-      default:
-        UnpackAll<4>(words, units, lanes);
-    }
+    UnpackUnits(s, words, lanes);
   }
   if (s.side == Side::kKey) {
     ShuffleKeys<false>(s.tile.head_dim, lanes, rows, s.tile.tokens);
@@ -80,6 +93,9 @@ static void WriteScale(const TileSide& s, bool other_in_rows, std::byte* head, i
   StoreHalf(head + s.ScaleOffset(token), scale);
   if (other_in_rows) StoreHalf(head + s.OtherScaleOffset(token), 0);
 }
+
+// Levels that lack a half.
+static bool HasHalf(const TileSide& s) { return s.bits == 4 && !s.trellis; }
 
 // The page's reference as floats; null for values.
 static const float* LoadReference(const PageLayout& layout, const TileSide& s,
@@ -222,7 +238,7 @@ static void Decode(const PageLayout& layout, Side side, const std::byte* head, i
     TileToRows(s, head, tile, rows);
     for (; token < end && token / s.tile.tokens == tile; ++token) {
       DecodeVector(rows + token % s.tile.tokens * dims, HalfAt(head + s.ScaleOffset(token)), r,
-                   s.bits == 4, dims, out.data + (token - first) * out.stride);
+                   HasHalf(s), dims, out.data + (token - first) * out.stride);
     }
   }
 }
@@ -243,7 +259,7 @@ static void MeanOfRows(const TileSide& s, const std::byte* head, const std::byte
   for (int i = 0; i < dims; i += 16) StoreF(mean + i, SetF(0));
   for (int token = 0; token < kPageTokens; ++token) {
     float x[kMaxDim];
-    DecodeVector(rows + token * dims, HalfAt(head + s.ScaleOffset(token)), r, s.bits == 4, dims, x);
+    DecodeVector(rows + token * dims, HalfAt(head + s.ScaleOffset(token)), r, HasHalf(s), dims, x);
     AddTo(mean, x, dims);
   }
   for (int i = 0; i < dims; i += 16)
@@ -284,6 +300,26 @@ static void SealRows(const TileSide& from, const std::byte* open, const TileSide
   }
 }
 
+#include "turboquant/codec/cpu/trellis_tile.inl"
+
+// Rows [128][D] of turbo8 codes to tiles of a trellis.
+static void SealTrellisRows(const TileSide& from, const std::byte* open, const TileSide& to,
+                            bool other_in_rows, std::byte* sealed, const std::byte* rows,
+                            const float* r, const float* mean) {
+  const int dims = to.tile.head_dim;
+  alignas(64) float x[kMaxTrellisCodes];
+  TrellisWork work;
+  for (int tile = 0; tile < to.tile.tiles_per_page(); ++tile) {
+    for (int i = 0; i < to.tile.tokens; ++i) {
+      const int token = tile * to.tile.tokens + i;
+      float* y = x + i * dims;
+      DecodeVector(rows + token * dims, HalfAt(open + from.ScaleOffset(token)), r, false, dims, y);
+      for (int dim = 0; mean != nullptr && dim < dims; ++dim) y[dim] -= mean[dim];
+    }
+    SealTrellisTile(to, other_in_rows, x, sealed, tile, work);
+  }
+}
+
 static void Seal(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
                  std::byte* sealed_head, Side side) {
   const TileSide from = SideOf(open, side), to = SideOf(sealed, side);
@@ -297,6 +333,9 @@ static void Seal(const PageLayout& open, const std::byte* open_head, const PageL
     MeanOfRows(from, open_head, rows, r, mean);
     WriteReference(sealed, sealed_head, mean);
     own = LoadReference(sealed, to, sealed_head, mean);  // as rounded to f16
+  }
+  if (to.trellis) {
+    return SealTrellisRows(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
   }
   switch (to.bits) {
     case 2:

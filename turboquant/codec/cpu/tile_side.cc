@@ -13,7 +13,9 @@ TileSide SideOf(const PageLayout& layout, Side side) {
   s.rows_offset = keys ? layout.k_rows_offset : layout.v_rows_offset;
   s.rows = s.row_bytes != 0;
   for (const CodecInfo& info : kCodecs) {
-    if (info.codec == s.codec) s.bits = info.bits;
+    if (info.codec != s.codec) continue;
+    s.bits = info.bits;
+    s.trellis = info.trellis;
   }
   s.codes_offset = layout.tiles_offset + (keys ? layout.tile_k_offset : layout.tile_v_offset);
   s.scales_offset = layout.tiles_offset + layout.tile_scale_offset;

@@ -12,6 +12,7 @@ struct TileSide {
   Side side;
   Codec codec;
   int bits;
+  bool trellis;
   bool rows;               // not in tiles at all: nothing below means anything
   uint32_t codes_offset;   // of tile 0, within the head block
   uint32_t scales_offset;  // of tile 0

@@ -76,13 +76,15 @@ struct Turbo2 {
   }
 };
 
+// LevelTableWord for an index known only when running: device code cannot read kCodebooks itself.
+template <int kIndex = 0>
 TQ_DEVICE uint32_t LevelTableWordAt(int index) {
-  uint32_t word = 0;
-#pragma unroll
-  for (int i = 0; i < kLevelTableWords; ++i) {
-    if (i == index) word = LevelTableWord(i);
+  constexpr uint32_t kWord = LevelTableWord(kIndex);
+  if constexpr (kIndex + 1 == kLevelTableWords) {
+    return kWord;
+  } else {
+    return index == kIndex ? kWord : LevelTableWordAt<kIndex + 1>(index);
   }
-  return word;
 }
 
 // Position in LevelTableWord's list of the tables of a codec with W words per unit.

@@ -23,8 +23,10 @@ PageSides SidesOf(const PageLayout& layout, uint64_t layer_offset) {
   return sides;
 }
 
-float GainOf(const TileSide& side) {
-  return side.rows || side.bits == 8 ? 0.0f : CodebookGain(side.bits, side.tile.head_dim);
+void SetBook(const TileSide& side, Codebook& book, float& gain) {
+  if (side.rows || side.bits == 8) return;
+  book = CodebookOfBits(side.bits);
+  gain = CodebookGain(side.bits, side.tile.head_dim);
 }
 
 bool HasDim(int head_dim) {
@@ -83,8 +85,8 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.arena = arena;
   p.open = SidesOf(open, 0);
   p.sealed = SidesOf(sealed, 0);
-  p.k_gain = GainOf(p.sealed.k);
-  p.v_gain = GainOf(p.sealed.v);
+  SetBook(p.sealed.k, p.k_book, p.k_gain);
+  SetBook(p.sealed.v, p.v_book, p.v_gain);
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);

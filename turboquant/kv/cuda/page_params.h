@@ -2,6 +2,7 @@
 // Parameter blocks of the page kernels, filled by page_kernels.cc: plain data.
 #pragma once
 
+#include "turboquant/codec/codebook.h"
 #include "turboquant/codec/cpu/tile_side.h"
 #include "turboquant/codec/cuda/rotation_table.h"
 #include "turboquant/kv/cuda/device_tables.h"
@@ -43,7 +44,9 @@ struct SealParams {
   std::byte* arena;
   PageSides open;
   PageSides sealed;
-  float k_gain;  // CodebookGain of the sealed codecs
+  Codebook k_book;  // of the sealed codecs
+  Codebook v_book;
+  float k_gain;  // CodebookGain
   float v_gain;
   SealJob jobs[kSealBatch];
 };

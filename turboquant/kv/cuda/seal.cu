@@ -8,10 +8,6 @@
 namespace tq::cuda {
 namespace {
 
-TQ_DEVICE Codebook BookOfBits(int bits) {
-  return bits == 2 ? kCodebooks[0] : bits == 3 ? kCodebooks[1] : kCodebooks[2];
-}
-
 template <int kDim>
 struct Sealer {
   static constexpr int kParts = (kDim + 31) / 32;
@@ -129,9 +125,10 @@ struct Sealer {
     for (int i = ThreadId(); i < tile.tiles_per_page() * 32 * tile.units; i += Threads()) {
       CodePlace place = {i / (32 * tile.units), i % 32, i / 32 % tile.units, 0};
       uint32_t words[4] = {};
-      for (; place.index < kUnitCodes; ++place.index) {
+      for (int n = 0; n < kUnitCodes; ++n) {
+        place.index = n;
         const TokenDim at = keys ? KeyAt(tile, place) : ValueAt(tile, place);
-        SetUnitCode(to.bits, words, place.index, Codes()[at.token * kDim + at.dim]);
+        SetUnitCode(to.bits, words, n, Codes()[at.token * kDim + at.dim]);
       }
 #pragma unroll
       for (int w = 0; w < 4; ++w) {
@@ -148,7 +145,7 @@ struct Sealer {
     if (from.codec == to.codec) return Copy();
     if (keys) SealReference();
     SyncThreads();
-    const Codebook book = BookOfBits(to.bits);
+    const Codebook& book = keys ? p.k_book : p.v_book;
     for (int token = WarpId(); token < kPageTokens; token += Threads() / 32) {
       SealToken(book, keys ? p.k_gain : p.v_gain, token);
     }

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/comparison.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "apps/auto_policy.h"
+#include "apps/interrupt.h"
+#include "apps/progress.h"
+#include "lab/compare.h"
+#include "lab/simulation/simulated_attention.h"
+#include "turboquant/base/hash.h"
+#include "turboquant/base/version.h"
+
+namespace tq::app {
+namespace {
+
+bool SameCodecs(const ComparisonRow& a, const ComparisonRow& b) {
+  return a.policy.k == b.policy.k && a.policy.v == b.policy.v;
+}
+
+bool AllOf(const std::vector<Codec>& codecs, Codec codec) {
+  return std::all_of(codecs.begin(), codecs.end(), [&](Codec c) { return c == codec; });
+}
+
+bool AnyTiles(const std::vector<Codec>& codecs) {
+  return std::any_of(codecs.begin(), codecs.end(), [](Codec c) { return InfoOf(c).tiles; });
+}
+
+// Codes and scales alone: what a cache without reference vectors takes.
+double BitsOfCodes(const CachePolicy& policy, int head_dim) {
+  double bits = 0;
+  for (const Codec codec : policy.k) bits += BitsPerValue(codec, head_dim);
+  for (const Codec codec : policy.v) bits += BitsPerValue(codec, head_dim);
+  return bits / static_cast<double>(policy.k.size() + policy.v.size());
+}
+
+}  // namespace
+
+void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags) {
+  flags.step.context = 2048;
+  AddModelFlags(command, flags.model);
+  AddTextFlags(command, flags.text);
+  AddCacheShapeFlags(command, flags.cache);
+  AddStepFlags(command, flags.step, StepUse::kMeasure);
+  command.add_option("--chunks", flags.chunks, "Windows to score at most (0: all)")
+      ->capture_default_str();
+  command.add_option("-o,--output", flags.output,
+                     "File of results as they come; if it is there, go on where it ends");
+  command.add_flag("--no-floor", flags.no_floor,
+                   "Leave away the f32 row that shows what can be told from rounding");
+  command.add_flag("--json", flags.json, "Print JSON");
+  command.add_option("--svg", flags.svg, "File for a plot");
+}
+
+Comparison::Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types)
+    : flags_(flags) {
+  if (!HasText(flags_.text))
+    Throw(ErrorCode::kInvalidArgument, "give the text to compare on with -f FILE");
+  if (flags_.step.context <= 0)
+    Throw(ErrorCode::kInvalidArgument, "-c: give the tokens of a window, 4 or more");
+  const std::string text = ReadText(flags_.text);
+  text_hash_ = HexString(Hash64(std::as_bytes(std::span(text))));
+  engine_ = LoadEngine(flags_.model);
+  windows_ = lab::MakeWindows(engine_->tokenizer().Encode(text, true, false),
+                              engine_->tokenizer().special(), static_cast<int>(flags_.step.context),
+                              flags_.chunks, 1);
+  reference_ = MakeRow({.k = flags_.reference, .v = flags_.reference});
+  for (const CompareType& type : types) {
+    ComparisonRow row = MakeRow(type);
+    if (!SameCodecs(row, reference_)) rows_.push_back(std::move(row));
+  }
+  const bool f16 =
+      AllOf(reference_.policy.k, Codec::kF16) && AllOf(reference_.policy.v, Codec::kF16);
+  if (f16 && !flags_.no_floor && floor() == nullptr)
+    rows_.insert(rows_.begin(), MakeRow({.k = "f32", .v = "f32"}));
+  for (const ComparisonRow& row : rows_) {
+    if (calibration_ == nullptr && !row.type.no_calibration)
+      calibration_ = CalibrationFor(*engine_, flags_.cache.calibration, row.policy);
+  }
+}
+
+std::shared_ptr<const Calibration> Comparison::CalibrationOf(const ComparisonRow& row) const {
+  return row.type.no_calibration || !UsesCalibration(row.policy) ? nullptr : calibration_;
+}
+
+const ComparisonRow* Comparison::floor() const {
+  const auto found = std::find_if(rows_.begin(), rows_.end(), [](const ComparisonRow& row) {
+    return AllOf(row.policy.k, Codec::kF32) && AllOf(row.policy.v, Codec::kF32);
+  });
+  return found == rows_.end() ? nullptr : &*found;
+}
+
+ComparisonRow Comparison::MakeRow(const CompareType& type) const {
+  CacheFlags cache = flags_.cache;
+  cache.type_k = type.k;
+  cache.type_v = type.v;
+  cache.window = type.window.value_or(cache.window);
+  cache.sinks = type.sinks.value_or(cache.sinks);
+  cache.no_centring = cache.no_centring || type.no_centring;
+  ComparisonRow row;
+  if (type.k == kAutomaticCache && type.v == kAutomaticCache) cache.automatic = kAutomaticCache;
+  row.policy = MakeCachePolicy(*engine_, cache, flags_.step.context);
+  row.type = type;
+  if (cache.automatic.empty()) {
+    row.type.k = CodecListText(row.policy.k);
+    row.type.v = CodecListText(row.policy.v);
+  }
+  row.type.no_centring = cache.no_centring && AnyTiles(row.policy.k);
+  const KvGeometry geometry = engine_->spec().kv_geometry();
+  row.bits_per_value = row.type.no_centring ? BitsOfCodes(row.policy, engine_->spec().head_dim)
+                                            : PolicyBitsPerValue(geometry, row.policy);
+  row.bytes_per_token = static_cast<double>(KvCache::BytesPerToken(geometry, row.policy));
+  return row;
+}
+
+lab::SimulatedCache Comparison::Simulated(const ComparisonRow& row) {
+  const ModelSpec& spec = engine_->spec();
+  lab::KeyMapsOfLayer maps;
+  if (const auto calibration = CalibrationOf(row)) {
+    simulated_maps_.push_back(std::make_unique<KeyMapSet>(*calibration, row.policy));
+    maps = [&spec, set = simulated_maps_.back().get()](int layer) {
+      return &set->maps()[static_cast<size_t>(layer * spec.kv_heads)];
+    };
+  }
+  lab::SimulatedCache cache = lab::SimulateCache(spec, row.policy, maps);
+  if (row.type.tokens) {
+    cache.whole_pages = false;
+    cache.sinks = row.type.sinks.value_or(flags_.cache.sinks);
+  }
+  return cache;
+}
+
+std::unique_ptr<lab::SessionLogits> Comparison::MakeSource(const ComparisonRow& row) {
+  SessionOptions options =
+      MakeSessionOptions(*engine_, flags_.cache, flags_.step, StepUse::kMeasure);
+  options.cache = row.policy;
+  if (!row.type.IsSimulated()) {
+    options.calibration = CalibrationOf(row);
+    return std::make_unique<lab::SessionLogits>(engine_, options);
+  }
+  options.cache.k.assign(row.policy.k.size(), Codec::kF16);  // what it holds is not read
+  options.cache.v = options.cache.k;
+  return std::make_unique<lab::SessionLogits>(
+      engine_, options,
+      std::make_unique<lab::SimulatedAttention>(engine_->spec(), Simulated(row),
+                                                engine_->backend().threads()));
+}
+
+// Everything that the scores of a row depend on and that rows differ in.
+std::string Comparison::KeyOf(const ComparisonRow& row) const {
+  CompareType type = row.type;
+  type.window = row.policy.window;
+  type.sinks = type.sinks.value_or(flags_.cache.sinks);
+  type.simulated = type.IsSimulated();
+  return type.Name();
+}
+
+lab::CompareFacts Comparison::Facts() const {
+  const SessionOptions options =
+      MakeSessionOptions(*engine_, flags_.cache, flags_.step, StepUse::kMeasure);
+  return {{"build", kBuildCommit},
+          {"model", engine_->spec().name},
+          {"model_id", HexString(engine_->model_id())},
+          {"text_hash", text_hash_},
+          {"context", fmt::format("{}", windows_.context)},
+          {"reference", reference_.type.Name()},
+          {"calibration", calibration_ == nullptr ? "none" : HexString(calibration_->id)},
+          {"products", options.precision == Precision::kPrecise ? "f32" : "fast"},
+          {"prefill", options.prefill == PrefillMode::kExact ? "exact" : "fast"}};
+}
+
+void Comparison::Score() {
+  const auto positions = static_cast<size_t>(windows_.scored());
+  std::optional<lab::CompareFile> file;
+  if (!flags_.output.empty()) file.emplace(flags_.output, Facts(), positions);
+
+  const ThreadPool pool(engine_->backend().threads());
+  const std::unique_ptr<lab::SessionLogits> reference = MakeSource(reference_);
+  std::vector<std::unique_ptr<lab::SessionLogits>> sources(rows_.size());
+  Progress bar(fmt::format("comparing {} cache types", rows_.size()), Progress::Unit::kTokens);
+  const auto total =
+      static_cast<uint64_t>(windows_.count) * static_cast<uint64_t>(windows_.context);
+  for (int w = 0; w < windows_.count && complete_; ++w) {
+    std::vector<size_t> missing;
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      const lab::DivergenceScores* known = file ? file->Find(KeyOf(rows_[i]), w) : nullptr;
+      known != nullptr ? rows_[i].scores.Append(*known) : missing.push_back(i);
+    }
+    if (missing.empty()) continue;
+    std::vector<lab::LogitsSource*> candidates;
+    for (const size_t i : missing) {
+      if (sources[i] == nullptr) sources[i] = MakeSource(rows_[i]);
+      candidates.push_back(sources[i].get());
+    }
+    lab::CompareOptions options;
+    options.batch = std::min(flags_.step.batch, flags_.step.ubatch);
+    options.on_progress = [&](int done) {
+      bar.Update(static_cast<uint64_t>(w) * static_cast<uint64_t>(windows_.context) +
+                     static_cast<uint64_t>(done),
+                 total);
+      return !Interrupted();
+    };
+    std::vector<lab::DivergenceScores> scores(missing.size());
+    complete_ = lab::CompareWindow(*reference, candidates, windows_, w, pool, options, scores);
+    for (size_t i = 0; i < missing.size(); ++i) {
+      ComparisonRow& row = rows_[missing[i]];
+      if (complete_ && file) file->Add(KeyOf(row), w, scores[i]);
+      row.scores.Append(scores[i]);
+    }
+  }
+  if (complete_) bar.Done();
+  size_t least = rows_.empty() ? 0 : rows_[0].scores.size();  // what the file knew may be more
+  for (const ComparisonRow& row : rows_) least = std::min(least, row.scores.size());
+  for (ComparisonRow& row : rows_) row.scores.Resize(least);
+}
+
+}  // namespace tq::app

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cache types scored against one reference on a text: what `compare` and `lab ablation` run. Work
+// done is kept in a file, if one is named, and not done again.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/common_flags.h"
+#include "apps/compare_types.h"
+#include "apps/text_input.h"
+#include "lab/compare_file.h"
+#include "lab/session_logits.h"
+#include "lab/simulation/simulated_cache.h"
+
+namespace tq::app {
+
+struct ComparisonFlags {
+  ModelFlags model;
+  CacheFlags cache;
+  StepFlags step;
+  TextFlags text;
+  int chunks = 4;
+  std::string reference = "f16";
+  std::string output;  // results so far; may be empty
+  bool no_floor = false;
+  bool json = false;
+  std::string svg;
+};
+// All of them but the reference.
+void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags);
+
+// One cache of a comparison.
+struct ComparisonRow {
+  CompareType type;
+  CachePolicy policy;
+  double bits_per_value = 0;
+  double bytes_per_token = 0;
+  double decode_rate = 0;  // tok/s; 0: not measured
+  lab::DivergenceScores scores;
+};
+
+// Positions of a block: neighbours of a text are not independent samples.
+inline constexpr int kErrorBlock = 64;
+// A floor above this hides what is to be measured.
+inline constexpr double kMostFloor = 2e-4;
+
+class Comparison {
+ public:
+  // Loads model and text. The row of an f32 cache, the floor, is added where the reference is f16
+  // and --no-floor is not given.
+  Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types);
+
+  // Scores every row; stops early on Ctrl-C.
+  void Score();
+
+  const ComparisonFlags& flags() const { return flags_; }
+  const std::shared_ptr<const Engine>& engine() const { return engine_; }
+  const lab::TextWindows& windows() const { return windows_; }
+  ComparisonRow& reference() { return reference_; }
+  const ComparisonRow& reference() const { return reference_; }
+  std::vector<ComparisonRow>& rows() { return rows_; }
+  const std::vector<ComparisonRow>& rows() const { return rows_; }
+  const ComparisonRow* floor() const;  // null if there is none
+  // What the row's keys are stored with; null: nothing.
+  std::shared_ptr<const Calibration> CalibrationOf(const ComparisonRow& row) const;
+  size_t positions() const { return rows_.empty() ? 0 : rows_[0].scores.size(); }
+  bool complete() const { return complete_; }
+
+ private:
+  ComparisonRow MakeRow(const CompareType& type) const;
+  std::unique_ptr<lab::SessionLogits> MakeSource(const ComparisonRow& row);
+  lab::SimulatedCache Simulated(const ComparisonRow& row);
+  std::string KeyOf(const ComparisonRow& row) const;
+  lab::CompareFacts Facts() const;
+
+  const ComparisonFlags& flags_;
+  std::shared_ptr<const Engine> engine_;
+  std::string text_hash_;
+  lab::TextWindows windows_;
+  ComparisonRow reference_;
+  std::vector<ComparisonRow> rows_;
+  std::shared_ptr<const Calibration> calibration_;
+  std::vector<std::unique_ptr<const KeyMapSet>> simulated_maps_;
+  bool complete_ = true;
+};
+
+}  // namespace tq::app

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subcommands of `turboquant lab`, one .cc each.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace tq::app {
+
+void AddAblationCommand(CLI::App& lab);
+
+}  // namespace tq::app

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which cache policy a model should run with: measures how much each layer's keys and values suffer
+// from compression, then spends the bytes where they save most.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "lab/statistics.h"
+#include "turboquant/codec/transform.h"
+#include "turboquant/kv/kv_cache.h"
+
+namespace tq::lab {
+
+struct RecommendRequest {
+  KvGeometry geometry;
+  CachePolicy shape;  // window, sinks, centring; its codecs are not read
+  int64_t context = 0;
+  uint64_t max_bytes = 0;     // of the cache at that context; 0: no limit
+  double max_divergence = 0;  // for the upper limit; 0: no limit
+};
+
+// One layer's keys or values.
+struct SideChoice {
+  int layer = 0;
+  Side side = Side::kKey;
+  double sensitivity = 0;  // divergence with the probe codec here and f16 everywhere else
+  Codec codec = Codec::kF16;
+  double divergence = 0;  // its share of the expected one
+};
+
+struct RecommendResult {
+  CachePolicy policy;
+  Codec probe = Codec::kF16;       // what sensitivities were measured with
+  std::vector<SideChoice> places;  // layer by layer, keys before values
+  uint64_t bytes = 0;              // at the context
+  Estimate measured;               // divergence of the policy itself on the calibration text
+  double upper = 0;                // UpperLimit(measured)
+  int runs = 0;                    // over the text, without the reference's
+  bool within_divergence = true;   // upper <= max_divergence
+  // If not: what would reach it according to the model of sums; 0 bytes: nothing here would.
+  uint64_t bytes_needed = 0;
+};
+
+// One-sided 95 % limit of the mean over such text from its standard error, times what foreign text
+// may add: kForeignText.
+inline constexpr double kForeignText = 1.5;
+double UpperLimit(const Estimate& divergence);
+
+// The runs a recommendation takes over the calibration text at most: one per layer and side, two of
+// the policies chosen, and the reference's own.
+inline int MostRuns(const KvGeometry& geometry) { return 2 * geometry.num_layers + 3; }
+
+// Divergence of a policy from an f16 cache.
+using MeasurePolicy = std::function<Estimate(const CachePolicy&)>;
+
+// Throws kOutOfMemory before anything is measured if no policy fits max_bytes, saying what would.
+RecommendResult Recommend(const RecommendRequest& request, const MeasurePolicy& measure);
+
+}  // namespace tq::lab

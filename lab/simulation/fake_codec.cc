@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lab/simulation/fake_codec.h"
+
+#include <array>
+#include <vector>
+
+#include "turboquant/base/aligned_buffer.h"
+#include "turboquant/base/error.h"
+#include "turboquant/codec/page_codec.h"
+
+namespace tq::lab {
+namespace {
+
+constexpr int kMostDims = 512;
+
+// x <- M x for each row; m [D][D] row-major.
+void MultiplyRows(MatrixView<float> rows, const float* m) {
+  const int64_t dims = rows.cols;
+  std::array<float, kMostDims> out;
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    float* x = rows.row(r);
+    for (int64_t i = 0; i < dims; ++i) {
+      float sum = 0;
+      for (int64_t j = 0; j < dims; ++j) sum += m[i * dims + j] * x[j];
+      out[static_cast<size_t>(i)] = sum;
+    }
+    std::copy_n(out.begin(), dims, x);
+  }
+}
+
+void AddToRows(MatrixView<float> rows, const float* reference, float sign) {
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    for (int64_t d = 0; d < rows.cols; ++d) rows.row(r)[d] += sign * reference[d];
+  }
+}
+
+// One head's page in tiles or rows, values' side: keys would be centred when they are sealed.
+void ThroughPages(const PageLayout& open, const PageLayout& sealed, MatrixView<float> rows) {
+  const PageCodec& codec = GetPageCodec();
+  thread_local AlignedBuffer<std::byte> open_bytes, sealed_bytes;
+  open_bytes.EnsureSize(open.head_bytes);
+  sealed_bytes.EnsureSize(sealed.head_bytes);
+  codec.EncodeValues(open, open_bytes.data(), 0, rows);
+  if (open.v == sealed.v) {
+    codec.DecodeValues(open, open_bytes.data(), 0, rows);
+    return;
+  }
+  // Sealing takes whole pages: what is missing repeats what is there.
+  for (int64_t at = rows.rows; at < kPageTokens; at += rows.rows) {
+    const int64_t n = std::min(rows.rows, kPageTokens - at);
+    codec.EncodeValues(open, open_bytes.data(), static_cast<int>(at),
+                       {rows.data, n, rows.cols, rows.stride});
+  }
+  codec.SealValues(open, open_bytes.data(), sealed, sealed_bytes.data());
+  codec.DecodeValues(sealed, sealed_bytes.data(), 0, rows);
+}
+
+}  // namespace
+
+FakeCodec FakeCodecOf(Codec codec, int head_dim) {
+  // A narrow partner for the side that is not used.
+  const bool tiles = InfoOf(codec).tiles;
+  const PageLayout open = MakePageLayout(head_dim, 1, Codec::kF16, tiles ? Codec::kTurbo8 : codec);
+  const PageLayout sealed = MakePageLayout(head_dim, 1, Codec::kF16, codec);
+  return [open, sealed](MatrixView<float> rows) { ThroughPages(open, sealed, rows); };
+}
+
+void ApplyFakeSide(const FakeSide& side, Side which, int head, const float* reference,
+                   MatrixView<float> rows) {
+  if (!side.codec) return;
+  const auto dims = static_cast<int>(rows.cols);
+  TQ_CHECK(dims <= kMostDims && rows.rows <= kPageTokens);
+  const KeyMap* map =
+      side.maps != nullptr && side.maps[head].keys != nullptr ? side.maps + head : nullptr;
+  if (reference != nullptr) AddToRows(rows, reference, -1);
+  if (map != nullptr) {
+    MapRows(map->keys, rows.data, rows.rows, rows.stride, dims);
+  } else if (side.rotate) {
+    RotateRows(rows.data, rows.rows, rows.stride, dims, which);
+  }
+  side.codec(rows);
+  if (map != nullptr) {
+    MultiplyRows(rows, map->queries);  // (H A^-T)^T is (H A)^-1
+  } else if (side.rotate) {
+    RotateBackRows(rows.data, rows.rows, rows.stride, dims, which);
+  }
+  if (reference != nullptr) AddToRows(rows, reference, 1);
+}
+
+}  // namespace tq::lab

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fake quantisation: what a cache would give back for some vectors, in float32. Any idea is a
+// function from rows to rows.
+#pragma once
+
+#include <functional>
+
+#include "turboquant/base/matrix_view.h"
+#include "turboquant/codec/codec.h"
+#include "turboquant/codec/transform.h"
+
+namespace tq::lab {
+
+// Head vectors [n][D] of one KV head, in place; n <= 128. Called from several threads at once.
+using FakeCodec = std::function<void(MatrixView<float> rows)>;
+
+// A codec of the product, through its own pages: tiles pass through 8 bits first, as everything in
+// the cache does. Whole vectors only: no rotation, no reference. Tiles want a head dim of
+// kHeadDims.
+FakeCodec FakeCodecOf(Codec codec, int head_dim);
+
+enum class FakeCentring {
+  kNone,
+  kPage,      // the mean of the page's own vectors
+  kPrevious,  // the mean of the page before (0 for the first): what an open page has
+  kFirst,     // one frozen mean for all: of the first page, without its first 4 tokens
+};
+
+// How one side (keys or values) of a layer is stored.
+struct FakeSide {
+  FakeCodec codec;      // null: exact
+  bool rotate = false;  // signs and Hadamard transform round the codec
+  FakeCentring centring = FakeCentring::kNone;
+  const KeyMap* maps = nullptr;  // [G] or null: calibrated maps in the rotation's place
+};
+
+// Stores and reads back the vectors of one head: rows <- fake(rows). `reference` [D] is subtracted
+// before and added afterwards; null: nothing is.
+void ApplyFakeSide(const FakeSide& side, Side which, int head, const float* reference,
+                   MatrixView<float> rows);
+
+}  // namespace tq::lab

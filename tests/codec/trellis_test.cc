@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/codec/trellis.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <vector>
+
+#include "turboquant/base/random.h"
+#include "turboquant/codec/cpu/trellis_ring_scalar.h"
+#include "turboquant/codec/page_codec.h"
+#include "turboquant/codec/trellis_search.h"
+
+namespace tq {
+namespace {
+
+// What the bytes promise to kernels: sums that never carry, steps whose top bit is clear.
+TEST(Trellis, TablesKeepTheirPromises) {
+  for (const Trellis& trellis : kTrellises) {
+    SCOPED_TRACE(trellis.bits);
+    EXPECT_EQ(&TrellisOfBits(trellis.bits), &trellis);
+    for (size_t i = 0; i < 8; ++i) {
+      EXPECT_LE(trellis.base[i] + trellis.step[i] + trellis.half[i], 255);
+      EXPECT_LT(trellis.step[i], 128);
+      EXPECT_LT(trellis.half[i], 128);
+      EXPECT_TRUE(trellis.bits > 2 || trellis.half[i] == 0);
+    }
+  }
+}
+
+// Parities as rotations of a word are parities of windows.
+TEST(Trellis, ParitiesAreRotations) {
+  Random random(1);
+  for (const Trellis& trellis : kTrellises) {
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      const auto coded = static_cast<uint32_t>(random.Next());
+      for (int t = 0; t < trellis.parities; ++t) {
+        uint32_t plane = 0;
+        for (int i = 0; i < kTrellisMemory; ++i) {
+          if (trellis.taps[static_cast<size_t>(t)] >> i & 1u) plane ^= std::rotl(coded, i);
+        }
+        for (int p = 0; p < 32; ++p)
+          ASSERT_EQ(plane >> p & 1u, RingParity(trellis, coded, p) >> t & 1u);
+      }
+    }
+  }
+}
+
+TEST(Trellis, FreeBitsHaveTheirOwnPlaces) {
+  Random random(2);
+  for (int bits : {2, 3, 4}) {
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      uint32_t words[4] = {}, codes[kUnitCodes];
+      for (int n = 0; n < kUnitCodes; ++n) {
+        codes[n] = static_cast<uint32_t>(random.Next()) & ((1u << (bits - 1)) - 1);
+        SetFreeBits(bits, words, n, codes[n]);
+      }
+      EXPECT_EQ(words[0], 0u);
+      for (int n = 0; n < kUnitCodes; ++n) ASSERT_EQ(GetFreeBits(bits, words, n), codes[n]);
+    }
+  }
+}
+
+// Words and levels that the encoder gives out agree, and its path is close to the best of all: it
+// beats the closure from every single state by definition, so only few states may do better.
+TEST(Trellis, EncoderFindsNearlyTheBestRing) {
+  Random random(3);
+  for (const Trellis& trellis : kTrellises) {
+    scalar::RingEncoder encoder(trellis);
+    double found = 0, best = 0;
+    for (int repeat = 0; repeat < 100; ++repeat) {
+      int16_t in[kUnitCodes];
+      const int grid = TrellisGrid(trellis.bits);
+      for (int16_t& x : in) {
+        x = static_cast<int16_t>(std::lround(random.Gaussian() * trellis.sigma * grid));
+      }
+      for (int starts : {kTrellisStarts, kTrellisStates}) {
+        uint32_t words[4] = {};
+        int8_t levels[kUnitCodes];
+        encoder.Encode(in, words, levels, starts);
+        double error = 0;
+        for (int n = 0; n < kUnitCodes; ++n) {
+          const int p = RingPosition(n);
+          ASSERT_EQ(UnitLevel(trellis, words, n), levels[p]);
+          error += std::pow(in[p] - grid * levels[p], 2);
+        }
+        (starts == kTrellisStarts ? found : best) += error;
+      }
+    }
+    EXPECT_LE(best, found * 1.002);
+    EXPECT_LE(found, best * 1.01) << trellis.bits;
+  }
+}
+
+std::vector<float> Gaussians(int rows, int dims, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(static_cast<size_t>(rows * dims));
+  for (float& value : values) value = static_cast<float>(random.Gaussian());
+  return values;
+}
+
+double Decibels(const std::vector<float>& x, const std::vector<float>& y, int dims) {
+  double ratio = 0;
+  for (size_t row = 0; row < x.size(); row += static_cast<size_t>(dims)) {
+    double error = 0, energy = 0;
+    for (size_t i = row; i < row + static_cast<size_t>(dims); ++i) {
+      error += std::pow(double{x[i]} - y[i], 2);
+      energy += double{x[i]} * x[i];
+    }
+    ratio += error / energy;
+  }
+  return -10 * std::log10(ratio * dims / static_cast<double>(x.size()));
+}
+
+// Through the page codec: 8 bits, sealed, decoded.
+TEST(Trellis, DistortionOfSealedPages) {
+  struct Case {
+    Codec codec;
+    int head_dim;
+    double keys, values;
+  };
+  const Case cases[] = {
+      {Codec::kTurbo2Tcq, 128, 11.1, 11.0}, {Codec::kTurbo3Tcq, 128, 17.1, 16.9},
+      {Codec::kTurbo4Tcq, 128, 22.5, 22.3}, {Codec::kTurbo3Tcq, 64, 17.0, 16.9},
+      {Codec::kTurbo3Tcq, 80, 16.9, 16.9},  {Codec::kTurbo3Tcq, 256, 17.0, 16.9},
+  };
+  for (const Case& c : cases) {
+    const int dims = c.head_dim;
+    const PageLayout open = MakePageLayout(dims, 1, Codec::kTurbo8, Codec::kTurbo8);
+    const PageLayout sealed = MakePageLayout(dims, 1, c.codec, c.codec);
+    const PageCodec& codec = GetPageCodec();
+    double k_total = 0, v_total = 0;
+    constexpr int kPages = 8;
+    for (int page = 0; page < kPages; ++page) {
+      const std::vector<float> x = Gaussians(kPageTokens, dims, static_cast<uint64_t>(page) + 7);
+      const MatrixView<const float> rows(x.data(), kPageTokens, dims);
+      std::vector<std::byte> from(open.bytes()), to(sealed.bytes());
+      const std::vector<float> r(static_cast<size_t>(dims));
+      codec.SetReference(open, from.data(), r.data());
+      codec.EncodeKeys(open, from.data(), 0, rows);
+      codec.EncodeValues(open, from.data(), 0, rows);
+      codec.SealKeys(open, from.data(), sealed, to.data());
+      codec.SealValues(open, from.data(), sealed, to.data());
+      std::vector<float> k(x.size()), v(x.size());
+      codec.DecodeKeys(sealed, to.data(), 0, {k.data(), kPageTokens, dims});
+      codec.DecodeValues(sealed, to.data(), 0, {v.data(), kPageTokens, dims});
+      k_total += Decibels(x, k, dims) / kPages;
+      v_total += Decibels(x, v, dims) / kPages;
+    }
+    std::printf("%s D = %d: keys %.3f dB, values %.3f dB\n", InfoOf(c.codec).name.data(), dims,
+                k_total, v_total);
+    EXPECT_GE(k_total, c.keys);
+    EXPECT_GE(v_total, c.values);
+  }
+}
+
+}  // namespace
+}  // namespace tq

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fake-quantisation evaluator against the product, and what it can do that the product cannot.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lab/compare.h"
+#include "lab/session_logits.h"
+#include "lab/simulation/simulated_attention.h"
+#include "tests/engine/tiny_engine.h"
+
+namespace tq::lab {
+namespace {
+
+constexpr int kContext = 768;
+
+class SimulationTest : public testing::TestWithParam<const char*> {
+ protected:
+  SimulationTest() : engine_(test::LoadTinyEngine({.architecture = GetParam()}, 2)) {
+    std::vector<TokenId> tokens = test::RandomTokens(*engine_, kContext, 5);
+    windows_ = MakeWindows(std::move(tokens), {}, kContext, 1, 1);
+  }
+
+  SessionOptions Options(const CachePolicy& policy) const {
+    SessionOptions options = test::ExactOptions(*engine_, "f16", "f16");
+    options.cache = policy;
+    return options;
+  }
+  CachePolicy Policy(const char* k, const char* v) const { return MakePolicy(*engine_, k, v); }
+
+  std::unique_ptr<SessionLogits> Product(const CachePolicy& policy) const {
+    return std::make_unique<SessionLogits>(engine_, Options(policy));
+  }
+  std::unique_ptr<SessionLogits> Simulated(SimulatedCache cache) const {
+    return std::make_unique<SessionLogits>(
+        engine_, Options(Policy("f16", "f16")),
+        std::make_unique<SimulatedAttention>(engine_->spec(), std::move(cache), 2));
+  }
+  double Divergence(std::unique_ptr<SessionLogits> run, std::unique_ptr<SessionLogits> reference,
+                    int batch = 200) const {
+    LogitsSource* candidates[] = {run.get()};
+    CompareOptions options;
+    options.batch = batch;
+    std::vector<DivergenceScores> scores(1);
+    EXPECT_TRUE(CompareWindow(*reference, candidates, windows_, 0, ThreadPool(2), options, scores));
+    return Mean(scores[0].kld).value;
+  }
+  double FromF32(SimulatedCache cache, int batch = 200) const {
+    return Divergence(Simulated(std::move(cache)), Product(Policy("f32", "f32")), batch);
+  }
+
+  std::shared_ptr<const Engine> engine_;
+  TextWindows windows_;
+};
+
+TEST_P(SimulationTest, ExactCachesGiveTheModel) {
+  EXPECT_LT(FromF32(SimulateCache(engine_->spec(), Policy("f32", "f32"))), 1e-7);
+}
+
+TEST_P(SimulationTest, AgreesWithTheProduct) {
+  for (const auto& [k, v] : {std::pair{"turbo4", "turbo3"},
+                             {"turbo2", "turbo2"},
+                             {"q4_0", "turbo3"},
+                             {"q4_0", "q8_0"},
+                             {"turbo8", "f16"}}) {
+    for (const int sink_pages : {0, 1}) {
+      CachePolicy policy = Policy(k, v);
+      policy.sink_pages = sink_pages;
+      const double cost = Divergence(Product(policy), Product(Policy("f32", "f32")));
+      const double apart =
+          Divergence(Product(policy), Simulated(SimulateCache(engine_->spec(), policy)));
+      EXPECT_LT(apart, 0.02 * cost + 1e-6) << k << "/" << v << " costs " << cost;
+    }
+  }
+}
+
+TEST_P(SimulationTest, RangesAreCountedToTheToken) {
+  SimulatedCache cache = SimulateCache(engine_->spec(), Policy("turbo2", "turbo2"));
+  cache.whole_pages = false;
+  const auto with = [&](int sinks, int window) {
+    cache.sinks = sinks;
+    cache.window = window;
+    return FromF32(cache);
+  };
+  const double none = with(0, 0), some = with(0, 33), more = with(0, 300);
+  EXPECT_LT(some, none);
+  EXPECT_LT(more, some);
+  // Everything in recent form: 8 bits.
+  EXPECT_LT(with(0, kContext), 0.05 * none);
+}
+
+TEST_P(SimulationTest, PassesMayBeOfAnyLength) {
+  SimulatedCache cache = SimulateCache(engine_->spec(), Policy("turbo3", "turbo3"));
+  const double whole = FromF32(cache, 768), parts = FromF32(cache, 77);
+  EXPECT_NEAR(parts, whole, 0.01 * whole);
+}
+
+TEST_P(SimulationTest, AnyFunctionIsACodec) {
+  SimulatedCache cache = SimulateCache(engine_->spec(), Policy("f32", "f32"));
+  cache.whole_pages = false;
+  for (SimulatedLayer& layer : cache.layers) {
+    layer.v.codec = [](MatrixView<float> rows) {
+      for (int64_t r = 0; r < rows.rows; ++r) std::fill_n(rows.row(r), rows.cols, 0.0f);
+    };
+  }
+  EXPECT_GT(FromF32(cache), 0.1);
+  // What is subtracted before comes back: the codec sees deviations only.
+  for (SimulatedLayer& layer : cache.layers) {
+    layer.k.codec = layer.v.codec;
+    layer.v.codec = nullptr;
+    layer.k.centring = FakeCentring::kPage;
+  }
+  EXPECT_GT(FromF32(cache), 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SimulationTest, testing::Values("llama", "gemma3"));
+
+TEST(FakeCodecTest, KeyMapsAreInverted) {
+  constexpr int kDims = 64;
+  std::vector<float> keys(kDims * kDims), queries(kDims * kDims);
+  // Row j: what the unit vector j becomes under a lower triangular map with a closed inverse (ones
+  // on the diagonal and 1/2 below it), and under its inverse transposed; then both rotated.
+  for (int j = 0; j < kDims; ++j) {
+    keys[j * kDims + j] = 1;
+    if (j + 1 < kDims) keys[j * kDims + j + 1] = 0.5f;
+    for (int i = 0; i <= j; ++i) queries[j * kDims + i] = static_cast<float>(std::pow(-0.5, j - i));
+  }
+  for (std::vector<float>* matrix : {&keys, &queries})
+    RotateRows(matrix->data(), kDims, kDims, kDims, Side::kKey);
+  const KeyMap map = {keys.data(), queries.data(), nullptr};
+  FakeSide side;
+  side.codec = [](MatrixView<float>) {};
+  side.rotate = true;
+  side.maps = &map;
+  std::vector<float> x(3 * kDims), mean(kDims, 0.25f);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  std::vector<float> back = x;
+  ApplyFakeSide(side, Side::kKey, 0, mean.data(), {back.data(), 3, kDims});
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(back[i], x[i], 1e-5) << i;
+}
+
+}  // namespace
+}  // namespace tq::lab

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "turboquant/engine/calibrate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "turboquant/base/thread_pool.h"
+#include "turboquant/engine/attention_error.h"
+#include "turboquant/engine/calibration_text.h"
+#include "turboquant/engine/linear_algebra.h"
+#include "turboquant/model/decoder.h"
+
+namespace tq {
+namespace {
+
+constexpr int kSkippedTokens = 4;  // attention sinks: nothing like other keys, and never compressed
+constexpr double kShrinkage = 0.01;
+constexpr int kQueryStep = 4;
+
+// The codec that stands for all of its width: the first in the list.
+Codec CodecOfBits(int bits) {
+  const auto* found = std::ranges::find_if(
+      kCodecs, [&](const CodecInfo& info) { return info.tiles && info.bits == bits; });
+  TQ_CHECK(found != kCodecs.end());
+  return found->codec;
+}
+
+// Second moments of one head's vectors on the text's first part and on the part held out.
+struct Moments {
+  explicit Moments(int head_dim)
+      : train(static_cast<size_t>(head_dim) * head_dim), held_out(train.size()) {}
+  std::vector<double> train, held_out;
+};
+
+// One layer's vectors [T, heads D]; T whole pages.
+class LayerCalibrator {
+ public:
+  LayerCalibrator(const ModelSpec& spec, int layer, MatrixView<const float> q,
+                  MatrixView<const float> k, MatrixView<const float> v, const ThreadPool& pool)
+      : spec_(spec),
+        dim_(spec.head_dim),
+        sliding_window_(spec.layers[static_cast<size_t>(layer)].sliding_window),
+        q_(q),
+        k_(k),
+        v_(v),
+        pages_(static_cast<int>(k.rows / kPageTokens)),
+        first_held_out_(pages_ * 3 / 4),
+        pool_(pool),
+        heads_(static_cast<size_t>(spec.kv_heads)),
+        key_moments_(heads_.size(), Moments(dim_)),
+        query_moments_(heads_.size(), Moments(dim_)),
+        stored_(heads_.size()) {}
+
+  std::vector<HeadCalibration> Run() {
+    ForEach(spec_.kv_heads, [&](int g) { MeasureKeys(g); });
+    MeasureQueries();
+    ForEach(spec_.kv_heads, [&](int g) { Solve(g); });
+    Judge();
+    return std::move(heads_);
+  }
+
+ private:
+  template <typename Fn>
+  void ForEach(int64_t count, Fn&& fn) {
+    pool_.ParallelForDynamic(count, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) fn(static_cast<int>(i));
+    });
+  }
+  MatrixView<const float> Head(MatrixView<const float> m, int head, int64_t begin,
+                               int64_t end) const {
+    return {m.row(begin) + int64_t{head} * dim_, end - begin, dim_, m.stride};
+  }
+  MatrixView<const float> Head(MatrixView<const float> m, int head) const {
+    return Head(m, head, 0, int64_t{pages_} * kPageTokens);
+  }
+  static int64_t PageBegin(int page) { return page == 0 ? kSkippedTokens : page * kPageTokens; }
+  std::vector<double>& PartOf(Moments& moments, int page) const {
+    return page < first_held_out_ ? moments.train : moments.held_out;
+  }
+
+  void MeasureKeys(int g) {
+    for (int page = 0; page < pages_; ++page) {
+      const auto keys = Head(k_, g, PageBegin(page), (page + 1) * kPageTokens);
+      std::vector<float> mean(static_cast<size_t>(dim_), 0.0f);
+      for (int64_t t = 0; t < keys.rows; ++t) {
+        for (int i = 0; i < dim_; ++i) mean[static_cast<size_t>(i)] += keys.row(t)[i];
+      }
+      for (float& x : mean) x /= static_cast<float>(keys.rows);
+      AddMoment(keys, mean.data(), PartOf(key_moments_[static_cast<size_t>(g)], page));
+      if (page == 0) heads_[static_cast<size_t>(g)].mean = std::move(mean);
+    }
+  }
+
+  void MeasureQueries() {
+    const int group = spec_.q_heads / spec_.kv_heads;
+    std::vector<Moments> of_query_head(static_cast<size_t>(spec_.q_heads), Moments(dim_));
+    ForEach(spec_.q_heads, [&](int h) {
+      for (int page = 0; page < pages_; ++page) {
+        AddMoment(Head(q_, h, PageBegin(page), (page + 1) * kPageTokens), nullptr,
+                  PartOf(of_query_head[static_cast<size_t>(h)], page));
+      }
+    });
+    for (int h = 0; h < spec_.q_heads; ++h) {
+      const Moments& one = of_query_head[static_cast<size_t>(h)];
+      Moments& sum = query_moments_[static_cast<size_t>(h / group)];
+      for (size_t i = 0; i < one.train.size(); ++i) {
+        sum.train[i] += one.train[i];
+        sum.held_out[i] += one.held_out[i];
+      }
+    }
+  }
+
+  // The map from the first part, what it promises on the second, and the second part's keys as they
+  // come back from the cache: per width without the map, then with it.
+  void Solve(int g) {
+    HeadCalibration& head = heads_[static_cast<size_t>(g)];
+    const Moments& keys = key_moments_[static_cast<size_t>(g)];
+    const Moments& queries = query_moments_[static_cast<size_t>(g)];
+    auto map = SolveBalancedMap(keys.train, queries.train, dim_, kShrinkage);
+    head.error_ratio.fill(1.0f);
+    if (!map) return;
+    head.forward = std::move(map->forward);
+    head.inverse_transpose = std::move(map->inverse_transpose);
+    const double without =
+        EnergyAfter({}, keys.held_out, dim_) * EnergyAfter({}, queries.held_out, dim_);
+    const double with = EnergyAfter(head.forward, keys.held_out, dim_) *
+                        EnergyAfter(head.inverse_transpose, queries.held_out, dim_);
+    head.score_gain_db = static_cast<float>(10 * std::log10(without / with));
+    Stored& stored = stored_[static_cast<size_t>(g)];
+    stored.matrices.resize(2 * head.forward.size());
+    head.WriteMatrices(stored.matrices.data());
+    const KeyMap mapped = {stored.matrices.data(), stored.matrices.data() + head.forward.size(),
+                           nullptr};
+    for (const int bits : kCalibratedBits) {
+      for (const KeyMap& map_in_use : {KeyMap{}, mapped}) {
+        stored.keys.push_back(
+            {SealedKeys(Head(k_, g), first_held_out_, CodecOfBits(bits), map_in_use), map_in_use});
+      }
+    }
+  }
+
+  void Judge() {
+    const int group = spec_.q_heads / spec_.kv_heads;
+    std::vector<std::vector<double>> errors(static_cast<size_t>(spec_.q_heads));
+    ForEach(spec_.q_heads, [&](int h) {
+      const int g = h / group;
+      if (stored_[static_cast<size_t>(g)].keys.empty()) return;
+      errors[static_cast<size_t>(h)] = OutputErrors({.q = Head(q_, h),
+                                                     .k = Head(k_, g),
+                                                     .v = Head(v_, g),
+                                                     .scale = spec_.attention_scale,
+                                                     .sliding_window = sliding_window_,
+                                                     .first_page = first_held_out_,
+                                                     .query_step = kQueryStep},
+                                                    stored_[static_cast<size_t>(g)].keys);
+    });
+    for (int g = 0; g < spec_.kv_heads; ++g) {
+      HeadCalibration& head = heads_[static_cast<size_t>(g)];
+      if (stored_[static_cast<size_t>(g)].keys.empty()) continue;
+      bool used = false;
+      for (size_t width = 0; width < kCalibratedBits.size(); ++width) {
+        double without = 0, with = 0;
+        for (int h = g * group; h < (g + 1) * group; ++h) {
+          without += errors[static_cast<size_t>(h)][2 * width];
+          with += errors[static_cast<size_t>(h)][2 * width + 1];
+        }
+        if (without > 0 && std::isfinite(with))
+          head.error_ratio[width] = static_cast<float>(with / without);
+        used |= head.Uses(CodecOfBits(kCalibratedBits[width]));
+      }
+      if (!used) head.forward.clear(), head.inverse_transpose.clear();
+    }
+  }
+
+  struct Stored {
+    std::vector<float> matrices;
+    std::vector<StoredKeys> keys;
+  };
+
+  const ModelSpec& spec_;
+  const int dim_, sliding_window_;
+  const MatrixView<const float> q_, k_, v_;
+  const int pages_, first_held_out_;
+  const ThreadPool& pool_;
+  std::vector<HeadCalibration> heads_;  // [G]
+  std::vector<Moments> key_moments_, query_moments_;
+  std::vector<Stored> stored_;
+};
+
+class CalibrationObserver final : public Observer {
+ public:
+  CalibrationObserver(const ModelSpec& spec, int threads, const CalibrateOptions& options)
+      : spec_(spec), pool_(threads), options_(options) {}
+
+  void Layer(int layer, SequenceId, int64_t, MatrixView<float> q, MatrixView<float> k,
+             MatrixView<float> v) override {
+    if (options_.progress) options_.progress(layer, spec_.num_layers);
+    for (HeadCalibration& head : LayerCalibrator(spec_, layer, q, k, v, pool_).Run())
+      heads_.push_back(std::move(head));
+  }
+  std::vector<HeadCalibration> TakeHeads() { return std::move(heads_); }
+
+ private:
+  const ModelSpec& spec_;
+  const ThreadPool pool_;
+  const CalibrateOptions& options_;
+  std::vector<HeadCalibration> heads_;  // [L, G]
+};
+
+}  // namespace
+
+Calibration Calibrate(const Engine& engine, const CalibrateOptions& options) {
+  const ModelSpec& spec = engine.spec();
+  if (std::ranges::find(kHeadDims, spec.head_dim) == kHeadDims.end()) {
+    Throw(ErrorCode::kUnsupported, "there is no calibration for heads of dim {}", spec.head_dim);
+  }
+  std::vector<TokenId> tokens = engine.tokenizer().Encode(
+      options.text.empty() ? CalibrationText() : options.text, true, false);
+  const int most = std::min(kCalibrationTokens, spec.context);
+  tokens.resize(std::min(tokens.size(), static_cast<size_t>(most)) / kPageTokens * kPageTokens);
+  if (tokens.size() < kLeastCalibrationTokens) {
+    Throw(ErrorCode::kInvalidArgument,
+          "too few tokens to calibrate with: {} whole pages' worth in the text within a context of "
+          "{}, {} are needed",
+          tokens.size(), spec.context, kLeastCalibrationTokens);
+  }
+
+  // One pass over all tokens: attention reads the fresh keys and values, whatever the cache is.
+  CachePolicy policy;
+  policy.k.assign(static_cast<size_t>(spec.num_layers), Codec::kF16);
+  policy.v = policy.k;
+  const KvGeometry geometry = spec.kv_geometry();
+  const auto count = static_cast<int>(tokens.size());
+  const uint64_t bytes = KvCache::BytesForContext(geometry, policy, count, count);
+  KvCache cache(geometry, policy, engine.backend().MakeArenaMemory(2 * bytes), 0);
+  CalibrationObserver observer(spec, engine.backend().threads(), options);
+  StepPlan plan;
+  plan.spans = {{.sequence = cache.NewSequence(), .tokens = tokens, .logits = LogitsWanted::kNone}};
+  plan.observer = &observer;
+  plan.prefill = PrefillMode::kFast;
+  Decoder(spec, engine.weights(), engine.backend()).Forward(plan, cache);
+
+  Calibration calibration;
+  calibration.model_id = engine.model_id();
+  calibration.text_hash = CalibrationTextHash(options.text);
+  calibration.tokens = count;
+  calibration.num_layers = spec.num_layers;
+  calibration.kv_heads = spec.kv_heads;
+  calibration.head_dim = spec.head_dim;
+  calibration.heads = observer.TakeHeads();
+  return calibration;
+}
+
+}  // namespace tq
