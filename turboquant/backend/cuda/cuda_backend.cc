@@ -189,6 +189,12 @@ class CudaBackend final : public Backend {
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
     linear_.Forget();
     const KvLayerView& kv = calls.front().kv;
+    if (static_cast<int>(calls.size()) <
+        step_.slots()) {  // an observer has attended for the others
+      for (const AttentionArgs& call : calls)
+        attention_.AttendOne(call, step_.Tables(kv), step_.SlotOf(call.kv), key_maps);
+      return;
+    }
     const bool grew = attention_.Attend(calls, step_.Tables(kv), step_.ShortTables(kv), key_maps,
                                         graphs_.capturing());
     if (grew) graphs_.Clear();
