@@ -33,6 +33,18 @@ TQ_DEVICE void SyncThreads() { __syncthreads(); }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
 TQ_DEVICE void Fence() { __threadfence(); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
+// Programmatic dependent launch: until the kernels before have ended and their writes are seen; and
+// from here on the kernel after may be set up (it waits in the same way before it reads).
+TQ_DEVICE void WaitForPrevious() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+TQ_DEVICE void LetNextStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);
@@ -58,6 +70,12 @@ TQ_DEVICE uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
   asm("lop3.b32 %0, %1, %2, %3, 0xCA;" : "=r"(r) : "r"(mask), "r"(a), "r"(b));
   return r;
 }
+// Halves of 16 bits, unsigned, that do not overflow: min(a + b, c), min(a, b), a < b as a mask.
+TQ_DEVICE uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
+  return __viaddmin_u16x2(a, b, c);
+}
+TQ_DEVICE uint32_t Min16x2(uint32_t a, uint32_t b) { return __vminu2(a, b); }
+TQ_DEVICE uint32_t Less16x2(uint32_t a, uint32_t b) { return __vcmpltu2(a, b); }
 TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
 
 // c += A B, A 16 x 32 bytes and B 32 x 8 bytes, each signed or unsigned.
@@ -138,7 +156,10 @@ TQ_DEVICE float FastDivide(float a, float b) { return __fdividef(a, b); }
 TQ_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }
 
 // Past the first-level cache: what another block wrote.
-TQ_DEVICE float LoadL2(const float* p) { return __ldcg(p); }
+template <typename T>
+TQ_DEVICE T LoadL2(const T* p) {
+  return __ldcg(p);
+}
 
 // Rounded after every operation, never fused: what the page format asks for.
 TQ_DEVICE float MulRn(float a, float b) { return __fmul_rn(a, b); }

@@ -43,6 +43,8 @@ inline std::byte* SharedMemory() { return emulator::Current().shared; }
 inline void SyncThreads() { emulator::MeetBlock(); }
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void Fence() {}
+inline void WaitForPrevious() {}
+inline void LetNextStart() {}
 inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
   const uint32_t old = *p;
   *p += n;
@@ -89,6 +91,18 @@ inline uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
 }
 inline uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
   return (mask & a) | (~mask & b);
+}
+inline uint32_t Min16x2(uint32_t a, uint32_t b) {
+  const uint32_t low = (a & 0xffffu) < (b & 0xffffu) ? a : b;
+  const uint32_t high = a >> 16 < b >> 16 ? a : b;
+  return (low & 0xffffu) | (high & 0xffff0000u);
+}
+inline uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
+  TQ_CHECK((a & 0xffffu) + (b & 0xffffu) < 65536 && (a >> 16) + (b >> 16) < 65536);
+  return Min16x2(a + b, c);
+}
+inline uint32_t Less16x2(uint32_t a, uint32_t b) {
+  return ((a & 0xffffu) < (b & 0xffffu) ? 0xffffu : 0u) | (a >> 16 < b >> 16 ? 0xffff0000u : 0u);
 }
 inline uint32_t RotateLeft(uint32_t x, int n) {
   return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
@@ -177,7 +191,10 @@ inline float Max(float a, float b) { return fmaxf(a, b); }
 inline float Abs(float x) { return fabsf(x); }
 inline float FastDivide(float a, float b) { return a / b; }
 inline int RoundToInt(float x) { return static_cast<int>(nearbyintf(x)); }
-inline float LoadL2(const float* p) { return *p; }
+template <typename T>
+T LoadL2(const T* p) {
+  return *p;
+}
 inline float MulRn(float a, float b) { return a * b; }
 inline float AddRn(float a, float b) { return a + b; }
 inline float SubRn(float a, float b) { return a - b; }
