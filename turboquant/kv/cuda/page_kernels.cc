@@ -23,8 +23,13 @@ PageSides SidesOf(const PageLayout& layout, uint64_t layer_offset) {
   return sides;
 }
 
-void SetBook(const TileSide& side, Codebook& book, float& gain) {
+void SetBook(const TileSide& side, Codebook& book, Trellis& trellis, float& gain) {
   if (side.rows || side.bits == 8) return;
+  if (side.trellis) {
+    trellis = TrellisOfBits(side.bits);
+    gain = TrellisGain(side.bits, side.tile.head_dim);
+    return;
+  }
   book = CodebookOfBits(side.bits);
   gain = CodebookGain(side.bits, side.tile.head_dim);
 }
@@ -85,13 +90,27 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.arena = arena;
   p.open = SidesOf(open, 0);
   p.sealed = SidesOf(sealed, 0);
-  SetBook(p.sealed.k, p.k_book, p.k_gain);
-  SetBook(p.sealed.v, p.v_book, p.v_gain);
+  SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
+  SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
+  p.key_gain_count = static_cast<int>(kTrellisKeyGains.size());
+  p.value_gain_count = static_cast<int>(kTrellisValueGains.size());
+  std::copy(kTrellisKeyGains.begin(), kTrellisKeyGains.end(), p.key_gains);
+  std::copy(kTrellisValueGains.begin(), kTrellisValueGains.end(), p.value_gains);
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
     Launch(SealKernelOf(open.head_dim), static_cast<int>(count), kPageThreads,
            SealMemory(open.head_dim), stream, p);
+    for (const int bits : {2, 3, 4}) {
+      const bool any = std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) {
+        const TileSide& side = job.side == Side::kKey ? p.sealed.k : p.sealed.v;
+        return side.trellis && side.bits == bits;
+      });
+      if (!any) continue;
+      Launch(TrellisSealKernelOf(open.head_dim, bits),
+             static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(), kTrellisThreads,
+             MakeTrellisMemory(open.head_dim, bits).size, stream, p);
+    }
     done += count;
   }
 }

@@ -5,6 +5,7 @@
 #include "turboquant/codec/codebook.h"
 #include "turboquant/codec/cpu/tile_side.h"
 #include "turboquant/codec/cuda/rotation_table.h"
+#include "turboquant/codec/trellis_search.h"
 #include "turboquant/kv/cuda/device_tables.h"
 #include "turboquant/kv/cuda/page_kernels.h"
 
@@ -46,8 +47,14 @@ struct SealParams {
   PageSides sealed;
   Codebook k_book;  // of the sealed codecs
   Codebook v_book;
-  float k_gain;  // CodebookGain
+  Trellis k_trellis;
+  Trellis v_trellis;
+  float k_gain;  // CodebookGain or TrellisGain
   float v_gain;
+  int key_gain_count;  // of the trellis search
+  int value_gain_count;
+  float key_gains[kTrellisKeyGains.size()];
+  float value_gains[kTrellisValueGains.size()];
   SealJob jobs[kSealBatch];
 };
 
@@ -71,15 +78,56 @@ using SealKernelFn = void (*)(SealParams);
 using DequantizeKernelFn = void (*)(DequantizeParams);
 
 // Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages); seal one
-// per job; dequantize pages x kv_heads x 2.
+// per job; trellis one per job and tile; dequantize pages x kv_heads x 2. Seal writes a trellis
+// side's reference only; the trellis kernel of its bits, launched after it, does the rest.
 EncodeKernelFn EncodeKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
+SealKernelFn TrellisSealKernelOf(int head_dim, int bits);
 DequantizeKernelFn DequantizeKernelOf(int head_dim);
 
 inline constexpr int kPageThreads = 256;
 constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * head_dim * 4; }
 // Codes of a page and the sealed reference.
 constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_dim * 4; }
+// Shared memory of a trellis block, in order: offsets in bytes.
+inline constexpr int kTrellisThreads = 64;
+struct TrellisMemory {
+  int values;  // float [tokens][D]: scaled inputs
+  int levels;  // int8 [tokens][D]: of the last encoding
+  int words;   // uint32 [rings][bits]: of the last encoding
+  int best_words;
+  int norms, trial, gains, scores, best;  // float per token (or group)
+  int squares, best_squares, better;      // int per token (or group)
+  int table;                              // int8 [parity][free]: levels
+  int older;                              // uint2 [positions][threads]
+  int costs;                              // uint4 [positions][vectors][threads]
+  int size;
+};
+constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
+  const TileLayout tile = MakeTileLayout(head_dim);
+  TrellisMemory m = {};
+  int used = 0;
+  const auto take = [&used](int bytes) {
+    const int at = used;
+    used += (bytes + 15) / 16 * 16;
+    return at;
+  };
+  const int codes = tile.tokens * head_dim;
+  const int word_bytes = tile.units * 32 * bits * 4;
+  m.values = take(codes * 4);
+  m.levels = take(codes);
+  m.words = take(word_bytes);
+  m.best_words = take(word_bytes);
+  for (int* p :
+       {&m.norms, &m.trial, &m.gains, &m.scores, &m.best, &m.squares, &m.best_squares, &m.better}) {
+    *p = take(tile.tokens * 4);
+  }
+  m.table = take(64);
+  m.older = take(kUnitCodes * 8 * kTrellisThreads);
+  m.costs = take(kUnitCodes * (bits == 4 ? 1 : 2) * 16 * kTrellisThreads);
+  m.size = used;
+  return m;
+}
 // One side's values of a page as f16.
 constexpr int DequantizeMemory(int head_dim) { return kPageTokens * head_dim * 2; }
 

@@ -144,6 +144,7 @@ struct Sealer {
   TQ_DEVICE void Run() const {
     if (from.codec == to.codec) return Copy();
     if (keys) SealReference();
+    if (to.trellis) return;
     SyncThreads();
     const Codebook& book = keys ? p.k_book : p.v_book;
     for (int token = WarpId(); token < kPageTokens; token += Threads() / 32) {

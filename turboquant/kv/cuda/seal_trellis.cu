@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// One side of a tile to trellis codes, the search over gains of codec/cpu/trellis_tile.inl: a block
+// per tile. Every encoding of the tile runs all of its rings, two per thread.
+#include "turboquant/codec/cuda/page_ops.cuh"
+#include "turboquant/codec/cuda/trellis_ring.cuh"
+#include "turboquant/kv/cuda/page_params.h"
+
+namespace tq::cuda {
+namespace {
+
+template <int kDim, int kBits>
+struct TrellisSealer {
+  static constexpr TileLayout kTile = MakeTileLayout(kDim);
+  static constexpr int kTokens = kTile.tokens;
+  static constexpr int kRings = kTile.units * 32;
+  using Rings = RingPair<kBits>;
+
+  const SealParams& p;
+  const TileSide& from;
+  const TileSide& to;
+  const std::byte* open;
+  std::byte* sealed;
+  bool keys;
+  int tile;
+  TrellisMemory at;
+
+  template <typename T>
+  TQ_DEVICE T* Shared(int offset) const {
+    return reinterpret_cast<T*>(SharedMemory() + offset);
+  }
+  TQ_DEVICE float* Values() const { return Shared<float>(at.values); }
+  TQ_DEVICE int8_t* Levels() const { return Shared<int8_t>(at.levels); }
+  TQ_DEVICE float* Trial() const { return Shared<float>(at.trial); }
+  TQ_DEVICE float* Gains() const { return Shared<float>(at.gains); }
+  TQ_DEVICE TrellisGroups Groups() const {
+    return TrellisGroups(MakeTileLayout(kDim), keys ? Side::kKey : Side::kValue);
+  }
+
+  // Decoded open tokens less the new reference, as y = x * gain / norm.
+  TQ_DEVICE void LoadValues() const {
+    const float target = keys ? p.k_gain : p.v_gain;
+    for (int token = WarpId(); token < kTokens; token += Threads() / 32) {
+      const int in_page = tile * kTokens + token;
+      const float scale = ReadHalf(open + from.ScaleOffset(in_page));
+      float* y = Values() + token * kDim;
+      for (int d = LaneId(); d < kDim; d += 32) {
+        float x = Value8(from, open, in_page, d, scale);
+        if (keys) {
+          x = SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
+                    ReadHalf(sealed + p.sealed.reference_offset + 2 * d));
+        }
+        y[d] = x;
+      }
+      SyncWarp();
+      const float norm = SqrtRn(SumOfSquares(y));
+      const float factor = norm > 0 ? DivRn(target, norm) : 0.0f;
+      for (int d = LaneId(); d < kDim; d += 32) y[d] = MulRn(y[d], factor);
+      if (LaneId() == 0) {
+        Shared<float>(at.norms)[token] = norm;
+        Gains()[token] = Trial()[token] = 1.0f;
+      }
+    }
+  }
+
+  // 16 strided sums, then a tree: the order that the format fixes.
+  TQ_DEVICE float SumOfSquares(const float* x) const {
+    float sum = 0;
+    for (int i = LaneId() & 15; i < kDim; i += 16) sum = AddRn(sum, MulRn(x[i], x[i]));
+#pragma unroll
+    for (int width = 8; width > 0; width /= 2) sum = AddRn(sum, ShuffleXor(sum, width));
+    return sum;
+  }
+
+  TQ_DEVICE int InputAt(int place) const {
+    const float factor = MulRn(Trial()[place / kDim], static_cast<float>(TrellisGrid(kBits)));
+    return RoundToInt(Clamp(MulRn(Values()[place], factor), static_cast<float>(kTrellisMaxInput)));
+  }
+
+  // All rings with the trial gains: levels, and words [unit][lane][kBits].
+  TQ_DEVICE void EncodeRings() const {
+    const TrellisGroups groups = Groups();
+    const Rings rings = {Shared<uint4>(at.costs) + ThreadId(), Shared<uint2>(at.older) + ThreadId(),
+                         Shared<int8_t>(at.table), Threads()};
+    for (int pair = ThreadId(); pair < kRings / 2; pair += Threads()) {
+      // Rings `pair` and `pair + kRings / 2`: the same lane of two units.
+      const auto place = [&](int ring, int position) {
+        const int number = pair + ring * (kRings / 2);
+        const int n = position % 4 * 8 + position / 4;
+        return groups.OfCode(number / 32, n) + groups.OfLane(number % 32);
+      };
+#pragma unroll 1
+      for (int position = 0; position < kUnitCodes; ++position) {
+        rings.SetInputs(position, InputAt(place(0, position)), InputAt(place(1, position)));
+      }
+      uint32_t start[2] = {};
+      rings.Search(start);
+#pragma unroll 1
+      for (int ring = 0; ring < 2; ++ring) {
+        uint32_t words[kBits] = {};
+        words[0] = rings.Trace(
+            ring, start[ring], [&](int position) { return InputAt(place(ring, position)); },
+            [&](int position, uint32_t free, int8_t level) {
+              Levels()[place(ring, position)] = level;
+              AddFreeBits(words, position, free);
+            });
+        uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (kRings / 2)) * kBits;
+#pragma unroll
+        for (int w = 0; w < kBits; ++w) out[w] = words[w];
+      }
+    }
+    SyncThreads();
+  }
+
+  // SetFreeBits with word numbers that are known when compiled.
+  TQ_DEVICE static void AddFreeBits(uint32_t (&words)[kBits], int position, uint32_t free) {
+    const int j = position % 4, shift = position / 4 * 4;
+    if constexpr (kBits == 2) {
+      words[1] |= free << (shift + j);
+    } else if constexpr (kBits == 3) {
+      const uint32_t bits = free << (shift + j % 2 * 2);
+      words[1] |= j < 2 ? bits : 0u;
+      words[2] |= j < 2 ? 0u : bits;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 3; ++e) {
+        words[1 + e] |= j == e ? free << shift : j == 3 ? (free >> e & 1u) << (shift + 3) : 0u;
+      }
+    }
+  }
+
+  // Scores of the levels as encoded; groups that gained keep them, the others go back. `gain`: the
+  // trial gain of the tokens that this encoding moved.
+  TQ_DEVICE void AcceptBetter(bool first, int subset, float gain) const {
+    const TrellisGroups groups = Groups();
+    float* scores = Shared<float>(at.scores);
+    int* squares = Shared<int>(at.squares);
+    for (int token = WarpId(); token < kTokens; token += Threads() / 32) {
+      int product = 0, square = 0;
+      for (int d = LaneId(); d < kDim; d += 32) {
+        const float judged =
+            Clamp(MulRn(Values()[token * kDim + d], static_cast<float>(kTrellisScoreGrid)),
+                  static_cast<float>(kTrellisMaxScoreInput));
+        const int level = Levels()[token * kDim + d];
+        product += RoundToInt(judged) * level;
+        square += level * level;
+      }
+#pragma unroll
+      for (int mask = 16; mask > 0; mask /= 2) {
+        product += ShuffleXor(product, mask);
+        square += ShuffleXor(square, mask);
+      }
+      if (LaneId() == 0) {
+        const auto wide = static_cast<float>(product);
+        scores[token] = square > 0 ? DivRn(MulRn(wide, wide), static_cast<float>(square)) : 0.0f;
+        squares[token] = square;
+      }
+    }
+    SyncThreads();
+    float* best = Shared<float>(at.best);
+    int* better = Shared<int>(at.better);
+    for (int group = ThreadId(); group < groups.count(); group += Threads()) {
+      float sum = 0;
+      for (int token = 0; token < kTokens; ++token) {
+        if (groups.OfToken(token) == group) sum = AddRn(sum, scores[token]);
+      }
+      better[group] = first || sum > best[group];
+      if (better[group] != 0) best[group] = sum;
+    }
+    SyncThreads();
+    for (int token = ThreadId(); token < kTokens; token += Threads()) {
+      const bool moved = subset < 0 || TrellisGroups::SubsetOf(token) == subset;
+      if (better[groups.OfToken(token)] != 0) {
+        Shared<int>(at.best_squares)[token] = squares[token];
+        if (moved) Gains()[token] = gain;
+      }
+      Trial()[token] = Gains()[token];
+    }
+    for (int i = ThreadId(); i < kRings * kBits; i += Threads()) {
+      const int ring = i / kBits;
+      if (better[groups.OfUnit(ring % 32, ring / 32)] != 0) {
+        Shared<uint32_t>(at.best_words)[i] = Shared<uint32_t>(at.words)[i];
+      }
+    }
+    SyncThreads();
+  }
+
+  TQ_DEVICE void TryGain(float gain, int subset) const {
+    for (int token = ThreadId(); token < kTokens; token += Threads()) {
+      if (subset < 0 || TrellisGroups::SubsetOf(token) == subset) Trial()[token] = gain;
+    }
+    SyncThreads();
+    EncodeRings();
+    AcceptBetter(false, subset, gain);
+  }
+
+  TQ_DEVICE void Run() const {
+    const Trellis& trellis = keys ? p.k_trellis : p.v_trellis;
+    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += Threads()) {
+      Shared<int8_t>(at.table)[i] = static_cast<int8_t>(trellis.Level(
+          static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
+    }
+    LoadValues();
+    SyncThreads();
+    EncodeRings();
+    AcceptBetter(true, -1, 1.0f);
+    const int gains = keys ? p.key_gain_count : p.value_gain_count;
+    for (int i = 0; i < gains; ++i) {
+      if (keys) {
+        TryGain(p.key_gains[i], -1);
+      } else {
+        for (int subset = 0; subset < kTrellisValueSubsets; ++subset) {
+          TryGain(p.value_gains[i], subset);
+        }
+      }
+    }
+    std::byte* codes = sealed + to.CodesOffset(tile);
+    for (int i = ThreadId(); i < kRings * kBits; i += Threads()) {
+      const int ring = i / kBits;
+      *reinterpret_cast<uint32_t*>(codes +
+                                   WordOffset(MakeTileLayout(kDim), kBits, ring % 32, ring / 32, i % kBits)) =
+          Shared<uint32_t>(at.best_words)[i];
+    }
+    for (int token = ThreadId(); token < kTokens; token += Threads()) {
+      const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
+      const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
+      WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * kTokens + token,
+                 FiniteHalf(scale));
+    }
+  }
+};
+
+// The side of every job that this launch is for; its reference is written already.
+template <int kDim, int kBits>
+TQ_KERNEL(kTrellisThreads, 2)
+TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
+  constexpr int kTiles = MakeTileLayout(kDim).tiles_per_page();
+  const SealJob& job = p.jobs[BlockId() / kTiles];
+  const bool keys = job.side == Side::kKey;
+  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
+  if (!to.trellis || to.bits != kBits) return;
+  const TrellisSealer<kDim, kBits> sealer = {p,
+                                             keys ? p.open.k : p.open.v,
+                                             to,
+                                             p.arena + job.open_offset,
+                                             p.arena + job.sealed_offset,
+                                             keys,
+                                             BlockId() % kTiles,
+                                             MakeTrellisMemory(kDim, kBits)};
+  sealer.Run();
+}
+
+template <int kDim>
+SealKernelFn OfBits(int bits) {
+  return bits == 2   ? TrellisSealKernel<kDim, 2>
+         : bits == 3 ? TrellisSealKernel<kDim, 3>
+                     : TrellisSealKernel<kDim, 4>;
+}
+
+}  // namespace
+
+SealKernelFn TrellisSealKernelOf(int head_dim, int bits) {
+  switch (head_dim) {
+    case 64:
+      return OfBits<64>(bits);
+    case 80:
+      return OfBits<80>(bits);
+    case 96:
+      return OfBits<96>(bits);
+    case 112:
+      return OfBits<112>(bits);
+    case 128:
+      return OfBits<128>(bits);
+    case 192:
+      return OfBits<192>(bits);
+    case 256:
+      return OfBits<256>(bits);
+    case 512:
+      return OfBits<512>(bits);
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace tq::cuda
