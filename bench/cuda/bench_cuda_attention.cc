@@ -64,6 +64,7 @@ struct Shape {
   int context = 32768;
   int tokens = 1;
   bool generic = false;
+  bool overlap = false;
 };
 
 FILE* json = nullptr;
@@ -145,6 +146,7 @@ void Measure(const Shape& s) {
   args.rotate_q = InfoOf(s.k).tiles;
   args.rotate_out = InfoOf(s.v).tiles;
   args.generic = s.generic;
+  args.overlap = s.overlap;
   const int calls = std::max(layers, bytes > (uint64_t{500} << 20) ? 2 : 16);
   const double us = TimeInGraph(calls, 15, [&](int i, cudaStream_t stream) {
     cuda::DecodeArgs call = args;
@@ -156,16 +158,21 @@ void Measure(const Shape& s) {
   std::printf(
       "%-10s %-10s D %3d GQA %2d T %2d %s %2d x %6d  %9.2f us  %5.0f GB/s  %5.1f %% of read\n",
       std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(), s.head_dim,
-      s.group, s.tokens, s.generic ? "any  " : "fixed", s.sequences, s.context, us, gbs,
-      100 * gbs / roofline);
+      s.group, s.tokens,
+      s.generic   ? "any  "
+      : s.overlap ? "PDL  "
+                  : "fixed",
+      s.sequences, s.context, us, gbs, 100 * gbs / roofline);
   std::fflush(stdout);
   std::fprintf(json,
                "{\"k\": \"%s\", \"v\": \"%s\", \"head_dim\": %d, \"kv_heads\": %d, \"group\": %d, "
-               "\"tokens\": %d, \"generic\": %s, \"sequences\": %d, \"context\": %d, \"us\": %.3f, "
+               "\"tokens\": %d, \"generic\": %s, \"overlap\": %s, \"sequences\": %d, \"context\": "
+               "%d, \"us\": %.3f, "
                "\"bytes\": %llu, \"gbs\": %.1f, \"roofline\": %.1f}\n",
                std::string(InfoOf(s.k).name).c_str(), std::string(InfoOf(s.v).name).c_str(),
-               s.head_dim, s.kv_heads, s.group, s.tokens, s.generic ? "true" : "false", s.sequences,
-               s.context, us, static_cast<unsigned long long>(bytes), gbs, roofline);
+               s.head_dim, s.kv_heads, s.group, s.tokens, s.generic ? "true" : "false",
+               s.overlap ? "true" : "false", s.sequences, s.context, us,
+               static_cast<unsigned long long>(bytes), gbs, roofline);
 }
 
 void MeasureRoofline() {
@@ -224,6 +231,12 @@ void Run() {
   s.tokens = 1;
   s.group = 8;
   Measure(s);
+  s = {Codec::kTurbo3, Codec::kTurbo3};
+  s.overlap = true;
+  for (const int context : {4096, 32768, 131072}) {
+    s.context = context;
+    Measure(s);
+  }
 }
 
 }  // namespace

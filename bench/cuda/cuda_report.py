@@ -24,7 +24,7 @@ def main():
     one_token = {}
     for r in rows:
         pair = r["k"] if r["k"] == r["v"] else f"{r['k']}/{r['v']}"
-        name = pair + (" (any)" if r["generic"] else "")
+        name = pair + (" (any)" if r["generic"] else "") + (" (overlapped launch)" if r["overlap"] else "")
         peer = f16.get((r["head_dim"], r["sequences"], r["context"])) if r["group"] == 4 and r["tokens"] == 1 else None
         ratio = peer["us"] / r["us"] if peer else None
         share = r["gbs"] / r["roofline"]
@@ -32,6 +32,7 @@ def main():
                      f"{r['gbs']:.0f} | {100 * share:.1f} | {f'{ratio:.2f}' if ratio else ''} |")
         size = (r["sequences"], r["context"])
         if r["tokens"] == 1 and r["group"] == 4 and not r["generic"] and r["head_dim"] == 128:
+            pair = name
             key = r["k"] if r["k"] == r["v"] else (r["k"], r["v"])
             one_token[(key, size)] = r["us"]
             if size == LARGE and r["k"] == r["v"] and r["k"] in ("turbo2", "turbo3", "turbo4"):

@@ -184,7 +184,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.counters = static_cast<uint32_t*>(workspace);
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
-  Launch(choice.kernel, device.processors, 32 * warps, memory_of(warps), stream, p);
+  Launch(choice.kernel, device.processors, 32 * warps, memory_of(warps), stream, args.overlap, p);
 }
 
 }  // namespace tq::cuda

@@ -34,6 +34,9 @@ struct DecodeArgs {
   // are in the basis of the pages, which a calibrated map needs (LaunchToStoredQueries before).
   bool rotate_q = true;
   bool rotate_out = true;
+  // Programmatic dependent launch: set up while the kernel before still runs. Whatever comes after
+  // in the stream is ordered as ever.
+  bool overlap = false;
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
 };
 

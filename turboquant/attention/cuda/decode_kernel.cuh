@@ -66,13 +66,17 @@ struct DecodeBlock {
     for (int i = ThreadId(); i < kLevelTableWords * 32; i += Threads()) {
       Shared<uint32_t>(at.levels)[i] = LevelTableWordAt(i / 32);
     }
+    WaitForPrevious();
     if (warp == 0) {
       uint32_t before = 0;
       for (int base = 0; base < p.tables.slots; base += 32) {
         const int slot = base + lane;
         uint32_t n = 0;
-        if (slot < p.tables.slots && p.tables.tokens[slot] > 0) {
-          n = static_cast<uint32_t>(Units(Queries(slot)).size() * p.kv_heads * p.items);
+        if (slot < p.tables.slots) {
+          const QueryRange queries = Queries(slot);
+          if (queries.last >= queries.first) {
+            n = static_cast<uint32_t>(Units(queries).size() * p.kv_heads * p.items);
+          }
         }
         uint32_t sum = n;
 #pragma unroll
@@ -203,29 +207,48 @@ struct DecodeBlock {
     }
   }
 
-  // Units [begin, end) of a segment by one warp.
-  TQ_DEVICE void Attend(const Segment& s, const QueryRange& queries, const UnitList& units,
-                        int begin, int end, int first_column, WarpState<kDim, kSets>& state) const {
-    if (begin >= end) return;
-    std::byte* ring = memory + at.ring + warp * 2 * p.stage_bytes;
-    Unit next = units.At(begin, p.open.step_log, p.sealed.step_log);
-    LoadStage(ring, next, IdOf(s, next), s.head, true);
-    CopyCommit();
-    Unit unit = next;
-    uint32_t next_id = 0;
+  // A warp's run of units [begin, end) of a segment. The first step's bytes are on their way before
+  // the queries are looked at.
+  struct Run {
+    int begin, end;
+    Unit unit;  // the first one
+    Unit next;  // the second one
+    uint32_t next_id;
+  };
+  TQ_DEVICE std::byte* Ring() const { return memory + at.ring + warp * 2 * p.stage_bytes; }
+  TQ_DEVICE Unit UnitAt(const UnitList& units, int u) const {
+    return units.At(u, p.open.step_log, p.sealed.step_log);
+  }
+
+  TQ_DEVICE Run StartRun(const Segment& s, const UnitList& units, int begin, int end) const {
+    Run run = {begin, end, {}, {}, 0};
+    if (begin >= end) return run;
+    run.unit = run.next = UnitAt(units, begin);
+    const uint32_t id = IdOf(s, run.unit);
     if (begin + 1 < end) {
-      next = units.At(begin + 1, p.open.step_log, p.sealed.step_log);
-      next_id = IdOf(s, next);
+      run.next = UnitAt(units, begin + 1);
+      run.next_id = IdOf(s, run.next);
     }
+    LoadStage(Ring(), run.unit, id, s.head, true);
+    CopyCommit();
+    return run;
+  }
+
+  TQ_DEVICE void Attend(const Segment& s, const QueryRange& queries, const UnitList& units,
+                        const Run& run, int first_column, WarpState<kDim, kSets>& state) const {
+    std::byte* ring = Ring();
+    Unit unit = run.unit;
+    Unit next = run.next;
+    uint32_t next_id = run.next_id;
     bool new_page = true;
     int stage = 0;
-    for (int u = begin; u < end; ++u) {
+    for (int u = run.begin; u < run.end; ++u) {
       const bool next_is_new = next.page != unit.page || next.sealed != unit.sealed;
       const Unit loaded = next;
-      if (u + 1 < end) {
+      if (u + 1 < run.end) {
         LoadStage(ring + (stage ^ 1) * p.stage_bytes, next, next_id, s.head, next_is_new);
-        if (u + 2 < end) {
-          next = units.At(u + 2, p.open.step_log, p.sealed.step_log);
+        if (u + 2 < run.end) {
+          next = UnitAt(units, u + 2);
           next_id = IdOf(s, next);
         }
       }
@@ -263,32 +286,45 @@ struct DecodeBlock {
     }
     SyncThreads();
     // Column c of the block belongs to the warps w with w % column_groups = c / kColumns.
+    float2* factors = parts + warps * kColumns;
+    for (int i = ThreadId(); i < warps * kColumns; i += Threads()) {
+      float m = kLeastScore;
+#pragma unroll 4
+      for (int w = i / kColumns % p.column_groups; w < warps; w += p.column_groups) {
+        m = Max(m, parts[w * kColumns + i % kColumns].x);
+      }
+      const float factor = Exp2(parts[i].x - m);
+      factors[i] = {factor, factor * parts[i].y};
+      if (i / kColumns < p.column_groups) Shared<Column>(at.columns)[i].m = m;
+    }
+    SyncThreads();
     for (int c = ThreadId(); c < columns; c += Threads()) {
-      const int first = c / kColumns;
-      float m = kLeastScore, l = 0;
-      for (int w = first; w < warps; w += p.column_groups) {
-        m = Max(m, parts[w * kColumns + c % kColumns].x);
+      float l = 0;
+#pragma unroll 4
+      for (int w = c / kColumns; w < warps; w += p.column_groups) {
+        l += factors[w * kColumns + c % kColumns].y;
       }
-      for (int w = first; w < warps; w += p.column_groups) {
-        float2& part = parts[w * kColumns + c % kColumns];
-        const float factor = Exp2(part.x - m);
-        l += part.y * factor;
-        part.x = factor;
-      }
-      Shared<Column>(at.columns)[c].m = m;
       Shared<Column>(at.columns)[c].l = l;
     }
-    SyncThreads();
-    for (int i = ThreadId(); i < columns * kDim; i += Threads()) {
-      const int c = i / kDim, d = i % kDim;
-      float sum = 0;
+    for (int i = ThreadId(); i < columns * kQuads; i += Threads()) {
+      const int c = i / kQuads, d = i % kQuads * 4;
+      float4 sum = {};
+#pragma unroll 4
       for (int w = c / kColumns; w < warps; w += p.column_groups) {
         const int part = w * kColumns + c % kColumns;
-        sum = FusedMulAdd(outputs[part * kRow + d], parts[part].x, sum);
+        AddScaled(factors[part].x, *reinterpret_cast<const float4*>(outputs + part * kRow + d),
+                  sum);
       }
-      Row(c)[d] = sum;
+      *reinterpret_cast<float4*>(Row(c) + d) = sum;
     }
     SyncThreads();
+  }
+  static constexpr int kQuads = kDim / 4;
+  TQ_DEVICE static void AddScaled(float factor, const float4& x, float4& sum) {
+    sum.x = FusedMulAdd(factor, x.x, sum.x);
+    sum.y = FusedMulAdd(factor, x.y, sum.y);
+    sum.z = FusedMulAdd(factor, x.z, sum.z);
+    sum.w = FusedMulAdd(factor, x.w, sum.w);
   }
 
   TQ_DEVICE float* Partial(int block, bool begins_head) const {
@@ -299,12 +335,13 @@ struct DecodeBlock {
   // Leaves this block's part of a KV head. True if it was the last one to come.
   TQ_DEVICE bool LeavePartial(const Segment& s) {
     float* partial = Partial(BlockId(), s.begin == 0);
-    for (int i = ThreadId(); i < columns * kDim; i += Threads()) {
-      partial[i] = Row(i / kDim)[i % kDim];
+    for (int i = ThreadId(); i < columns * kQuads; i += Threads()) {
+      reinterpret_cast<float4*>(partial)[i] =
+          *reinterpret_cast<const float4*>(Row(i / kQuads) + i % kQuads * 4);
     }
     for (int c = ThreadId(); c < columns; c += Threads()) {
-      partial[columns * kDim + c] = Shared<Column>(at.columns)[c].m;
-      partial[columns * (kDim + 1) + c] = Shared<Column>(at.columns)[c].l;
+      const Column& column = Shared<Column>(at.columns)[c];
+      reinterpret_cast<float2*>(partial + columns * kDim)[c] = {column.m, column.l};
     }
     Fence();
     SyncThreads();
@@ -315,45 +352,65 @@ struct DecodeBlock {
       const bool last = AtomicAdd(counter, units) + units == static_cast<uint32_t>(s.size);
       if (last) *counter = 0;  // for the next launch
       *flag = last ? 1 : 0;
-      Fence();
     }
     SyncThreads();
+    if (*flag != 0) Fence();
     return *flag != 0;
   }
 
   // Merges the partials of blocks [first, last]; the first one begins the head.
   TQ_DEVICE void MergePartials(int first, int last) {
-    float* factors = Shared<float>(at.ring);  // [columns][parts]
     const int parts = last - first + 1;
+    float* factors = Shared<float>(at.ring);  // [columns][parts]
+    float4* sums = Shared<float4>(at.ring) + (columns * parts + 3) / 4;
     for (int c = warp; c < columns; c += warps) {
       float m = kLeastScore, l = 0;
       for (int i = lane; i < parts; i += 32) {
-        const float part = LoadL2(Partial(first + i, i == 0) + columns * kDim + c);
-        factors[c * parts + i] = part;
-        m = Max(m, part);
+        const float2 part = LoadL2(StateOf(first + i, i == 0) + c);
+        const float m_new = Max(m, part.x);
+        l = l * Exp2(m - m_new) + part.y * Exp2(part.x - m_new);
+        m = m_new;
+        factors[c * parts + i] = part.x;
       }
+      float m_all = m;
 #pragma unroll
-      for (int mask = 16; mask > 0; mask /= 2) m = Max(m, ShuffleXor(m, mask));
-      for (int i = lane; i < parts; i += 32) {
-        const float factor = Exp2(factors[c * parts + i] - m);
-        factors[c * parts + i] = factor;
-        l += factor * LoadL2(Partial(first + i, i == 0) + columns * (kDim + 1) + c);
-      }
+      for (int mask = 16; mask > 0; mask /= 2) m_all = Max(m_all, ShuffleXor(m_all, mask));
+      l *= Exp2(m - m_all);
 #pragma unroll
       for (int mask = 16; mask > 0; mask /= 2) l += ShuffleXor(l, mask);
+      for (int i = lane; i < parts; i += 32) {
+        factors[c * parts + i] = Exp2(factors[c * parts + i] - m_all);
+      }
       if (lane == 0) Shared<Column>(at.columns)[c].l = l;
     }
     SyncThreads();
-    for (int i = ThreadId(); i < columns * kDim; i += Threads()) {
-      const float* factor = factors + i / kDim * parts;
-      float sum = factor[0] * LoadL2(Partial(first, true) + i);
+    // Threads stand in teams, each of which adds every teams-th part.
+    const int quads = columns * kQuads;
+    const int teams = Threads() >= 2 * quads ? Threads() / quads : 1;
+    const int team = ThreadId() / quads;
+    for (int i = ThreadId() - (teams > 1 ? team * quads : 0);
+         i < quads && team<teams; i += teams> 1 ? quads : Threads()) {
+      const float* factor = factors + i / kQuads * parts;
+      float4 sum = {};
 #pragma unroll 8
-      for (int j = 1; j < parts; ++j) {
-        sum = FusedMulAdd(factor[j], LoadL2(Partial(first + j, false) + i), sum);
+      for (int j = teams > 1 ? team : 0; j < parts; j += teams) {
+        AddScaled(factor[j], LoadL2(OutputOf(first + j, j == 0) + i), sum);
       }
-      Row(i / kDim)[i % kDim] = sum;
+      sums[(teams > 1 ? team * quads : 0) + i] = sum;
     }
     SyncThreads();
+    for (int i = ThreadId(); i < quads; i += Threads()) {
+      float4 sum = sums[i];
+      for (int j = 1; j < teams; ++j) AddScaled(1.0f, sums[j * quads + i], sum);
+      *reinterpret_cast<float4*>(Row(i / kQuads) + i % kQuads * 4) = sum;
+    }
+    SyncThreads();
+  }
+  TQ_DEVICE const float4* OutputOf(int block, bool begins_head) const {
+    return reinterpret_cast<const float4*>(Partial(block, begins_head));
+  }
+  TQ_DEVICE const float2* StateOf(int block, bool begins_head) const {
+    return reinterpret_cast<const float2*>(Partial(block, begins_head) + columns * kDim);
   }
 
   // Rows to the model: divided by l, rotated back.
@@ -373,19 +430,30 @@ struct DecodeBlock {
     }
   }
 
-  TQ_DEVICE void Run() {
+  // ceil(total * block / blocks) and floor(unit * blocks / total), in 32 bits where they suffice.
+  TQ_DEVICE static uint32_t DivideUp(uint32_t total, uint32_t block, uint32_t blocks) {
+    const uint64_t n = static_cast<uint64_t>(total) * block + blocks - 1;
+    return n >> 32 == 0 ? static_cast<uint32_t>(n) / blocks : static_cast<uint32_t>(n / blocks);
+  }
+  TQ_DEVICE static int BlockOf(uint32_t unit, uint32_t blocks, uint32_t total) {
+    const uint64_t n = static_cast<uint64_t>(unit) * blocks;
+    return static_cast<int>(n >> 32 == 0 ? static_cast<uint32_t>(n) / total : n / total);
+  }
+
+  TQ_DEVICE void Attend() {
+    LetNextStart();
     CountUnits();
     const uint32_t* starts = Shared<uint32_t>(at.starts);
-    const uint64_t total = starts[p.tables.slots];
+    const uint32_t total = starts[p.tables.slots];
     if (total == 0) return;
-    uint64_t blocks = total / static_cast<uint64_t>(p.min_units);
+    uint32_t blocks = total / static_cast<uint32_t>(p.min_units);
     if (blocks < 1) blocks = 1;
-    if (blocks > static_cast<uint64_t>(Blocks())) blocks = static_cast<uint64_t>(Blocks());
+    if (blocks > static_cast<uint32_t>(Blocks())) blocks = static_cast<uint32_t>(Blocks());
     // Unit u belongs to block floor(u * blocks / total).
-    const auto block = static_cast<uint64_t>(BlockId());
+    const auto block = static_cast<uint32_t>(BlockId());
     if (block >= blocks) return;
-    auto unit = static_cast<uint32_t>((total * block + blocks - 1) / blocks);
-    const auto end = static_cast<uint32_t>((total * (block + 1) + blocks - 1) / blocks);
+    uint32_t unit = DivideUp(total, block, blocks);
+    const uint32_t end = DivideUp(total, block + 1, blocks);
     int slot = 0;
     while (unit < end) {
       while (starts[slot + 1] <= unit) ++slot;
@@ -401,22 +469,22 @@ struct DecodeBlock {
       s.begin = static_cast<int>(unit - s.global);
       s.end = static_cast<int>(end - s.global) < s.size ? static_cast<int>(end - s.global) : s.size;
 
+      const int phase = warp / p.column_groups, phases = warps / p.column_groups;
+      const int n = s.end - s.begin;
+      const Run run =
+          StartRun(s, units, s.begin + n * phase / phases, s.begin + n * (phase + 1) / phases);
       PrepareQueries(s);
       SyncThreads();
       const int first_column = warp % p.column_groups * kColumns;
       WarpState<kDim, kSets> state;
       state.Clear();
       LoadColumns(first_column, state);
-      const int phase = warp / p.column_groups, phases = warps / p.column_groups;
-      const int n = s.end - s.begin;
-      Attend(s, queries, units, s.begin + n * phase / phases, s.begin + n * (phase + 1) / phases,
-             first_column, state);
+      Attend(s, queries, units, run, first_column, state);
       MergeWarps(state);
       bool done = n == s.size;
       if (!done && LeavePartial(s)) {
-        MergePartials(
-            static_cast<int>(s.global * blocks / total),
-            static_cast<int>((s.global + static_cast<uint32_t>(s.size) - 1) * blocks / total));
+        MergePartials(BlockOf(s.global, blocks, total),
+                      BlockOf(s.global + static_cast<uint32_t>(s.size) - 1, blocks, total));
         done = true;
       }
       if (done) Finish(s);
@@ -429,7 +497,7 @@ struct DecodeBlock {
 template <int kDim, int kSets, class Pair>
 TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
-  DecodeBlock<kDim, kSets, Pair>(p).Run();
+  DecodeBlock<kDim, kSets, Pair>(p).Attend();
 }
 
 }  // namespace tq::cuda

@@ -15,7 +15,7 @@ struct DecodeMemory {
   int row;      // float [columns][dim + 8]: query rows, then merged outputs
   int bytes;    // int8 [columns][2][dim]: low and high bytes of 16-bit queries
   int columns;  // Column [columns]
-  int parts;    // float2 [warps][columns of a warp]: m and l
+  int parts;    // float2 [2][warps][columns of a warp]: m and l, then factors
   int flags;    // int [4]
   int ring;     // [warps][2][stage_bytes]
   int size;
@@ -37,7 +37,7 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int columns, int columns_per_wa
   m.bytes = m.row + align(columns * (dim + kRowPad) * 4);
   m.columns = m.bytes + align(columns * 2 * dim);
   m.parts = m.columns + align(columns * static_cast<int>(sizeof(Column)));
-  m.flags = m.parts + align(warps * columns_per_warp * 8);
+  m.flags = m.parts + align(2 * warps * columns_per_warp * 8);
   m.ring = m.flags + 128;
   m.size = m.ring + warps * 2 * stage_bytes;
   return m;

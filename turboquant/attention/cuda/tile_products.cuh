@@ -93,9 +93,13 @@ TQ_DEVICE void KeyProducts(const std::byte* codes, int lane, const LevelTables& 
   uint32_t r[T::kUnits * 8];
 #pragma unroll
   for (int m = 0; m < T::kTokens / 16; ++m) {
-    // Units whose codes this m-tile is the first to need.
+    // Units whose codes this m-tile is the first to need. The loop has a constant length, or it
+    // would not be unrolled.
+    constexpr int kMostUnits = kDim % 64 == 0 ? kDim / 64 : kDim / 64 + 1;
 #pragma unroll
-    for (int u = (m * kDim + 63) / 64; u < ((m + 1) * kDim + 63) / 64; ++u) {
+    for (int i = 0; i < kMostUnits; ++i) {
+      const int u = (m * kDim + 63) / 64 + i;
+      if (u >= ((m + 1) * kDim + 63) / 64) continue;
       if (u % group.kUnits == 0) group.Load(codes, lane, u);
       C::Unpack(group.words + u % group.kUnits * C::kWords, r + 8 * u, tables);
     }

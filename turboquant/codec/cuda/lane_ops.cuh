@@ -33,6 +33,18 @@ TQ_DEVICE void SyncThreads() { __syncthreads(); }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
 TQ_DEVICE void Fence() { __threadfence(); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
+// Programmatic dependent launch: until the kernels before have ended and their writes are seen; and
+// from here on the kernel after may be set up (it waits in the same way before it reads).
+TQ_DEVICE void WaitForPrevious() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+TQ_DEVICE void LetNextStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);
@@ -144,7 +156,10 @@ TQ_DEVICE float FastDivide(float a, float b) { return __fdividef(a, b); }
 TQ_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }
 
 // Past the first-level cache: what another block wrote.
-TQ_DEVICE float LoadL2(const float* p) { return __ldcg(p); }
+template <typename T>
+TQ_DEVICE T LoadL2(const T* p) {
+  return __ldcg(p);
+}
 
 // Rounded after every operation, never fused: what the page format asks for.
 TQ_DEVICE float MulRn(float a, float b) { return __fmul_rn(a, b); }

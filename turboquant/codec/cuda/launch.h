@@ -29,20 +29,31 @@ inline DeviceLimits CurrentDeviceLimits() {
   return limits;
 }
 
+// `overlap`: the kernel may be set up while the one before it in the stream still runs; it must
+// call WaitForPrevious before it reads what others write.
 template <class... Args>
 void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream stream,
-            Args... args) {
+            bool overlap, Args... args) {
   if (blocks == 0) return;
+  const void* function = reinterpret_cast<const void*>(kernel);
   cudaError_t error = cudaSuccess;
   if (shared_bytes > 48 * 1024) {
-    error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    error =
+        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   }
   if (error == cudaSuccess) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = overlap ? 1 : 0;
     void* pointers[] = {&args...};
-    error = cudaLaunchKernel(
-        reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-        dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared_bytes), stream);
+    error = cudaLaunchKernelExC(&config, function, pointers);
   }
   if (error != cudaSuccess) {
     Throw(ErrorCode::kUnsupported,

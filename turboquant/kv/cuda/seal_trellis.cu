@@ -216,8 +216,8 @@ struct TrellisSealer {
     std::byte* codes = sealed + to.CodesOffset(tile);
     for (int i = ThreadId(); i < kRings * kBits; i += Threads()) {
       const int ring = i / kBits;
-      *reinterpret_cast<uint32_t*>(codes +
-                                   WordOffset(MakeTileLayout(kDim), kBits, ring % 32, ring / 32, i % kBits)) =
+      *reinterpret_cast<uint32_t*>(
+          codes + WordOffset(MakeTileLayout(kDim), kBits, ring % 32, ring / 32, i % kBits)) =
           Shared<uint32_t>(at.best_words)[i];
     }
     for (int token = ThreadId(); token < kTokens; token += Threads()) {

@@ -43,6 +43,8 @@ inline std::byte* SharedMemory() { return emulator::Current().shared; }
 inline void SyncThreads() { emulator::MeetBlock(); }
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void Fence() {}
+inline void WaitForPrevious() {}
+inline void LetNextStart() {}
 inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
   const uint32_t old = *p;
   *p += n;
@@ -189,7 +191,10 @@ inline float Max(float a, float b) { return fmaxf(a, b); }
 inline float Abs(float x) { return fabsf(x); }
 inline float FastDivide(float a, float b) { return a / b; }
 inline int RoundToInt(float x) { return static_cast<int>(nearbyintf(x)); }
-inline float LoadL2(const float* p) { return *p; }
+template <typename T>
+T LoadL2(const T* p) {
+  return *p;
+}
 inline float MulRn(float a, float b) { return a * b; }
 inline float AddRn(float a, float b) { return a + b; }
 inline float SubRn(float a, float b) { return a - b; }

@@ -16,7 +16,7 @@ struct DeviceLimits {
 inline DeviceLimits CurrentDeviceLimits() { return {5, 227 * 1024}; }
 
 template <class... Args>
-void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream,
+void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream, bool,
             Args... args) {
   emulator::Run(blocks, threads, shared_bytes, [&] { kernel(args...); });
 }
