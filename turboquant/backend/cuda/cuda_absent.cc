@@ -8,8 +8,8 @@ const bool kCudaBuiltIn = false;
 
 std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions& options) {
   Throw(ErrorCode::kUnsupported,
-        "device '{}': this build runs on the CPU only; build with -DTQ_CUDA=ON (docs/cli.md), or "
-        "use --device cpu",
+        "device '{}': this build has no CUDA backend; build with -DTQ_CUDA=ON (docs/cli.md), or use "
+        "--device cpu",
         options.device);
 }
 

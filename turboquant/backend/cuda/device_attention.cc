@@ -119,6 +119,7 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
   args.scale = first.scale;
   args.rotate_q = InfoOf(open.k).tiles && key_maps == nullptr;
   args.rotate_out = InfoOf(open.v).tiles;
+  args.overlap = true;
   const int64_t bytes = DecodeWorkspaceBytes({.head_dim = open.head_dim,
                                               .kv_heads = open.kv_heads,
                                               .q_heads = first.q_heads,
