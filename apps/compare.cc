@@ -30,8 +30,9 @@ struct CompareFlags {
   StepFlags step;
   TextFlags text;
   int chunks = 4;
-  std::vector<std::string> types = {"f32,q8_0,turbo8,q4_0,turbo4_tcq,turbo4,turbo4_tcq/turbo3_tcq,turbo3_tcq,turbo3,turbo2_tcq,"
-                                    "turbo2"};
+  std::vector<std::string> types = {
+      "f32,q8_0,turbo8,q4_0,turbo4_tcq,turbo4,turbo4_tcq/turbo3_tcq,turbo3_tcq,turbo3,turbo2_tcq,"
+      "turbo2"};
   std::string reference = "f16";
   int depth = -1;  // -1: the context
   int decode = 32;
