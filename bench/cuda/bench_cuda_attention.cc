@@ -3,7 +3,8 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [filter]     one JSON object per measurement
+//   bench_cuda_attention OUT.jsonl [one]     one JSON object per measurement; `one`: few, to
+//   profile
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -189,6 +190,16 @@ void MeasureRoofline() {
   std::printf("read roofline: %.0f GB/s\n", roofline);
 }
 
+// A few launches for a profiler.
+void RunOne() {
+  roofline = 1;
+  Shape s{Codec::kTurbo3, Codec::kTurbo3};
+  s.context = 4096;
+  Measure(s);
+  s.context = 32768;
+  Measure(s);
+}
+
 void Run() {
   MeasureRoofline();
   struct Size {
@@ -257,7 +268,7 @@ int main(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
               device.l2CacheSize >> 20);
   try {
-    tq::Run();
+    argc > 2 && std::strcmp(argv[2], "one") == 0 ? tq::RunOne() : tq::Run();
   } catch (const tq::Error& error) {
     std::printf("error: %s\n", error.what());
     return 1;
