@@ -11,11 +11,12 @@
 #include "turboquant/engine/engine.h"
 #include "turboquant/engine/sampler.h"
 #include "turboquant/engine/session.h"
+#include "turboquant/kv/policy.h"
 
 namespace tq::app {
 
-inline constexpr const char* kDefaultTypeK = "turbo4";
-inline constexpr const char* kDefaultTypeV = "turbo3";
+inline const std::string kDefaultTypeK(InfoOf(kDefaultKeyCodec).name);
+inline const std::string kDefaultTypeV(InfoOf(kDefaultValueCodec).name);
 
 struct ModelFlags {
   std::string model;

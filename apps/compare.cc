@@ -16,7 +16,9 @@ namespace {
 
 struct CompareFlags {
   ComparisonFlags comparison;
-  std::vector<std::string> types = {"f32,q8_0,turbo8,q4_0,turbo4,turbo4/turbo3,turbo3,turbo2"};
+  std::vector<std::string> types = {
+      "f32,q8_0,turbo8,q4_0,turbo4_tcq,turbo4,turbo4_tcq/turbo3_tcq,turbo3_tcq,turbo3,turbo2_tcq,"
+      "turbo2"};
   std::string against;
   int depth = -1;  // -1: the context
   int decode = 32;

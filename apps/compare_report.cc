@@ -12,6 +12,7 @@
 
 #include "apps/table.h"
 #include "lab/svg_plot.h"
+#include "turboquant/base/hash.h"
 #include "turboquant/base/version.h"
 
 namespace tq::app {
@@ -56,9 +57,10 @@ Estimate PerplexityRatio(const lab::DivergenceScores& scores) {
 }
 
 std::string ComparisonTitle(const Comparison& c) {
-  return fmt::format("{}, {} windows of {} tokens, {} positions scored, against a cache of {}",
-                     c.engine()->spec().name, c.windows().count, c.windows().context, c.positions(),
-                     c.reference().type.Name());
+  return fmt::format(
+      "{}, {} windows of {} tokens, {} positions scored, against a cache of {}; keys {}",
+      c.engine()->spec().name, c.windows().count, c.windows().context, c.positions(),
+      c.reference().type.Name(), c.calibration_id() == 0 ? "not calibrated" : "calibrated");
 }
 
 std::string FloorText(const Comparison& c) {
@@ -132,6 +134,7 @@ void PrintCompareJson(const CompareReport& report) {
   json["positions"] = c.positions();
   json["complete"] = c.complete();
   json["precision"] = c.flags().step.fast ? "fast" : "precise";
+  json["calibration"] = c.calibration_id() == 0 ? "" : HexString(c.calibration_id());
   json["cache_window"] = c.reference().policy.window_pages() * kPageTokens;
   json["cache_sinks"] = c.reference().policy.sink_pages * kPageTokens;
   json["error_block"] = kErrorBlock;

@@ -167,7 +167,7 @@ lab::CompareFacts Comparison::Facts() const {
           {"text_hash", text_hash_},
           {"context", fmt::format("{}", windows_.context)},
           {"reference", reference_.type.Name()},
-          {"calibration", calibration_ == nullptr ? "none" : HexString(calibration_->id)},
+          {"calibration", calibration_id() == 0 ? "none" : HexString(calibration_id())},
           {"products", options.precision == Precision::kPrecise ? "f32" : "fast"},
           {"prefill", options.prefill == PrefillMode::kExact ? "exact" : "fast"}};
 }

@@ -63,6 +63,7 @@ class Comparison {
   std::vector<ComparisonRow>& rows() { return rows_; }
   const std::vector<ComparisonRow>& rows() const { return rows_; }
   const ComparisonRow* floor() const;  // null if there is none
+  uint64_t calibration_id() const { return calibration_ == nullptr ? 0 : calibration_->id; }
   // What the row's keys are stored with; null: nothing.
   std::shared_ptr<const Calibration> CalibrationOf(const ComparisonRow& row) const;
   size_t positions() const { return rows_.empty() ? 0 : rows_[0].scores.size(); }

@@ -11,6 +11,7 @@ does: speed does not depend on them. `memory` samples our resident memory: peak 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -20,9 +21,23 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+def busy_seconds():
+    """Processor time that the whole machine has spent, and that our children have."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, stat.readline().split()[1:])
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    machine = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return machine, children.ru_utime + children.ru_stime
+
+
 def bench(command, environment=None):
     """Samples in tokens per second, and the last row that the command printed."""
+    machine, own = busy_seconds()
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    machine, own = (after - before for after, before in zip(busy_seconds(), (machine, own)))
+    if machine - own > 0.1 * own:
+        print(f"!! other programs took {machine - own:.1f} s of processor time beside {own:.1f} s: "
+              f"{os.path.basename(command[0])} {' '.join(command[-8:])}", file=sys.stderr)
     if result.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
     row = json.loads(result.stdout[result.stdout.index("["):])[-1]
@@ -31,7 +46,8 @@ def bench(command, environment=None):
 
 def time_in_turn(args, name, flags, caches, environment):
     common = ["-m", args.model, "-t", str(args.threads), "-r", str(args.repetitions), "-o", "json"] + flags
-    peer = [args.peer] + common + ["-ctk", args.peer_cache, "-ctv", args.peer_cache, "-fa", args.peer_flash]
+    peer = [args.peer] + common + ["-ctk", args.peer_cache, "-ctv", args.peer_cache, "-fa", args.peer_flash,
+                                   "-mmp", "0"]  # as ours: in memory, where no reclaim of cached files slows it
     theirs, ours, bits = [], {cache: [] for cache in caches}, {}
     for _ in range(args.rounds):
         theirs += bench(peer)[0]

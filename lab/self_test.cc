@@ -44,7 +44,9 @@ class Trial {
     for (int i = 0; i < kSteps; ++i) decode_error = std::max(decode_error, Step(1));
     const std::string pages = ComparePages();
     const bool close = decode_error <= kDecodeTolerance && prompt_error <= kPromptTolerance;
-    return {std::move(what), pages.empty() && close,
+    return {std::move(what),
+            pages.empty() && close ? SelfTestResult::Outcome::kPassed
+                                   : SelfTestResult::Outcome::kFailed,
             fmt::format("{}; attention off by {:.1e} decoding (at most {:.0e}), {:.1e} in prompts "
                         "(at most {:.0e})",
                         pages.empty() ? "pages equal" : pages, decode_error, kDecodeTolerance,
@@ -211,7 +213,7 @@ std::vector<SelfTestResult> RunSelfTest(Backend& backend) {
       results.push_back(Trial(backend, codec.codec, head_dim).Run(what));
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kUnsupported) throw;
-      results.push_back({std::move(what), false, error.what()});
+      results.push_back({std::move(what), SelfTestResult::Outcome::kNotSupported, error.what()});
     }
   };
   for (const CodecInfo& codec : kCodecs) {

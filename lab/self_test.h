@@ -12,7 +12,7 @@ namespace tq::lab {
 
 struct SelfTestResult {
   std::string what;  // "turbo3, head dim 128"
-  bool passed = false;
+  enum class Outcome { kPassed, kFailed, kNotSupported } outcome = Outcome::kFailed;
   std::string details;  // "pages equal; attention off by 8.1e-05 (at most 3e-04)"
 };
 

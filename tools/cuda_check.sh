@@ -34,8 +34,8 @@ build() {
       objects="$objects $object"
     }
     for f in turboquant/*/cuda/*.cu; do add nvcc "$f"; done
-    for f in $(ls turboquant/{codec,kv,attention}/cuda/*.cc 2>/dev/null) turboquant/codec/*.cc turboquant/base/{error,cpu_isa,thread_pool}.cc turboquant/attention/reference.cc \
-             turboquant/kv/{opening_reference,policy}.cc turboquant/codec/cpu/*_scalar.cc turboquant/codec/cpu/tile_side.cc; do
+    for f in $(ls turboquant/{base,codec,kv,attention}/cuda/*.cc 2>/dev/null) turboquant/codec/*.cc turboquant/base/{error,cpu_isa,thread_pool}.cc turboquant/attention/reference.cc \
+             turboquant/kv/{opening_reference,policy,host_arena_memory}.cc turboquant/codec/cpu/*_scalar.cc turboquant/codec/cpu/tile_side.cc; do
       add cc "$f"
     done
     for f in turboquant/codec/cpu/*_avx2.cc; do add cc "$f" "$avx2"; done

@@ -136,7 +136,9 @@ TEST(Codec, NamesAndAliases) {
     EXPECT_EQ(InfoOf(info.codec).name, info.name);
   }
   EXPECT_EQ(ParseCodec("tbq3"), Codec::kTurbo3);
-  EXPECT_EQ(CodecNames(), "f32, f16, bf16, q8_0, q4_0, turbo8, turbo4, turbo3, turbo2");
+  EXPECT_EQ(CodecNames(),
+            "f32, f16, bf16, q8_0, q4_0, turbo8, turbo4, turbo3, turbo2, turbo4_tcq, turbo3_tcq, "
+            "turbo2_tcq");
   for (const char* bad : {"", " ", "turbo", "turbo5", "F16"}) {
     try {
       ParseCodec(bad);

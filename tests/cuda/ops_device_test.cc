@@ -125,6 +125,24 @@ TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
   }
 }
 
+TEST_F(OpsDeviceTest, LargestOfRows) {
+  std::vector<float> x = Gaussian(5 * 3001, 21);
+  x[7] = x[3000] = 9;  // the first of equals
+  x[3001 + 5] = NAN;   // never
+  x[2 * 3001 + 2999] = 1e9f;
+  std::fill_n(x.begin() + 3 * 3001, 3001, -INFINITY);
+  std::fill_n(x.begin() + 4 * 3001, 3001, NAN);
+  std::vector<int32_t> results[2] = {std::vector<int32_t>(5), std::vector<int32_t>(5)};
+  for (int i = 0; i < 2; ++i) {
+    Backend& backend = i == 0 ? Cpu() : *Gpu();
+    OnDevice a(backend, x, 5, 3001);
+    backend.Largest(a.view(), results[i].data());
+  }
+  EXPECT_EQ(results[1], results[0]);
+  EXPECT_EQ(results[0][0], 7);
+  EXPECT_EQ(results[0][3], -1);
+}
+
 TEST_F(OpsDeviceTest, ArenaMemoryKeepsZeroesCopiesAndGivesBack) {
   constexpr uint64_t kSlab = PageArena::kSlabBytes;
   const auto memory = Gpu()->MakeArenaMemory(64 * kSlab);

@@ -5,6 +5,9 @@
 A second implementation of the format, in NumPy, that shares no code with the library: tests/codec/golden_test.cc feeds the
 same inputs to the library and compares. Usage: make_page_goldens.py > page_goldens.txt
 """
+import pathlib
+import re
+
 import numpy as np
 
 F = np.float32
@@ -12,7 +15,8 @@ HEAD_DIMS = [64, 80, 96, 112, 128, 192, 256, 512]
 MAX_HALF = F(65504)
 MAX_FLOAT = np.finfo(F).max
 TOKENS = 128
-BITS = {"turbo8": 8, "turbo4": 4, "turbo3": 3, "turbo2": 2}
+BITS = {"turbo8": 8, "turbo4": 4, "turbo3": 3, "turbo2": 2, "turbo4_tcq": 4, "turbo3_tcq": 3, "turbo2_tcq": 2}
+TRELLISES = pathlib.Path(__file__).parents[2] / "turboquant/codec/tables/trellises.inc"
 LEVELS = {2: [33, 110], 3: [10, 31, 55, 88], 4: [5.5, 16.5, 27.5, 39.5, 52.5, 67.5, 86.5, 114.5]}
 SIGMA = {2: F(72.8308), 3: F(40.9063), 4: F(41.8593)}
 SIGN_SEED = 0x7475726271756E74
@@ -150,7 +154,7 @@ def page_mean(x):
     return total * F(1 / 128)
 
 
-def seal_vectors(x, bits):
+def vector_norms(x):
     d = x.shape[1]
     parts = np.zeros((len(x), 16), F)
     for i in range(0, d, 16):
@@ -158,7 +162,12 @@ def seal_vectors(x, bits):
     while parts.shape[1] > 1:
         w = parts.shape[1] // 2
         parts = parts[:, :w] + parts[:, w:]
-    norm = np.sqrt(parts[:, 0])
+    return np.sqrt(parts[:, 0])
+
+
+def seal_vectors(x, bits):
+    d = x.shape[1]
+    norm = vector_norms(x)
     gain = F(float(SIGMA[bits]) * np.sqrt(float(d)))
     with np.errstate(all="ignore"):
         factor = np.where(norm > 0, gain / norm, F(0)).astype(F)
@@ -202,10 +211,8 @@ def tile_tokens(d):
     return {64: 64, 192: 64, 80: 128, 96: 128, 112: 128}.get(d, 32)
 
 
-def side_bytes(codes, bits, values_side):
-    """Codes [tokens of a tile][d] to stored bytes."""
-    tokens, d = codes.shape
-    piece = 8 if d in (80, 112) else 16
+def lane_streams(tokens, d, values_side):
+    """[32 lanes][codes]: indices into a tile's rows [tokens][d]."""
     streams = []
     for g in range(8):
         for t in range(4):
@@ -216,14 +223,177 @@ def side_bytes(codes, bits, values_side):
                         for e in range(4):
                             for b in range(4):
                                 token = 32 * part + 16 * (e >> 1) + [2 * t, 2 * t + 8, 2 * t + 1, 2 * t + 9][b]
-                                stream.append(codes[token, 16 * block + g + 8 * (e & 1)])
+                                stream.append(token * d + 16 * block + g + 8 * (e & 1))
             else:
-                stream = np.concatenate([codes[i, t * d // 4 : (t + 1) * d // 4] for i in range(g, tokens, 8)])
-            words = []
-            for u in range(0, len(stream), 32):
-                words += unit_words(stream[u : u + 32], bits)
-            streams.append(np.array(words, "<u4").tobytes())
+                stream = [i * d + x for i in range(g, tokens, 8) for x in range(t * d // 4, (t + 1) * d // 4)]
+            streams.append(stream)
+    return np.array(streams)
+
+
+def stored(lanes, d):
+    """Words [32 lanes][..] to stored bytes."""
+    piece = 8 if d in (80, 112) else 16
+    streams = [np.array(words, "<u4").tobytes() for words in lanes]
     return b"".join(s[p : p + piece] for p in range(0, len(streams[0]), piece) for s in streams)
+
+
+def side_bytes(codes, bits, values_side):
+    """Codes [tokens of a tile][d] to stored bytes."""
+    tokens, d = codes.shape
+    lanes = []
+    for stream in codes.ravel()[lane_streams(tokens, d, values_side)]:
+        lanes.append([word for u in range(0, len(stream), 32) for word in unit_words(stream[u : u + 32], bits)])
+    return stored(lanes, d)
+
+
+# --- trellis ----------------------------------------------------------------------------------------------------------
+
+
+class Trellis:
+    def __init__(self, bits):
+        for line in TRELLISES.read_text().splitlines():
+            numbers = [float(x) for x in re.findall(r"[0-9.]+", line.partition("{")[2])]
+            if numbers and not line.startswith("//") and numbers[1] == bits:
+                break
+        n = [int(x) for x in numbers[:-1]]
+        self.bits, self.parities, self.sigma = bits, n[2], F(numbers[-1])
+        taps, base, step, half = n[3:6], n[6:14], n[14:22], n[22:30]
+        self.parity = np.array([sum((bin(w & taps[t]).count("1") & 1) << t for t in range(self.parities)) for w in range(64)])
+        self.levels = np.zeros((1 << self.parities, 1 << bits - 1), int)
+        for z in range(1 << self.parities):
+            z0, z1, z2 = z & 1, z >> 1 & 1, z >> 2 & 1
+            for b in range(1 << bits - 1):
+                cell = {2: b + 2 * z2 + 4 * z1, 3: b + 4 * z2, 4: b}[bits]
+                first, second = (z0, 1) if bits == 2 else (z1, z0)
+                self.levels[z, b] = base[cell] + (0 if first else step[cell]) + (0 if second else half[cell]) - 128
+        self.grid = {2: 1, 3: 2, 4: 4}[bits]
+
+    def encode(self, inputs):
+        """[rings][32] in ring order -> coded bits, uncoded bits, levels, all [rings][32]."""
+        rings = len(inputs)
+        distance = np.abs(inputs[:, :, None, None] - self.grid * self.levels)
+        free = distance.argmin(axis=3)
+        squares = np.minimum(distance.min(axis=3), 255) ** 2
+        cost = np.minimum((squares - squares.min(axis=2, keepdims=True)) >> 2, 895)
+        state = np.arange(32)
+        each = np.arange(rings)
+
+        def forward(costs, trace=None):
+            for p in range(32):
+                with0 = costs[:, state >> 1] + cost[:, p][:, self.parity[state]]
+                with1 = costs[:, (state | 32) >> 1] + cost[:, p][:, self.parity[state | 32]]
+                if trace is not None:
+                    trace.append(with1 < with0)
+                costs = np.minimum(with0, with1)
+            return costs
+
+        def closed(start, trace=None):
+            costs = np.full((rings, 32), 28672)
+            costs[each, start] = 0
+            return forward(costs, trace)[each, start]
+
+        through = forward(np.zeros((rings, 32), int))
+        back = np.zeros((rings, 32), int)
+        for p in range(31, -1, -1):
+            window = 2 * state
+            back = np.minimum(back[:, window & 31] + cost[:, p][:, self.parity[window]],
+                              back[:, (window + 1) & 31] + cost[:, p][:, self.parity[window + 1]])
+        order = (through + back).argsort(axis=1, kind="stable")[:, :4]
+        tried = np.stack([closed(order[:, i]) for i in range(4)], axis=1)
+        start = order[each, tried.argmin(axis=1)]
+        trace = []
+        closed(start, trace)
+        coded = np.zeros((rings, 32), int)
+        parity = np.zeros((rings, 32), int)
+        s = start
+        for p in range(31, -1, -1):
+            window = s | trace[p][each, s].astype(int) << 5
+            coded[:, p] = window & 1
+            parity[:, p] = self.parity[window]
+            s = window >> 1
+        bits = np.take_along_axis(free, parity[:, :, None], axis=2)[:, :, 0]
+        return coded, bits, self.levels[parity, bits]
+
+
+def trellis_words(coded, free, bits):
+    """One ring's bits, in ring order, to the words of its unit."""
+    words = [sum(int(coded[p]) << p for p in range(32))] + [0] * (bits - 1)
+    for p in range(32):
+        m, j, b = p // 4, p % 4, int(free[p])
+        if bits == 2:
+            words[1] |= b << p
+        elif bits == 3:
+            words[1 + j // 2] |= b << 4 * m + 2 * (j % 2)
+        elif j < 3:
+            words[1 + j] |= b << 4 * m
+        else:
+            for e in range(3):
+                words[1 + e] |= (b >> e & 1) << 4 * m + 3
+    return words
+
+
+def seal_trellis_tile(x, bits, values_side):
+    """x [tokens][d] of a tile -> stored bytes, scales."""
+    tokens, d = x.shape
+    code = Trellis(bits)
+    norm = vector_norms(x)
+    gain = F(float(code.sigma) * np.sqrt(float(d)))
+    with np.errstate(all="ignore"):
+        factor = np.where(norm > 0, gain / norm, F(0)).astype(F)
+    y = x * factor[:, None]
+    judged = np.rint(np.clip(y * F(64), F(-32767), F(32767))).astype(int)
+    streams = lane_streams(tokens, d, values_side).reshape(-1, 32)  # units
+    ring = np.array([8 * (p % 4) + p // 4 for p in range(32)])
+    places = streams[:, ring]
+    group = np.arange(tokens)
+    for unit in streams // d:  # tokens that share a unit are one group
+        group[np.isin(group, group[unit])] = group[unit].min()
+    unit_group = group[streams[:, 0] // d]
+    gains = np.ones(tokens, F)
+    subset = np.arange(tokens) % 2 + np.arange(tokens) // 8 % 4 * 2
+    if values_side:
+        moves = [(a, s) for a in (1.08, 0.92) for s in range(8)]
+    else:
+        moves = [(a, None) for a in (1.05, 0.95, 1.1, 0.9, 1.15, 0.85, 1.2)]
+    best = None
+    for a, s in [(1, None)] + moves:
+        trial = np.where((subset == s) if s is not None else True, F(a), gains).astype(F)
+        inputs = np.rint(np.clip(y * (trial * F(code.grid))[:, None], F(-1023), F(1023))).astype(int)
+        coded, free, levels = code.encode(inputs.ravel()[places])
+        rows = np.zeros(tokens * d, int)
+        rows[places] = levels
+        rows = rows.reshape(tokens, d)
+        squares = (rows * rows).sum(axis=1)
+        product = (rows * judged).sum(axis=1).astype(F)
+        with np.errstate(all="ignore"):
+            each = np.where(squares > 0, product * product / squares.astype(F), F(0)).astype(F)
+        score = np.zeros(tokens, F)
+        for token in range(tokens):
+            score[group[token]] = score[group[token]] + each[token]
+        if best is None:
+            best = [score, coded, free, squares]
+            continue
+        better = score > best[0]
+        unit, token = better[unit_group], better[group]
+        best[0] = np.where(better, score, best[0])
+        best[1] = np.where(unit[:, None], coded, best[1])
+        best[2] = np.where(unit[:, None], free, best[2])
+        best[3] = np.where(token, squares, best[3])
+        gains = np.where(token, trial, gains)
+    words = [trellis_words(c, f, bits) for c, f in zip(best[1], best[2])]
+    units = len(words) // 32
+    lanes = [sum(words[i * units : (i + 1) * units], []) for i in range(32)]
+    length = np.sqrt(best[3].astype(F))
+    with np.errstate(all="ignore"):
+        scale = np.where(length > 0, norm / length, F(0))
+    return stored(lanes, d), half(scale)
+
+
+def seal_trellis(x, bits, values_side):
+    """x [128][d] -> bytes of each tile's codes, scales."""
+    step = tile_tokens(x.shape[1])
+    tiles = [seal_trellis_tile(x[first : first + step], bits, values_side) for first in range(0, TOKENS, step)]
+    return [codes for codes, _ in tiles], np.concatenate([scale for _, scale in tiles])
 
 
 def scale_bytes(k_scale, v_scale):
@@ -272,7 +442,7 @@ def pad(data):
 
 
 def page(d, k, v, r):
-    """k, v: (codec, codes [128][d], scales) for tiles or (codec, row bytes). One head's block."""
+    """k, v: (codec, codes [128][d] or bytes of each tile's codes, scales) for tiles or (codec, row bytes). One head's block."""
     out = pad(r.astype("<f2").tobytes()) if k[0] in BITS else b""
     if k[0] in BITS or v[0] in BITS:
         step = tile_tokens(d)
@@ -280,7 +450,9 @@ def page(d, k, v, r):
         for first in range(0, TOKENS, step):
             part = slice(first, first + step)
             for side, values_side in ((k, False), (v, True)):
-                if side[0] in BITS:
+                if side[0].endswith("_tcq"):
+                    out += side[1][first // step]
+                elif side[0] in BITS:
                     out += side_bytes(side[1][part], BITS[side[0]], values_side)
             out += scale_bytes((k[2] if k[0] in BITS else none)[part], (v[2] if v[0] in BITS else none)[part])
     for side in (k, v):
@@ -311,7 +483,8 @@ def case(d, open_k, open_v, sealed_k, sealed_v, awkward):
         if keys:
             sealed_r = half(page_mean(y))
             y = y - sealed_r.astype(F)
-        sides.append((opened, (target, *seal_vectors(y, BITS[target]))))
+        seal = seal_trellis(y, BITS[target], not keys) if target.endswith("_tcq") else seal_vectors(y, BITS[target])
+        sides.append((opened, (target, *seal)))
     return page(d, sides[0][0], sides[1][0], r), page(d, sides[0][1], sides[1][1], sealed_r)
 
 
@@ -327,6 +500,11 @@ def main():
     for d in HEAD_DIMS:
         cases = [(t8, t8, "turbo4", "turbo3"), (t8, t8, "turbo3", "turbo2"), (t8, t8, "turbo2", "turbo4"),
                  (t8, "f16", "turbo3", "f16"), ("bf16", t8, "bf16", t8)]
+        cases.append((t8, t8, "turbo4_tcq", "turbo3_tcq"))
+        if d in (64, 112):
+            cases.append((t8, t8, "turbo2_tcq", "turbo4_tcq"))
+        if d in (96, 128):
+            cases.append((t8, t8, "turbo3_tcq", "turbo2_tcq"))
         if d % 32 == 0:
             cases.append(("q8_0", "q4_0", "q8_0", "q4_0"))
         for c in cases:

@@ -11,6 +11,7 @@ namespace {
 BenchMachine Machine() {
   return {.build_commit = "abc1234",
           .cpu_info = "A \"fine\" CPU",
+          .gpu_info = "",
           .backend = "CPU",
           .model_filename = "m.gguf",
           .model_type = "llama 135M Q4_1",

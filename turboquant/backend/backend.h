@@ -89,6 +89,9 @@ class Backend {
     std::copy_n(OnHost(const_cast<float*>(device), floats), floats, host);
   }
   virtual void Write(const float* host, float* device, size_t floats) = 0;  // may be OnHost's copy
+  // For each row the index of its largest value into `indices` (host): the lower one of equals, NaN
+  // never, -1 if nothing is above -infinity.
+  virtual void Largest(MatrixView<const float> x, int32_t* indices) = 0;
 
   virtual std::unique_ptr<const PackedWeight> LoadWeight(
       std::span<const GgufTensor* const> tensors) = 0;  // stacked; nullptr if they cannot be

@@ -50,6 +50,8 @@ GenerateResult Generate(Session& session, Sampler& sampler, std::span<const floa
   if (options.max_tokens == 0) return result;
   TextOut out(options.stop_strings, on_text);
   std::vector<float> without_ends;
+  const bool largest = sampler.TakesLargest() && !options.ignore_eos;
+  TokenId next = -1;  // chosen by the backend, if it can be
   auto start = Clock::now();
   while (true) {
     // Embeddings may be padded beyond the vocabulary.
@@ -60,7 +62,7 @@ GenerateResult Generate(Session& session, Sampler& sampler, std::span<const floa
         without_ends[static_cast<size_t>(end)] = -std::numeric_limits<float>::infinity();
       logits = without_ends;
     }
-    const TokenId token = sampler.Sample(logits);
+    const TokenId token = next >= 0 ? next : sampler.Sample(logits);
     sampler.Accept(token);
     if (!result.tokens.empty())
       result.decode_seconds += std::chrono::duration<double>(Clock::now() - start).count();
@@ -84,7 +86,12 @@ GenerateResult Generate(Session& session, Sampler& sampler, std::span<const floa
       break;
     }
     start = Clock::now();
-    logits = session.Append({&token, 1});
+    if (!largest) {
+      logits = session.Append({&token, 1});
+      continue;
+    }
+    next = session.AppendGreedy({&token, 1}, static_cast<int>(tokenizer.size()));
+    if (next < 0) ThrowNoToken(static_cast<size_t>(tokenizer.size()));
   }
   out.Finish();
   result.text = std::move(out.text());

@@ -46,6 +46,17 @@ double Weight(float logit, float largest, float temperature) {
 
 Sampler::Sampler(const SamplerSpec& spec) : spec_(spec), random_(spec.seed) { CheckSpec(spec); }
 
+void ThrowNoToken(size_t logits) {
+  Throw(ErrorCode::kCorruptFile,
+        "no token can be chosen: of {} logits none is a number above -infinity (damaged weights, "
+        "or a logit bias that forbids every token)",
+        logits);
+}
+
+bool Sampler::TakesLargest() const {
+  return spec_.temperature <= 0 && spec_.logit_bias.empty() && !Penalises(spec_);
+}
+
 // Logits with bias and penalties; the same span if there are none.
 std::span<const float> Sampler::Adjusted(std::span<const float> logits) {
   const bool penalties = Penalises(spec_) && !occurred_.empty();
@@ -109,12 +120,7 @@ TokenId Sampler::Sample(std::span<const float> logits) {
     else
       AllLogits(logits, candidates_);
   }
-  if (greedy ? token < 0 : candidates_.empty()) {
-    Throw(ErrorCode::kCorruptFile,
-          "no token can be chosen: of {} logits none is a number above -infinity (damaged weights, "
-          "or a logit bias that forbids every token)",
-          logits.size());
-  }
+  if (greedy ? token < 0 : candidates_.empty()) ThrowNoToken(logits.size());
   if (greedy) return token;
   KeepLikely();
   const float largest = std::ranges::min_element(candidates_, Before)->logit;

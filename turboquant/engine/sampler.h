@@ -29,6 +29,9 @@ struct SamplerSpec {
   uint64_t seed = 0;
 };
 
+// Throws kCorruptFile: none of so many logits is a number.
+[[noreturn]] void ThrowNoToken(size_t logits);
+
 class Sampler {
  public:
   explicit Sampler(const SamplerSpec& spec);  // throws kInvalidArgument for values without meaning
@@ -36,6 +39,8 @@ class Sampler {
   // [V]; NaN logits are never chosen; ties go to the lower id. Throws kCorruptFile if no logit is a
   // number, kInvalidArgument if the bias names a token beyond V.
   TokenId Sample(std::span<const float> logits);
+  // Is Sample always the largest of the model's own logits?
+  bool TakesLargest() const;
   void Accept(TokenId token);  // prompt and generated tokens, for the penalties
 
   const SamplerSpec& spec() const { return spec_; }

@@ -21,6 +21,9 @@ class LastRow final : public LogitsSink {
     const float* row = logits.row(logits.rows - 1);
     out_.assign(row, row + logits.cols);
   }
+  void Largest(int, int, std::span<const int32_t> indices) override { largest = indices.back(); }
+
+  TokenId largest = -1;
 
  private:
   std::vector<float>& out_;
@@ -115,8 +118,9 @@ struct Session::State {
   }
   void CheckRoom(int64_t length, size_t more) const;
   void Forward(const StepPlan& plan);
-  void AppendChunks(std::span<const TokenId> more, bool want_logits,
-                    const std::function<void(int64_t, int64_t)>& progress);
+  // largest_of as in StepPlan; returns what the sink heard of it.
+  TokenId AppendChunks(std::span<const TokenId> more, bool want_logits,
+                       const std::function<void(int64_t, int64_t)>& progress, int largest_of = 0);
 };
 
 void Session::State::CheckRoom(int64_t length, size_t more) const {
@@ -146,8 +150,9 @@ void Session::State::Forward(const StepPlan& plan) {
   note();
 }
 
-void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logits,
-                                  const std::function<void(int64_t, int64_t)>& progress) {
+TokenId Session::State::AppendChunks(std::span<const TokenId> more, bool want_logits,
+                                     const std::function<void(int64_t, int64_t)>& progress,
+                                     int largest_of) {
   CheckRoom(cache->Length(main), more.size());
   cache->Reserve(main, static_cast<int64_t>(more.size()));
   LastRow last(logits);
@@ -160,18 +165,20 @@ void Session::State::AppendChunks(std::span<const TokenId> more, bool want_logit
     step.sink = &last;
     step.prefill = options.prefill;
     step.precision = options.precision;
+    step.largest_of = largest_of;
     if (watch) step.observer = watch->BeforeStep(static_cast<int64_t>(count), wanted);
     Forward(step);
     if (watch) watch->AfterStep(*cache, main);
     done += count;
     if (progress) progress(static_cast<int64_t>(done), static_cast<int64_t>(more.size()));
   }
+  return last.largest;
 }
 
 CachePolicy MakePolicy(const Engine& engine, std::string_view type_k, std::string_view type_v) {
   CachePolicy policy;
-  policy.k = ParseCodecList(type_k, engine.spec().num_layers, Codec::kTurbo4);
-  policy.v = ParseCodecList(type_v, engine.spec().num_layers, Codec::kTurbo3);
+  policy.k = ParseCodecList(type_k, engine.spec().num_layers, kDefaultKeyCodec);
+  policy.v = ParseCodecList(type_v, engine.spec().num_layers, kDefaultValueCodec);
   return policy;
 }
 
@@ -192,6 +199,13 @@ std::span<const float> Session::Append(std::span<const TokenId> tokens,
   if (tokens.empty()) Throw(ErrorCode::kInvalidArgument, "there are no tokens to append");
   state_->AppendChunks(tokens, true, progress);
   return state_->logits;
+}
+
+TokenId Session::AppendGreedy(std::span<const TokenId> tokens, int vocabulary) {
+  if (tokens.empty() || vocabulary < 1)
+    Throw(ErrorCode::kInvalidArgument, "{} tokens to append, {} to choose from", tokens.size(),
+          vocabulary);
+  return state_->AppendChunks(tokens, true, {}, vocabulary);
 }
 
 void Session::Forward(const StepPlan& plan) { state_->Forward(plan); }

@@ -53,6 +53,10 @@ class Session {
   std::span<const float> Append(std::span<const TokenId> tokens,
                                 const std::function<void(int64_t, int64_t)>& progress = {});
 
+  // The same, but only the likeliest next token of the first `vocabulary`, -1 if no logit is a
+  // number: logits stay on the backend's device.
+  TokenId AppendGreedy(std::span<const TokenId> tokens, int vocabulary);
+
   // One forward pass over any spans (batches, ranges of logits, observers): the general entry.
   void Forward(const StepPlan& plan);
 

@@ -10,6 +10,10 @@
 
 namespace tq {
 
+// What a cache is unless asked for otherwise.
+inline constexpr Codec kDefaultKeyCodec = Codec::kTurbo4Tcq;
+inline constexpr Codec kDefaultValueCodec = Codec::kTurbo3Tcq;
+
 // "turbo4" or "turbo4:0-27,q8_0:28,30-35" (TYPE:LAYERS[,LAYERS]...; layers not named take
 // `fallback`). Errors name the position in the text, the layer out of range, or the layer given
 // twice.

@@ -59,6 +59,19 @@ void LogitsHead::Block(const StepPlan& plan, MatrixView<float> x, std::span<cons
                       logits};
   backend_.Linear(normed, {&out, 1}, plan.precision);
 
+  if (plan.largest_of > 0) {
+    largest_.resize(static_cast<size_t>(rows));
+    backend_.Largest(
+        {logits.data, rows, std::min<int64_t>(plan.largest_of, logits.cols), logits.stride},
+        largest_.data());
+    size_t first = 0;
+    for (const Run& run : runs) {
+      const auto count = static_cast<size_t>(run.count);
+      plan.sink->Largest(run.span, run.first_token, std::span(largest_).subspan(first, count));
+      first += count;
+    }
+    return;
+  }
   const float* host = backend_.OnHost(logits.data, static_cast<size_t>(rows * spec_.vocabulary));
   for (const Run& run : runs) {
     plan.sink->Rows(run.span, run.first_token, {host, run.count, spec_.vocabulary});

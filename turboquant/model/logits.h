@@ -34,6 +34,7 @@ class LogitsHead {
   int64_t block_rows_;
   std::vector<Run> runs_;  // of one block
   std::unique_ptr<Buffer> normed_, logits_;
+  std::vector<int32_t> largest_;
 };
 
 }  // namespace tq

@@ -29,6 +29,9 @@ class LogitsSink {
   // logits [rows, V] of tokens [first_token, first_token + rows) of span `span`; host memory, valid
   // during the call.
   virtual void Rows(int span, int first_token, MatrixView<const float> logits) = 0;
+  // Instead of Rows in a step with largest_of > 0: the index of each row's largest logit, or -1 if
+  // none is a number.
+  virtual void Largest(int /*span*/, int /*first_token*/, std::span<const int32_t> /*indices*/) {}
 };
 
 // Sees post-RoPE q [T, H, D], k and v [T, G, D] of one sequence at one layer, in the model's basis,
@@ -58,6 +61,8 @@ struct StepPlan {
   Observer* observer = nullptr;
   PrefillMode prefill = PrefillMode::kFast;
   Precision precision = Precision::kFast;
+  // Not 0: only the largest of the first so many logits is wanted, and found where they are made.
+  int largest_of = 0;
 };
 
 }  // namespace tq

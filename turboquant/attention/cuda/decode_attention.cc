@@ -82,8 +82,11 @@ Choice ChooseKernel(const LayerPages& pages, int sets, bool generic) {
   return {AnyKernel(dim, sets), false};
 }
 
+// Counters lie at one place for calls of all shapes: where one call counts, none may leave sums.
+constexpr int64_t kCounterBytes = 256 << 10;
 int64_t CounterBytes(int64_t slots, int kv_heads, int items) {
-  return (slots * kv_heads * items * 4 + 255) / 256 * 256;
+  TQ_CHECK(slots * kv_heads * items * 4 <= kCounterBytes);
+  return kCounterBytes;
 }
 int64_t PartialBytes(int blocks, const ColumnPlan& columns, int head_dim) {
   return int64_t{2} * blocks * columns.rows() * (head_dim + 2) * 4;

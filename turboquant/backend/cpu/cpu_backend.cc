@@ -10,6 +10,7 @@
 #include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/aligned_buffer.h"
 #include "turboquant/base/half.h"
+#include "turboquant/ops/largest.h"
 #include "turboquant/ops/linear_workspace.h"
 #include "turboquant/ops/packed_panels.h"
 #include "turboquant/ops/random_panels.h"
@@ -47,6 +48,11 @@ class CpuBackend final : public Backend {
   float* OnHost(float* device, size_t) override { return device; }
   void Write(const float* host, float* device, size_t floats) override {
     if (host != device) std::memcpy(device, host, floats * sizeof(float));
+  }
+
+  void Largest(MatrixView<const float> x, int32_t* indices) override {
+    for (int64_t t = 0; t < x.rows; ++t)
+      indices[t] = LargestIndex({x.row(t), static_cast<size_t>(x.cols)});
   }
 
   std::unique_ptr<const PackedWeight> LoadWeight(

@@ -8,11 +8,15 @@ const bool kCudaBuiltIn = false;
 
 std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions& options) {
   Throw(ErrorCode::kUnsupported,
-        "device '{}': this build runs on the CPU only; build with -DTQ_CUDA=ON (docs/cli.md), or "
-        "use --device cpu",
+        "device '{}': this build has no CUDA backend; build with -DTQ_CUDA=ON (docs/cli.md), or use "
+        "--device cpu",
         options.device);
 }
 
-GpuList ListGpus() { return {.why_none = "this build has no CUDA backend (TQ_CUDA is off)"}; }
+GpuList ListGpus() {
+  GpuList list;
+  list.why_none = "this build has no CUDA backend (TQ_CUDA is off)";
+  return list;
+}
 
 }  // namespace tq

@@ -94,6 +94,19 @@ class CudaBackend final : public Backend {
     stream_.Synchronize();
   }
 
+  void Largest(MatrixView<const float> x, int32_t* indices) override {
+    if (x.rows == 0) return;
+    const auto bytes = static_cast<size_t>(x.rows) * sizeof(int32_t);
+    largest_.EnsureSize(bytes, "chosen tokens");
+    staging_.EnsureSize(bytes);
+    LaunchArgmax(x, largest_.as<int32_t>(), stream_);
+    Check(cudaMemcpyAsync(staging_.as<int32_t>(), largest_.as<int32_t>(), bytes,
+                          cudaMemcpyDeviceToHost, stream_),
+          "reading chosen tokens");
+    stream_.Synchronize();
+    std::copy_n(staging_.as<int32_t>(), x.rows, indices);
+  }
+
   std::unique_ptr<const PackedWeight> LoadWeight(
       std::span<const GgufTensor* const> tensors) override {
     const auto host = PackedWeight::PackStacked(tensors, pool_);
@@ -189,6 +202,12 @@ class CudaBackend final : public Backend {
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
     linear_.Forget();
     const KvLayerView& kv = calls.front().kv;
+    if (static_cast<int>(calls.size()) <
+        step_.slots()) {  // an observer has attended for the others
+      for (const AttentionArgs& call : calls)
+        attention_.AttendOne(call, step_.Tables(kv), step_.SlotOf(call.kv), key_maps);
+      return;
+    }
     const bool grew = attention_.Attend(calls, step_.Tables(kv), step_.ShortTables(kv), key_maps,
                                         graphs_.capturing());
     if (grew) graphs_.Clear();
@@ -236,6 +255,7 @@ class CudaBackend final : public Backend {
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};
   PinnedBytes staging_;
+  DeviceBytes largest_;
   std::list<RopeEntry> ropes_;
 };
 

@@ -77,7 +77,7 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
   for (size_t i = 0; i < calls.size(); ++i) {
     if (IsShort(calls[i])) continue;
     TQ_CHECK(!capturing);  // positions and ranges would be captured with it
-    AttendLong(calls[i], tables, static_cast<int>(i), key_maps);
+    AttendOne(calls[i], tables, static_cast<int>(i), key_maps);
   }
   CheckLaunch("attending");
   return grew;
@@ -119,6 +119,7 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
   args.scale = first.scale;
   args.rotate_q = InfoOf(open.k).tiles && key_maps == nullptr;
   args.rotate_out = InfoOf(open.v).tiles;
+  args.overlap = true;
   const int64_t bytes = DecodeWorkspaceBytes({.head_dim = open.head_dim,
                                               .kv_heads = open.kv_heads,
                                               .q_heads = first.q_heads,
@@ -157,8 +158,8 @@ bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
   return true;
 }
 
-void DeviceAttention::AttendLong(const AttentionArgs& args, const StepTables& tables, int slot,
-                                 const KeyMap* key_maps) {
+void DeviceAttention::AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,
+                                const KeyMap* key_maps) {
   QueriesToStored(args, key_maps);
   prefill_.Run(args, tables, PagesOf(args.kv), slot);
   if (InfoOf(args.kv.open.v).tiles) {

@@ -24,6 +24,9 @@ class DeviceAttention {
   // decode kernel has moved.
   bool Attend(std::span<const AttentionArgs> calls, const StepTables& tables,
               const StepTables& short_tables, const KeyMap* key_maps, bool capturing);
+  // One sequence by itself, whatever its length: through the prefill kernel.
+  void AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,
+                 const KeyMap* key_maps);
   void ForgetKeyMaps() { key_maps_.Clear(); }
 
  private:
@@ -35,8 +38,6 @@ class DeviceAttention {
                    const KeyMap* key_maps);
   bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
   bool Reserve(DeviceBytes& workspace, int64_t bytes);
-  void AttendLong(const AttentionArgs& args, const StepTables& tables, int slot,
-                  const KeyMap* key_maps);
 
   cudaStream_t stream_;
   PrefillAttention prefill_;

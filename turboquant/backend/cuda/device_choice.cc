@@ -43,7 +43,8 @@ std::string DriverVersion() {
 
 GpuList ListGpus() {
   using namespace cuda;
-  GpuList list{.driver = DriverVersion()};
+  GpuList list;
+  list.driver = DriverVersion();
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   cudaGetLastError();

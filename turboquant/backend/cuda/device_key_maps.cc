@@ -7,11 +7,17 @@
 namespace tq::cuda {
 namespace {
 
-void PutMatrix(const float* matrix, int64_t dim, float* out) {
-  if (matrix != nullptr) {
-    std::copy_n(matrix, dim * dim, out);
-  } else {
-    for (int64_t i = 0; i < dim; ++i) out[i * dim + i] = 1.0f;
+// The map itself, row-major, out of the rows of KeyMap: row j is what the unit vector j becomes,
+// rotated; the kernels rotate by themselves.
+void PutMatrix(const float* rows, int dim, float* out) {
+  if (rows == nullptr) {
+    for (int i = 0; i < dim; ++i) out[int64_t{i} * dim + i] = 1.0f;
+    return;
+  }
+  std::vector<float> columns(rows, rows + int64_t{dim} * dim);
+  RotateBackRows(columns.data(), dim, dim, dim, Side::kKey);
+  for (int j = 0; j < dim; ++j) {
+    for (int i = 0; i < dim; ++i) out[int64_t{i} * dim + j] = columns[int64_t{j} * dim + i];
   }
 }
 
@@ -24,8 +30,8 @@ const DeviceKeyMaps::Layer& DeviceKeyMaps::Of(const KeyMap* maps, int kv_heads, 
   std::vector<float> host(static_cast<size_t>(2 * matrices + kv_heads * dim), 0.0f);
   bool any_mean = false;
   for (int64_t head = 0; head < kv_heads; ++head) {
-    PutMatrix(maps[head].forward, dim, host.data() + head * dim * dim);
-    PutMatrix(maps[head].inverse_transpose, dim, host.data() + matrices + head * dim * dim);
+    PutMatrix(maps[head].keys, head_dim, host.data() + head * dim * dim);
+    PutMatrix(maps[head].queries, head_dim, host.data() + matrices + head * dim * dim);
     if (maps[head].mean == nullptr) continue;
     any_mean = true;
     std::copy_n(maps[head].mean, dim, host.data() + 2 * matrices + head * dim);

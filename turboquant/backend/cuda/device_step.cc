@@ -24,8 +24,12 @@ bool DeviceStep::Begin(const StepInputs& inputs) {
   int pages = 0;
   for (int layer = 0; layer < num_layers; ++layer) {
     const KvLayerView view = inputs.cache.View(inputs.spans[0].sequence, layer);
-    if (std::ranges::find(groups_, view.open_pages) != groups_.end()) continue;
-    groups_.push_back(view.open_pages);
+    if (std::ranges::find(groups_, view.open_pages, [](const auto& g) { return g[0]; }) !=
+        groups_.end())
+      continue;
+    std::vector<const uint32_t*>& tables = groups_.emplace_back();
+    for (const AppendPlan::Span& span : inputs.spans)
+      tables.push_back(inputs.cache.View(span.sequence, layer).open_pages);
     layers.push_back(layer);
   }
   for (const AppendPlan::Span& span : inputs.spans)
@@ -79,12 +83,20 @@ void DeviceStep::FillGroup(const StepInputs& inputs, int layer, uint32_t* words)
   }
 }
 
-StepTables DeviceStep::TablesOf(const KvLayerView& first, bool only_short) const {
-  const auto group = std::ranges::find(groups_, first.open_pages);
-  TQ_CHECK(group != groups_.end());  // else the call belongs to no step that has begun
+DeviceStep::Place DeviceStep::PlaceOf(const KvLayerView& view) const {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const auto slot = std::ranges::find(groups_[g], view.open_pages);
+    if (slot != groups_[g].end())
+      return {static_cast<int>(g), static_cast<int>(slot - groups_[g].begin())};
+  }
+  TQ_CHECK(false);  // the call belongs to no step that has begun
+  return {};
+}
+
+StepTables DeviceStep::TablesOf(const KvLayerView& view, bool only_short) const {
   const int slots = capacity_.slots, pages = capacity_.pages;
   const uint32_t* words =
-      device_.as<uint32_t>() + 2 * capacity_.tokens + (group - groups_.begin()) * group_words();
+      device_.as<uint32_t>() + 2 * capacity_.tokens + PlaceOf(view).group * group_words();
   StepTables tables;
   tables.open_pages = words;
   tables.sealed_pages = words + int64_t{slots} * pages;

@@ -28,11 +28,13 @@ class DeviceStep {
   const int32_t* tokens() const { return device_.as<int32_t>(); }
   const int32_t* positions() const { return tokens() + capacity_.tokens; }
 
-  // Tables of the group of layers whose page tables these are (the first sequence's open_pages).
-  // In the second form sequences with more than kMostShort new tokens are idle: the decode kernel
-  // serves the others, the prefill kernel these.
-  StepTables Tables(const KvLayerView& first) const { return TablesOf(first, false); }
-  StepTables ShortTables(const KvLayerView& first) const { return TablesOf(first, true); }
+  // Tables of the group of layers that a view of one of the step's sequences belongs to. In the
+  // second form sequences with more than kMostShort new tokens are idle: the decode kernel serves
+  // the others, the prefill kernel these.
+  StepTables Tables(const KvLayerView& view) const { return TablesOf(view, false); }
+  StepTables ShortTables(const KvLayerView& view) const { return TablesOf(view, true); }
+  int SlotOf(const KvLayerView& view) const { return PlaceOf(view).slot; }
+  int slots() const { return slots_; }
   static constexpr int kMostShort = 16;
 
  private:
@@ -46,7 +48,11 @@ class DeviceStep {
   // Words of one group: open and sealed pages, then five arrays by slot.
   int64_t group_words() const { return int64_t{capacity_.slots} * (2 * capacity_.pages + 5); }
   int64_t words() const { return 2 * int64_t{capacity_.tokens} + capacity_.groups * group_words(); }
-  StepTables TablesOf(const KvLayerView& first, bool only_short) const;
+  struct Place {
+    int group, slot;
+  };
+  Place PlaceOf(const KvLayerView& view) const;
+  StepTables TablesOf(const KvLayerView& view, bool only_short) const;
   void FillGroup(const StepInputs& inputs, int layer, uint32_t* words) const;
   bool Set(std::span<const int32_t> values, std::vector<int32_t>& mirror, bool second);
   void Copy(int64_t first_word, int64_t count);
@@ -57,7 +63,7 @@ class DeviceStep {
   PinnedBytes pinned_;
   OwnedEvent copied_;  // the pinned memory may be written again
   std::vector<int32_t> tokens_, positions_;
-  std::vector<const uint32_t*> groups_;  // host page tables of slot 0
+  std::vector<std::vector<const uint32_t*>> groups_;  // [group][slot] page tables on the host
   int slots_ = 0;
 };
 
