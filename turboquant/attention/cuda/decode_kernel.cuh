@@ -77,7 +77,7 @@ struct DecodeBlock {
       Shared<uint32_t>(at.levels)[i] = p.levels[i / 32];
     }
     TouchParameters();
-    WaitForPrevious();
+    WaitForInputs();
     if (warp == 0) {
       uint32_t before = 0;
       for (int base = 0; base < p.tables.slots; base += 32) {

@@ -30,7 +30,7 @@ inline DeviceLimits CurrentDeviceLimits() {
 }
 
 // `overlap`: the kernel may be set up while the one before it in the stream still runs; it must
-// call WaitForPrevious before it reads what others write.
+// call WaitForInputs before it reads what others write.
 template <class... Args>
 void LaunchMaybeOverlapping(bool overlap, void (*kernel)(Args...), int blocks, int threads,
                             int shared_bytes, Stream stream, Args... args) {
