@@ -171,6 +171,14 @@ void DecodeCases(bool all) {
     spec.lengths = {900, 140};
     Check(spec);
   }
+  {
+    DecodeSpec spec = base;  // keys of this head dim straddle units
+    spec.head_dim = 80;
+    spec.kv_heads = 1;
+    spec.v = Codec::kTurbo4Tcq;
+    spec.lengths = {400};
+    Check(spec);
+  }
   if (!all) return;
   for (const int dim : kHeadDims) {
     for (const bool generic : {false, true}) {
