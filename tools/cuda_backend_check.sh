@@ -48,9 +48,9 @@ for p in "${parts[@]}"; do
           echo "greedy text of 64 tokens: the same"
       fi ;;
     speed)
-      for pair in "turbo4_tcq turbo3_tcq" "turbo3 turbo3" "turbo4 turbo3" "f16 f16"; do
+      for pair in "turbo3 turbo3" "f16 f16" "turbo4_tcq turbo3_tcq" "turbo4 turbo3"; do
         read -r k v <<< "$pair"
-        part "decode_$k$v" 150 turboquant bench --synthetic llama-8b --device cuda -p 0 -n 64 -d 0,4096,32768,131008 -r 3 \
+        part "decode_$k$v" 150 turboquant bench --synthetic llama-8b --device cuda -p 0 -n 64 -d 0,4096,32768,131008 -r 2 \
           -ctk "$k" -ctv "$v" -b 2048 -ub 2048 -o jsonl
         part "prefill_$k$v" 90 turboquant bench --synthetic llama-8b --device cuda -p 8192 -n 0 -d 0 -r 3 \
           -ctk "$k" -ctv "$v" -b 2048 -ub 2048 -o jsonl
