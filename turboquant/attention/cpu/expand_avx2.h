@@ -166,8 +166,8 @@ inline __m256i ParityPlane(__m256i coded, int parity) {
 #pragma GCC unroll 6
   for (int i = 0; i < kTrellisMemory; ++i) {
     if (TrellisOfBits(kBits).taps[static_cast<size_t>(parity)] >> i & 1u) {
-      plane = _mm256_xor_si256(plane, _mm256_or_si256(_mm256_slli_epi32(coded, i),
-                                                      _mm256_srli_epi32(coded, 32 - i)));
+      plane = _mm256_xor_si256(
+          plane, _mm256_or_si256(_mm256_slli_epi32(coded, i), _mm256_srli_epi32(coded, 32 - i)));
     }
   }
   return plane;

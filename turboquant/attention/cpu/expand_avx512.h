@@ -314,9 +314,7 @@ struct KeyEmitter {
 template <int kBits, bool kTrellis>
 struct ValueEmitter {
   ValueEmitter(const TileLayout& tile, std::byte* out)
-      : base(out),
-        row(tile.head_dim / 16 * 64),
-        halves(tile.tokens / 32) {
+      : base(out), row(tile.head_dim / 16 * 64), halves(tile.tokens / 32) {
     control[0] = kControl<0, 16>.Load();
     control[1] = kControl<2, 18>.Load();
     sign_shift = _mm512_maskz_mov_epi32(0x00ff, _mm512_set1_epi32(4));
@@ -343,8 +341,8 @@ struct ValueEmitter {
       if constexpr (kTrellis && kBits != 2) {
         halves = _mm512_permutex2var_epi64(selectors.second[k].x, index, selectors.second[k].y);
       }
-      const __m512i levels = tables.Of(w, halves, control[selectors.Odd(k)],
-                                       _mm512_srlv_epi32(w, sign_shift));
+      const __m512i levels =
+          tables.Of(w, halves, control[selectors.Odd(k)], _mm512_srlv_epi32(w, sign_shift));
       _mm512_store_si512(out + t * row, levels);
     }
   }

@@ -249,12 +249,12 @@ static inline uint32_t ParityPlane(uint32_t coded, int parity) {
 template <int kBit>
 static inline __m128i PlaceBit(uint32_t plane) {
   const __m128i wide = _mm_set1_epi32(static_cast<int>(plane));
-  const __m128i up = _mm_sllv_epi32(wide, _mm_setr_epi32(kBit, kBit >= 1 ? kBit - 1 : 32,
-                                                        kBit >= 2 ? kBit - 2 : 32,
-                                                        kBit >= 3 ? kBit - 3 : 32));
-  const __m128i down = _mm_srlv_epi32(wide, _mm_setr_epi32(32, kBit < 1 ? 1 - kBit : 32,
-                                                          kBit < 2 ? 2 - kBit : 32,
-                                                          kBit < 3 ? 3 - kBit : 32));
+  const __m128i up =
+      _mm_sllv_epi32(wide, _mm_setr_epi32(kBit, kBit >= 1 ? kBit - 1 : 32,
+                                          kBit >= 2 ? kBit - 2 : 32, kBit >= 3 ? kBit - 3 : 32));
+  const __m128i down =
+      _mm_srlv_epi32(wide, _mm_setr_epi32(32, kBit < 1 ? 1 - kBit : 32, kBit < 2 ? 2 - kBit : 32,
+                                          kBit < 3 ? 3 - kBit : 32));
   return _mm_and_si128(_mm_or_si128(up, down), _mm_set1_epi8(0x11 << kBit));
 }
 
@@ -285,9 +285,8 @@ static inline void UnpackTrellisUnit(const std::byte* words, std::byte* levels) 
   if constexpr (kBits == 2) {
     uint32_t plane;
     __builtin_memcpy(&plane, words + 4, 4);
-    cells = _mm_or_si128(PlaceBit<0>(plane),
-                         _mm_or_si128(PlaceBit<1>(ParityPlane<2>(coded, 2)),
-                                      PlaceBit<2>(ParityPlane<2>(coded, 1))));
+    cells = _mm_or_si128(PlaceBit<0>(plane), _mm_or_si128(PlaceBit<1>(ParityPlane<2>(coded, 2)),
+                                                          PlaceBit<2>(ParityPlane<2>(coded, 1))));
     step_gate = PlaceBit<3>(ParityPlane<2>(coded, 0));
   } else if constexpr (kBits == 3) {
     const __m128i free = _mm_srlv_epi32(_mm_shuffle_epi32(w, 0xA5), _mm_setr_epi32(0, 2, 0, 2));

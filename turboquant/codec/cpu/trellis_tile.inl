@@ -32,10 +32,10 @@ struct TrellisWork {
   int8_t levels[kMaxTrellisCodes];               // rows: of the last encoding
   uint32_t words[kMaxTrellisCodes / 8];          // [unit][lane][bits]: of the last encoding
   uint32_t best_words[kMaxTrellisCodes / 8];
-  uint16_t places[kMaxTrellisCodes / 32];        // of codes in rows, [unit][ring position]
-  float gains[kMaxTrellisTokens];                // accepted
-  int squares[kMaxTrellisTokens];                // of the accepted levels, summed
-  float best[kMaxTrellisTokens];                 // score of each group
+  uint16_t places[kMaxTrellisCodes / 32];  // of codes in rows, [unit][ring position]
+  float gains[kMaxTrellisTokens];          // accepted
+  int squares[kMaxTrellisTokens];          // of the accepted levels, summed
+  float best[kMaxTrellisTokens];           // score of each group
 };
 
 static inline void FillInputs(int bits, const float* y, float gain, int n, int16_t* out) {
