@@ -3,6 +3,7 @@
 # Checks the CUDA kernels on this machine's GPU, then times them beside PyTorch's f16 attention.
 #   tools/cuda_check.sh build      compiles both programs into build/cuda_check (needs nvcc; no GPU)
 #   tools/cuda_check.sh sanitize   the small checks under compute-sanitizer
+#   tools/cuda_check.sh profile    what the warps of a short decode launch wait for (Nsight Compute)
 #   tools/cuda_check.sh run [OUT]  runs what is built there; figures and docs go to OUT (default build/cuda_check/out)
 set -u
 cd "$(dirname "$0")/.."
@@ -73,9 +74,14 @@ sanitize() {
     timeout 200 compute-sanitizer --tool $tool $dir/cuda_kernels_test quick | tail -4
   done
 }
+profile() {
+  timeout 120 ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --print-details all \
+    -k regex:DecodeKernel -s 2 -c 1 $dir/bench_cuda_attention /dev/null one 2>&1 | grep -E "Duration|Elapsed|Stall|Registers|Issue|Warp Cycles" | head -60
+}
 case "${1:-}" in
+  profile) profile ;;
   build) build ;;
   sanitize) sanitize ;;
   run) run "${2:-}" ;;
-  *) sed -n 3,7p "$0"; exit 2 ;;
+  *) sed -n 3,8p "$0"; exit 2 ;;
 esac

@@ -3,7 +3,8 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [filter]     one JSON object per measurement
+//   bench_cuda_attention OUT.jsonl [one]     one JSON object per measurement; `one`: few, to
+//   profile
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -16,6 +17,7 @@
 #include "turboquant/attention/cuda/decode_units.h"
 #include "turboquant/base/error.h"
 #include "turboquant/base/random.h"
+#include "turboquant/kv/cuda/page_kernels.h"
 #include "turboquant/kv/policy.h"
 
 namespace tq {
@@ -189,8 +191,84 @@ void MeasureRoofline() {
   std::printf("read roofline: %.0f GB/s\n", roofline);
 }
 
+void Report(const char* what, Codec k, Codec v, int tokens, double us) {
+  std::printf("%-7s %-10s %-10s %5d tokens, 8 heads: %9.2f us\n", what,
+              std::string(InfoOf(k).name).c_str(), std::string(InfoOf(v).name).c_str(), tokens, us);
+  std::fflush(stdout);
+}
+
+// Whole pages of one layer, both sides.
+void MeasureSeal(Codec k, Codec v) {
+  constexpr int kPages = 4, kHeads = 8;
+  const PageLayout open = MakePageLayout(128, kHeads, Codec::kTurbo8, Codec::kTurbo8);
+  const PageLayout sealed = MakePageLayout(128, kHeads, k, v);
+  const uint64_t open_size = uint64_t{open.bytes()} * kPages;
+  DeviceBuffer<std::byte> arena(open_size + uint64_t{sealed.bytes()} * kPages);
+  FillPages(arena.data(), open_size, open);
+  std::vector<cuda::SealJob> jobs;
+  for (uint64_t i = 0; i < kPages * kHeads; ++i) {
+    for (const Side side : {Side::kKey, Side::kValue}) {
+      jobs.push_back({i * open.head_bytes, open_size + i * sealed.head_bytes, side});
+    }
+  }
+  const double us = TimeInGraph(4, 5, [&](int, cudaStream_t stream) {
+    cuda::LaunchSeal(arena.data(), open, sealed, jobs, stream);
+  });
+  Report("seal", k, v, kPages * kPageTokens, us);
+}
+
+void MeasureEncode(int tokens) {
+  constexpr int kHeads = 8;
+  const PageLayout open = MakePageLayout(128, kHeads, Codec::kTurbo8, Codec::kTurbo8);
+  const int pages = (tokens + kPageTokens - 1) / kPageTokens;
+  const uint64_t block = (open.bytes() + kPageIdUnit - 1) / kPageIdUnit;
+  DeviceBuffer<std::byte> arena(static_cast<size_t>(pages) * block * kPageIdUnit);
+  std::vector<uint32_t> ids(static_cast<size_t>(pages));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<uint32_t>(i * block);
+  const std::vector<int32_t> numbers = {0, tokens, 0};
+  std::vector<float> x(static_cast<size_t>(tokens * kHeads * 128));
+  Random random(3);
+  for (float& value : x) value = static_cast<float>(random.Gaussian());
+  DeviceBuffer<uint32_t> d_ids{std::span<const uint32_t>(ids.data(), ids.size())};
+  DeviceBuffer<int32_t> d_numbers{std::span<const int32_t>(numbers.data(), numbers.size())};
+  DeviceBuffer<float> k{std::span<const float>(x.data(), x.size())};
+  DeviceBuffer<float> v{std::span<const float>(x.data(), x.size())};
+  cuda::EncodeArgs args;
+  args.tables = {d_ids.data(),
+                 d_ids.data(),
+                 d_numbers.data(),
+                 d_numbers.data() + 1,
+                 d_numbers.data() + 2,
+                 nullptr,
+                 pages,
+                 1};
+  args.pages = {arena.data(), 0, 0, open, open, {}};
+  args.k = k.data();
+  args.v = v.data();
+  args.k_stride = args.v_stride = kHeads * 128;
+  args.max_tokens = tokens;
+  const double us =
+      TimeInGraph(4, 9, [&](int, cudaStream_t stream) { cuda::LaunchEncode(args, stream); });
+  Report("encode", Codec::kTurbo8, Codec::kTurbo8, tokens, us);
+}
+
+// A few launches for a profiler.
+void RunOne() {
+  roofline = 1;
+  Shape s{Codec::kTurbo3, Codec::kTurbo3};
+  s.context = 4096;
+  Measure(s);
+  s.context = 32768;
+  Measure(s);
+}
+
 void Run() {
   MeasureRoofline();
+  MeasureEncode(1);
+  MeasureEncode(2048);
+  MeasureSeal(Codec::kTurbo3, Codec::kTurbo3);
+  MeasureSeal(Codec::kTurbo3Tcq, Codec::kTurbo3Tcq);
+  MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq);
   struct Size {
     int sequences, context;
   };
@@ -257,7 +335,7 @@ int main(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
               device.l2CacheSize >> 20);
   try {
-    tq::Run();
+    argc > 2 && std::strcmp(argv[2], "one") == 0 ? tq::RunOne() : tq::Run();
   } catch (const tq::Error& error) {
     std::printf("error: %s\n", error.what());
     return 1;

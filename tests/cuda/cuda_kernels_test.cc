@@ -47,6 +47,13 @@ void PageCases(bool all) {
     spec.k = spec.v = codec;
     Check(spec);
   }
+  for (const Codec codec : {Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq}) {
+    PageCaseSpec spec = base;
+    spec.kv_heads = 1;
+    spec.k = spec.v = codec;
+    spec.strange = codec == Codec::kTurbo3Tcq;
+    Check(spec);
+  }
   {
     PageCaseSpec spec = base;
     spec.rotate = true;
@@ -80,13 +87,17 @@ void PageCases(bool all) {
     spec.strange = true;
     spec.rotate = false;
     Check(spec);
+    spec.k = Codec::kTurbo4Tcq;
+    spec.v = Codec::kTurbo3Tcq;
+    Check(spec);
   }
 }
 
 void DecodeCases(bool all) {
   DecodeSpec base;
-  constexpr Codec kTiles[] = {Codec::kTurbo8,    Codec::kTurbo4,    Codec::kTurbo3,   Codec::kTurbo2,
-                              Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq};
+  constexpr Codec kTiles[] = {Codec::kTurbo8,   Codec::kTurbo4,    Codec::kTurbo3,
+                              Codec::kTurbo2,   Codec::kTurbo4Tcq, Codec::kTurbo3Tcq,
+                              Codec::kTurbo2Tcq};
   for (const Codec codec : kTiles) {
     for (const bool generic : {false, true}) {
       DecodeSpec spec = base;
@@ -158,6 +169,14 @@ void DecodeCases(bool all) {
     spec.k = Codec::kTurbo4Tcq;
     spec.v = Codec::kTurbo3Tcq;
     spec.lengths = {900, 140};
+    Check(spec);
+  }
+  {
+    DecodeSpec spec = base;  // keys of this head dim straddle units
+    spec.head_dim = 80;
+    spec.kv_heads = 1;
+    spec.v = Codec::kTurbo4Tcq;
+    spec.lengths = {400};
     Check(spec);
   }
   if (!all) return;

@@ -160,6 +160,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   if (args.rotate_q) p.q_rotation = MakeRotationTable(dim, Side::kKey, false);
   if (args.rotate_out) p.out_rotation = MakeRotationTable(dim, Side::kValue, true);
   p.min_units = kMinUnits;
+  for (int i = 0; i < kLevelTableWords; ++i) p.levels[i] = LevelTableWord(i);
 
   const auto step_bytes = [&](const PageForm& form) {
     return static_cast<int>(form.tile_bytes) *
@@ -184,7 +185,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.counters = static_cast<uint32_t*>(workspace);
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
-  Launch(choice.kernel, device.processors, 32 * warps, memory_of(warps), stream, args.overlap, p);
+  LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
+                         memory_of(warps), stream, p);
 }
 
 }  // namespace tq::cuda

@@ -60,13 +60,24 @@ struct DecodeBlock {
     return MakeUnitList(p.visibility, queries, p.open.step_log, p.sealed.step_log);
   }
 
+  // Parameters lie in constant memory, cold at first: every warp fetches a line of them, so that
+  // nobody waits for one line after the other.
+  TQ_DEVICE void TouchParameters() const {
+    constexpr int kLine = 64 / 4;
+    const int word = warp * kLine;
+    if (word < static_cast<int>(sizeof(DecodeParams) / 4)) {
+      Shared<uint32_t>(at.flags)[4 + warp] = reinterpret_cast<const uint32_t*>(&p)[word];
+    }
+  }
+
   // starts[s]: units before slot s; one KV head and item of a slot after the other.
   TQ_DEVICE void CountUnits() {
     uint32_t* starts = Shared<uint32_t>(at.starts);
     for (int i = ThreadId(); i < kLevelTableWords * 32; i += Threads()) {
-      Shared<uint32_t>(at.levels)[i] = LevelTableWordAt(i / 32);
+      Shared<uint32_t>(at.levels)[i] = p.levels[i / 32];
     }
-    WaitForPrevious();
+    TouchParameters();
+    WaitForInputs();
     if (warp == 0) {
       uint32_t before = 0;
       for (int base = 0; base < p.tables.slots; base += 32) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "turboquant/attention/cuda/decode_units.h"
+#include "turboquant/codec/cuda/level_tables.h"
 #include "turboquant/codec/cuda/rotation_table.h"
 #include "turboquant/kv/cuda/device_tables.h"
 
@@ -44,8 +45,9 @@ struct DecodeParams {
   bool rotate_out;
   RotationTable q_rotation;
   RotationTable out_rotation;
-  int stage_bytes;  // of one step in shared memory
-  int min_units;    // a block takes at least as many units
+  uint32_t levels[kLevelTableWords];  // level_tables.h
+  int stage_bytes;                    // of one step in shared memory
+  int min_units;                      // a block takes at least as many units
   // Workspace. counters [slots][kv_heads][items]: units done, zero between launches.
   // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
   uint32_t* counters;

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "turboquant/base/cuda/chained_launch.cuh"
+
 #define TQ_DEVICE __device__ __forceinline__
 #define TQ_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define TQ_GRID_CONSTANT __grid_constant__
@@ -33,18 +35,6 @@ TQ_DEVICE void SyncThreads() { __syncthreads(); }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
 TQ_DEVICE void Fence() { __threadfence(); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
-// Programmatic dependent launch: until the kernels before have ended and their writes are seen; and
-// from here on the kernel after may be set up (it waits in the same way before it reads).
-TQ_DEVICE void WaitForPrevious() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-TQ_DEVICE void LetNextStart() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);

@@ -30,10 +30,10 @@ inline DeviceLimits CurrentDeviceLimits() {
 }
 
 // `overlap`: the kernel may be set up while the one before it in the stream still runs; it must
-// call WaitForPrevious before it reads what others write.
+// call WaitForInputs before it reads what others write.
 template <class... Args>
-void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream stream,
-            bool overlap, Args... args) {
+void LaunchMaybeOverlapping(bool overlap, void (*kernel)(Args...), int blocks, int threads,
+                            int shared_bytes, Stream stream, Args... args) {
   if (blocks == 0) return;
   const void* function = reinterpret_cast<const void*>(kernel);
   cudaError_t error = cudaSuccess;
@@ -60,6 +60,12 @@ void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, 
           "the CUDA device refuses a kernel of {} threads and {} bytes: {}", threads, shared_bytes,
           cudaGetErrorString(error));
   }
+}
+
+template <class... Args>
+void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream stream,
+            Args... args) {
+  LaunchMaybeOverlapping(false, kernel, blocks, threads, shared_bytes, stream, args...);
 }
 
 }  // namespace tq::cuda

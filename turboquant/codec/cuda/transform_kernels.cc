@@ -21,7 +21,7 @@ void LaunchTransform(const TransformArgs& args, bool back, Stream stream) {
   TQ_CHECK(kernel != nullptr);  // MakeRotationTable refuses other head dims
   const int64_t blocks = (args.rows + kTransformRows - 1) / kTransformRows * args.heads;
   Launch(kernel, static_cast<int>(blocks), kTransformThreads, TransformMemory(args.head_dim),
-         stream, false, p);
+         stream, p);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = rotation (map x), in place: a block takes a few rows of one head, a warp one row or, for the
 // map, one output dim of all of them.
+#include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/rotation.cuh"
 #include "turboquant/codec/cuda/transform_params.h"
 
@@ -49,26 +50,8 @@ TransformKernel(const TQ_GRID_CONSTANT TransformParams p) {
 }  // namespace
 
 TransformKernelFn TransformKernelOf(int head_dim) {
-  switch (head_dim) {
-    case 64:
-      return TransformKernel<64>;
-    case 80:
-      return TransformKernel<80>;
-    case 96:
-      return TransformKernel<96>;
-    case 112:
-      return TransformKernel<112>;
-    case 128:
-      return TransformKernel<128>;
-    case 192:
-      return TransformKernel<192>;
-    case 256:
-      return TransformKernel<256>;
-    case 512:
-      return TransformKernel<512>;
-    default:
-      return nullptr;
-  }
+  return ForHeadDim<TransformKernelFn>(
+      head_dim, []<int kDim>() -> TransformKernelFn { return TransformKernel<kDim>; });
 }
 
 }  // namespace tq::cuda

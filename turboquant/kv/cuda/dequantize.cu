@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranges of pages to f16, for prefill. A block per page side: units to values in shared memory,
 // then whole rows to the output.
+#include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/tile_codecs.cuh"
 #include "turboquant/codec/cuda/tile_places.h"
@@ -105,26 +106,8 @@ DequantizeKernel(const TQ_GRID_CONSTANT DequantizeParams p) {
 }  // namespace
 
 DequantizeKernelFn DequantizeKernelOf(int head_dim) {
-  switch (head_dim) {
-    case 64:
-      return DequantizeKernel<64>;
-    case 80:
-      return DequantizeKernel<80>;
-    case 96:
-      return DequantizeKernel<96>;
-    case 112:
-      return DequantizeKernel<112>;
-    case 128:
-      return DequantizeKernel<128>;
-    case 192:
-      return DequantizeKernel<192>;
-    case 256:
-      return DequantizeKernel<256>;
-    case 512:
-      return DequantizeKernel<512>;
-    default:
-      return nullptr;
-  }
+  return ForHeadDim<DequantizeKernelFn>(
+      head_dim, []<int kDim>() -> DequantizeKernelFn { return DequantizeKernel<kDim>; });
 }
 
 }  // namespace tq::cuda

@@ -2,6 +2,7 @@
 // New tokens into open pages: rotation, reference vector, scale, codes, with the bytes of
 // PageCodec. Keys of a head go page by page in one block, because a page opens with the mean of the
 // one before; values have a block per page.
+#include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/rotation.cuh"
 #include "turboquant/kv/cuda/page_params.h"
@@ -154,26 +155,8 @@ EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
 }  // namespace
 
 EncodeKernelFn EncodeKernelOf(int head_dim) {
-  switch (head_dim) {
-    case 64:
-      return EncodeKernel<64>;
-    case 80:
-      return EncodeKernel<80>;
-    case 96:
-      return EncodeKernel<96>;
-    case 112:
-      return EncodeKernel<112>;
-    case 128:
-      return EncodeKernel<128>;
-    case 192:
-      return EncodeKernel<192>;
-    case 256:
-      return EncodeKernel<256>;
-    case 512:
-      return EncodeKernel<512>;
-    default:
-      return nullptr;
-  }
+  return ForHeadDim<EncodeKernelFn>(
+      head_dim, []<int kDim>() -> EncodeKernelFn { return EncodeKernel<kDim>; });
 }
 
 }  // namespace tq::cuda

@@ -79,7 +79,7 @@ void LaunchEncode(const EncodeArgs& args, Stream stream) {
   p.pages = (args.max_tokens - 2) / kPageTokens + 2;  // wherever in a page the first token falls
   if (args.max_tokens == 1) p.pages = 1;
   Launch(EncodeKernelOf(layout.head_dim), args.tables.slots * layout.kv_heads * (1 + p.pages),
-         kPageThreads, EncodeMemory(layout.head_dim), stream, false, p);
+         kPageThreads, EncodeMemory(layout.head_dim), stream, p);
 }
 
 void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
@@ -100,7 +100,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
     Launch(SealKernelOf(open.head_dim), static_cast<int>(count), kPageThreads,
-           SealMemory(open.head_dim), stream, false, p);
+           SealMemory(open.head_dim), stream, p);
     for (const int bits : {2, 3, 4}) {
       const bool any = std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) {
         const TileSide& side = job.side == Side::kKey ? p.sealed.k : p.sealed.v;
@@ -109,7 +109,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
       if (!any) continue;
       Launch(TrellisSealKernelOf(open.head_dim, bits),
              static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(), kTrellisThreads,
-             MakeTrellisMemory(open.head_dim, bits).size, stream, false, p);
+             MakeTrellisMemory(open.head_dim, bits).size, stream, p);
     }
     done += count;
   }
@@ -134,7 +134,7 @@ void LaunchDequantize(const DequantizeArgs& args, Stream stream) {
   p.v = args.v;
   const int64_t pages = (args.first + args.count - 1) / kPageTokens - args.first / kPageTokens + 1;
   Launch(DequantizeKernelOf(layout.head_dim), static_cast<int>(pages * layout.kv_heads * 2),
-         kPageThreads, DequantizeMemory(layout.head_dim), stream, false, p);
+         kPageThreads, DequantizeMemory(layout.head_dim), stream, p);
 }
 
 }  // namespace tq::cuda

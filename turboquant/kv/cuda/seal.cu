@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole open pages to sealed ones, with the bytes of PageCodec::SealKeys and SealValues. A block
 // per page side; codes gather in shared memory, then become words of units.
+#include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/tile_places.h"
 #include "turboquant/kv/cuda/page_params.h"
@@ -172,26 +173,8 @@ SealKernel(const TQ_GRID_CONSTANT SealParams p) {
 }  // namespace
 
 SealKernelFn SealKernelOf(int head_dim) {
-  switch (head_dim) {
-    case 64:
-      return SealKernel<64>;
-    case 80:
-      return SealKernel<80>;
-    case 96:
-      return SealKernel<96>;
-    case 112:
-      return SealKernel<112>;
-    case 128:
-      return SealKernel<128>;
-    case 192:
-      return SealKernel<192>;
-    case 256:
-      return SealKernel<256>;
-    case 512:
-      return SealKernel<512>;
-    default:
-      return nullptr;
-  }
+  return ForHeadDim<SealKernelFn>(head_dim,
+                                  []<int kDim>() -> SealKernelFn { return SealKernel<kDim>; });
 }
 
 }  // namespace tq::cuda

@@ -8,11 +8,9 @@
 namespace tq::cuda {
 namespace {
 
+// kDim: the head dim, or 0 for any, known when running only.
 template <int kDim, int kBits>
 struct TrellisSealer {
-  static constexpr TileLayout kTile = MakeTileLayout(kDim);
-  static constexpr int kTokens = kTile.tokens;
-  static constexpr int kRings = kTile.units * 32;
   using Rings = RingPair<kBits>;
 
   const SealParams& p;
@@ -32,18 +30,22 @@ struct TrellisSealer {
   TQ_DEVICE int8_t* Levels() const { return Shared<int8_t>(at.levels); }
   TQ_DEVICE float* Trial() const { return Shared<float>(at.trial); }
   TQ_DEVICE float* Gains() const { return Shared<float>(at.gains); }
+  TQ_DEVICE TileLayout Layout() const { return kDim != 0 ? MakeTileLayout(kDim) : to.tile; }
+  TQ_DEVICE int Dims() const { return Layout().head_dim; }
+  TQ_DEVICE int Tokens() const { return Layout().tokens; }
+  TQ_DEVICE int RingCount() const { return Layout().units * 32; }
   TQ_DEVICE TrellisGroups Groups() const {
-    return TrellisGroups(MakeTileLayout(kDim), keys ? Side::kKey : Side::kValue);
+    return TrellisGroups(Layout(), keys ? Side::kKey : Side::kValue);
   }
 
   // Decoded open tokens less the new reference, as y = x * gain / norm.
   TQ_DEVICE void LoadValues() const {
     const float target = keys ? p.k_gain : p.v_gain;
-    for (int token = WarpId(); token < kTokens; token += Threads() / 32) {
-      const int in_page = tile * kTokens + token;
+    for (int token = WarpId(); token < Tokens(); token += Threads() / 32) {
+      const int in_page = tile * Tokens() + token;
       const float scale = ReadHalf(open + from.ScaleOffset(in_page));
-      float* y = Values() + token * kDim;
-      for (int d = LaneId(); d < kDim; d += 32) {
+      float* y = Values() + token * Dims();
+      for (int d = LaneId(); d < Dims(); d += 32) {
         float x = Value8(from, open, in_page, d, scale);
         if (keys) {
           x = SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
@@ -54,7 +56,7 @@ struct TrellisSealer {
       SyncWarp();
       const float norm = SqrtRn(SumOfSquares(y));
       const float factor = norm > 0 ? DivRn(target, norm) : 0.0f;
-      for (int d = LaneId(); d < kDim; d += 32) y[d] = MulRn(y[d], factor);
+      for (int d = LaneId(); d < Dims(); d += 32) y[d] = MulRn(y[d], factor);
       if (LaneId() == 0) {
         Shared<float>(at.norms)[token] = norm;
         Gains()[token] = Trial()[token] = 1.0f;
@@ -65,14 +67,14 @@ struct TrellisSealer {
   // 16 strided sums, then a tree: the order that the format fixes.
   TQ_DEVICE float SumOfSquares(const float* x) const {
     float sum = 0;
-    for (int i = LaneId() & 15; i < kDim; i += 16) sum = AddRn(sum, MulRn(x[i], x[i]));
+    for (int i = LaneId() & 15; i < Dims(); i += 16) sum = AddRn(sum, MulRn(x[i], x[i]));
 #pragma unroll
     for (int width = 8; width > 0; width /= 2) sum = AddRn(sum, ShuffleXor(sum, width));
     return sum;
   }
 
   TQ_DEVICE int InputAt(int place) const {
-    const float factor = MulRn(Trial()[place / kDim], static_cast<float>(TrellisGrid(kBits)));
+    const float factor = MulRn(Trial()[place / Dims()], static_cast<float>(TrellisGrid(kBits)));
     return RoundToInt(Clamp(MulRn(Values()[place], factor), static_cast<float>(kTrellisMaxInput)));
   }
 
@@ -81,10 +83,10 @@ struct TrellisSealer {
     const TrellisGroups groups = Groups();
     const Rings rings = {Shared<uint4>(at.costs) + ThreadId(), Shared<uint2>(at.older) + ThreadId(),
                          Shared<int8_t>(at.table), Threads()};
-    for (int pair = ThreadId(); pair < kRings / 2; pair += Threads()) {
-      // Rings `pair` and `pair + kRings / 2`: the same lane of two units.
+    for (int pair = ThreadId(); pair < RingCount() / 2; pair += Threads()) {
+      // Rings `pair` and `pair + RingCount() / 2`: the same lane of two units.
       const auto place = [&](int ring, int position) {
-        const int number = pair + ring * (kRings / 2);
+        const int number = pair + ring * (RingCount() / 2);
         const int n = position % 4 * 8 + position / 4;
         return groups.OfCode(number / 32, n) + groups.OfLane(number % 32);
       };
@@ -103,7 +105,7 @@ struct TrellisSealer {
               Levels()[place(ring, position)] = level;
               AddFreeBits(words, position, free);
             });
-        uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (kRings / 2)) * kBits;
+        uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (RingCount() / 2)) * kBits;
 #pragma unroll
         for (int w = 0; w < kBits; ++w) out[w] = words[w];
       }
@@ -134,13 +136,13 @@ struct TrellisSealer {
     const TrellisGroups groups = Groups();
     float* scores = Shared<float>(at.scores);
     int* squares = Shared<int>(at.squares);
-    for (int token = WarpId(); token < kTokens; token += Threads() / 32) {
+    for (int token = WarpId(); token < Tokens(); token += Threads() / 32) {
       int product = 0, square = 0;
-      for (int d = LaneId(); d < kDim; d += 32) {
+      for (int d = LaneId(); d < Dims(); d += 32) {
         const float judged =
-            Clamp(MulRn(Values()[token * kDim + d], static_cast<float>(kTrellisScoreGrid)),
+            Clamp(MulRn(Values()[token * Dims() + d], static_cast<float>(kTrellisScoreGrid)),
                   static_cast<float>(kTrellisMaxScoreInput));
-        const int level = Levels()[token * kDim + d];
+        const int level = Levels()[token * Dims() + d];
         product += RoundToInt(judged) * level;
         square += level * level;
       }
@@ -160,14 +162,14 @@ struct TrellisSealer {
     int* better = Shared<int>(at.better);
     for (int group = ThreadId(); group < groups.count(); group += Threads()) {
       float sum = 0;
-      for (int token = 0; token < kTokens; ++token) {
+      for (int token = 0; token < Tokens(); ++token) {
         if (groups.OfToken(token) == group) sum = AddRn(sum, scores[token]);
       }
       better[group] = first || sum > best[group];
       if (better[group] != 0) best[group] = sum;
     }
     SyncThreads();
-    for (int token = ThreadId(); token < kTokens; token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
       const bool moved = subset < 0 || TrellisGroups::SubsetOf(token) == subset;
       if (better[groups.OfToken(token)] != 0) {
         Shared<int>(at.best_squares)[token] = squares[token];
@@ -175,7 +177,7 @@ struct TrellisSealer {
       }
       Trial()[token] = Gains()[token];
     }
-    for (int i = ThreadId(); i < kRings * kBits; i += Threads()) {
+    for (int i = ThreadId(); i < RingCount() * kBits; i += Threads()) {
       const int ring = i / kBits;
       if (better[groups.OfUnit(ring % 32, ring / 32)] != 0) {
         Shared<uint32_t>(at.best_words)[i] = Shared<uint32_t>(at.words)[i];
@@ -185,7 +187,7 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void TryGain(float gain, int subset) const {
-    for (int token = ThreadId(); token < kTokens; token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
       if (subset < 0 || TrellisGroups::SubsetOf(token) == subset) Trial()[token] = gain;
     }
     SyncThreads();
@@ -214,16 +216,16 @@ struct TrellisSealer {
       }
     }
     std::byte* codes = sealed + to.CodesOffset(tile);
-    for (int i = ThreadId(); i < kRings * kBits; i += Threads()) {
+    for (int i = ThreadId(); i < RingCount() * kBits; i += Threads()) {
       const int ring = i / kBits;
-      *reinterpret_cast<uint32_t*>(
-          codes + WordOffset(MakeTileLayout(kDim), kBits, ring % 32, ring / 32, i % kBits)) =
+      *reinterpret_cast<uint32_t*>(codes +
+                                   WordOffset(Layout(), kBits, ring % 32, ring / 32, i % kBits)) =
           Shared<uint32_t>(at.best_words)[i];
     }
-    for (int token = ThreadId(); token < kTokens; token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
-      WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * kTokens + token,
+      WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
                  FiniteHalf(scale));
     }
   }
@@ -233,8 +235,9 @@ struct TrellisSealer {
 template <int kDim, int kBits>
 TQ_KERNEL(kTrellisThreads, 2)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
-  constexpr int kTiles = MakeTileLayout(kDim).tiles_per_page();
-  const SealJob& job = p.jobs[BlockId() / kTiles];
+  const TileLayout tile = kDim != 0 ? MakeTileLayout(kDim) : p.sealed.k.tile;
+  const int tiles = tile.tiles_per_page();
+  const SealJob& job = p.jobs[BlockId() / tiles];
   const bool keys = job.side == Side::kKey;
   const TileSide& to = keys ? p.sealed.k : p.sealed.v;
   if (!to.trellis || to.bits != kBits) return;
@@ -244,8 +247,8 @@ TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
                                              p.arena + job.open_offset,
                                              p.arena + job.sealed_offset,
                                              keys,
-                                             BlockId() % kTiles,
-                                             MakeTrellisMemory(kDim, kBits)};
+                                             BlockId() % tiles,
+                                             MakeTrellisMemory(tile.head_dim, kBits)};
   sealer.Run();
 }
 
@@ -259,26 +262,7 @@ SealKernelFn OfBits(int bits) {
 }  // namespace
 
 SealKernelFn TrellisSealKernelOf(int head_dim, int bits) {
-  switch (head_dim) {
-    case 64:
-      return OfBits<64>(bits);
-    case 80:
-      return OfBits<80>(bits);
-    case 96:
-      return OfBits<96>(bits);
-    case 112:
-      return OfBits<112>(bits);
-    case 128:
-      return OfBits<128>(bits);
-    case 192:
-      return OfBits<192>(bits);
-    case 256:
-      return OfBits<256>(bits);
-    case 512:
-      return OfBits<512>(bits);
-    default:
-      return nullptr;
-  }
+  return head_dim == 128 ? OfBits<128>(bits) : OfBits<0>(bits);
 }
 
 }  // namespace tq::cuda

@@ -43,7 +43,7 @@ inline std::byte* SharedMemory() { return emulator::Current().shared; }
 inline void SyncThreads() { emulator::MeetBlock(); }
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void Fence() {}
-inline void WaitForPrevious() {}
+inline void WaitForInputs() {}
 inline void LetNextStart() {}
 inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
   const uint32_t old = *p;

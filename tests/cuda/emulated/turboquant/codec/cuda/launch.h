@@ -16,9 +16,14 @@ struct DeviceLimits {
 inline DeviceLimits CurrentDeviceLimits() { return {5, 227 * 1024}; }
 
 template <class... Args>
-void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream, bool,
+void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream,
             Args... args) {
   emulator::Run(blocks, threads, shared_bytes, [&] { kernel(args...); });
+}
+template <class... Args>
+void LaunchMaybeOverlapping(bool, void (*kernel)(Args...), int blocks, int threads,
+                            int shared_bytes, Stream stream, Args... args) {
+  Launch(kernel, blocks, threads, shared_bytes, stream, args...);
 }
 
 }  // namespace tq::cuda

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page and transform kernels as host code.
+#include "turboquant/codec/cuda/transform_kernels.cu"
+#include "turboquant/kv/cuda/dequantize.cu"
+#include "turboquant/kv/cuda/encode.cu"
+#include "turboquant/kv/cuda/seal.cu"
+#include "turboquant/kv/cuda/seal_trellis.cu"
