@@ -214,7 +214,7 @@ void RunSelfTest(Backend& backend, const std::function<void(const SelfTestResult
       on_result(Trial(backend, codec.codec, head_dim).Run(what));
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kUnsupported) throw;
-      results.push_back({std::move(what), SelfTestResult::Outcome::kNotSupported, error.what()});
+      on_result({std::move(what), SelfTestResult::Outcome::kNotSupported, error.what()});
     }
   };
   for (const CodecInfo& codec : kCodecs) {
