@@ -454,8 +454,8 @@ TEST(CalibrationTest, MadeOnceReusedOrLeftAway) {
   EXPECT_THAT(with({"--no-calibration"}), Not(HasSubstr("calibrat")));
   EXPECT_THAT(with({"-ctk", "f16"}), Not(HasSubstr("calibrat")));
   EXPECT_FALSE(fs::exists(folder));
-  EXPECT_THAT(with({}), AllOf(HasSubstr("calibrating keys"), HasSubstr("keys calibrated (")));
-  EXPECT_THAT(with({}), AllOf(Not(HasSubstr("calibrating")), HasSubstr("keys calibrated (")));
+  EXPECT_THAT(with({}), AllOf(HasSubstr("calibrated in "), HasSubstr("keys calibrated (")));
+  EXPECT_THAT(with({}), AllOf(Not(HasSubstr("calibrated in ")), HasSubstr("keys calibrated (")));
   EXPECT_THAT(RunWell({"inspect", TinyModelFile()}, own).out,
               AllOf(HasSubstr("Calibration of keys"), ContainsRegex("\nall ")));
 

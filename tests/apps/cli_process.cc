@@ -35,7 +35,7 @@ std::vector<char*> Pointers(std::vector<std::string>& words) {
 }
 
 std::vector<std::string> Environment(const std::vector<std::string>& added) {
-  std::vector<std::string> all;
+  std::vector<std::string> all = added;  // the first of a name counts
   for (char** entry = environ; *entry != nullptr; ++entry) {
     if (std::strncmp(*entry, "LLAMA_ARG_", 10) != 0 &&
         std::strncmp(*entry, "XDG_CACHE_HOME=", 15) != 0) {
@@ -43,7 +43,6 @@ std::vector<std::string> Environment(const std::vector<std::string>& added) {
     }
   }
   all.push_back("XDG_CACHE_HOME=" + (CliFolder() / "cache").string());
-  all.insert(all.end(), added.begin(), added.end());
   return all;
 }
 
