@@ -130,7 +130,8 @@ void Bench(const BenchFlags& flags) {
     options.warm_up = !flags.no_warm_up;
     options.session.cache =
         MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen);
-    if (calibration == nullptr)
+    // A synthetic model has no words to calibrate on.
+    if (calibration == nullptr && (!synthetic || !cache.calibration.file.empty()))
       calibration = CalibrationFor(*engine, cache.calibration, options.session.cache);
     options.session.calibration = calibration;
     options.session.precision = flags.precise ? Precision::kPrecise : Precision::kFast;

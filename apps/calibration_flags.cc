@@ -88,7 +88,7 @@ std::string CalibrationTable(const Calibration& calibration) {
       scores += head.score_gain_db / calibration.kv_heads;
       for (size_t w = 0; w < kWidths; ++w) {
         outputs[w] += decibels(std::max(head.error_ratio[w], 1e-6f)) / calibration.kv_heads;
-        used[w] += !head.forward.empty() && head.error_ratio[w] <= 1 - kLeastGain;
+        used[w] += head.Gains(w);
       }
     }
     std::vector<std::string> row = {fmt::format("{}", layer), fmt::format("{:.1f}", scores)};

@@ -103,7 +103,10 @@ void AddCompareCommand(CLI::App& root) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--no-speed", flags->no_speed, "Do not time");
-  command->callback([flags] { Run(*flags); });
+  command->callback([flags, command] {
+    flags->comparison.leave_out = command->count("--types") == 0;
+    Run(*flags);
+  });
 }
 
 }  // namespace tq::app

@@ -70,15 +70,30 @@ Comparison::Comparison(const ComparisonFlags& flags, const std::vector<CompareTy
   reference_ = MakeRow({.k = flags_.reference, .v = flags_.reference});
   for (const CompareType& type : types) {
     ComparisonRow row = MakeRow(type);
-    if (!SameCodecs(row, reference_)) rows_.push_back(std::move(row));
+    if (SameCodecs(row, reference_)) continue;
+    if (!flags_.leave_out || Runs(row)) rows_.push_back(std::move(row));
   }
   const bool f16 =
       AllOf(reference_.policy.k, Codec::kF16) && AllOf(reference_.policy.v, Codec::kF16);
-  if (f16 && !flags_.no_floor && floor() == nullptr)
-    rows_.insert(rows_.begin(), MakeRow({.k = "f32", .v = "f32"}));
+  if (f16 && !flags_.no_floor && floor() == nullptr) {
+    ComparisonRow row = MakeRow({.k = "f32", .v = "f32"});
+    if (Runs(row)) rows_.insert(rows_.begin(), std::move(row));
+  }
   for (const ComparisonRow& row : rows_) {
     if (calibration_ == nullptr && !row.type.no_calibration)
       calibration_ = CalibrationFor(*engine_, flags_.cache.calibration, row.policy);
+  }
+}
+
+bool Comparison::Runs(const ComparisonRow& row) const {
+  try {
+    engine_->backend().CheckCache(engine_->spec().kv_geometry(), row.policy,
+                                  engine_->spec().q_heads);
+    return true;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kUnsupported) throw;
+    fmt::print(stderr, "left out {}: {}\n", row.type.Name(), error.what());
+    return false;
   }
 }
 

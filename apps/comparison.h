@@ -25,6 +25,7 @@ struct ComparisonFlags {
   std::string reference = "f16";
   std::string output;  // results so far; may be empty
   bool no_floor = false;
+  bool leave_out = false;  // types that the device does not run, instead of refusing them
   bool json = false;
   std::string svg;
 };
@@ -48,8 +49,8 @@ inline constexpr double kMostFloor = 2e-4;
 
 class Comparison {
  public:
-  // Loads model and text. The row of an f32 cache, the floor, is added where the reference is f16
-  // and --no-floor is not given.
+  // Loads model and text. The row of an f32 cache, the floor, is added where the reference is f16,
+  // the device runs it and --no-floor is not given.
   Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types);
 
   // Scores every row; stops early on Ctrl-C.
@@ -70,6 +71,8 @@ class Comparison {
   bool complete() const { return complete_; }
 
  private:
+  // Says on stderr why not.
+  bool Runs(const ComparisonRow& row) const;
   ComparisonRow MakeRow(const CompareType& type) const;
   std::unique_ptr<lab::SessionLogits> MakeSource(const ComparisonRow& row);
   lab::SimulatedCache Simulated(const ComparisonRow& row);

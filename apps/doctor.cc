@@ -41,8 +41,9 @@ bool TestDevice(const std::string& device) {
   using Outcome = lab::SelfTestResult::Outcome;
   const auto backend = MakeBackend({.device = device});
   fmt::print("\n{}: encoding, sealing and attention against the reference\n", backend->name());
+  std::fflush(stdout);
   bool good = true;
-  for (const lab::SelfTestResult& result : lab::RunSelfTest(*backend)) {
+  lab::RunSelfTest(*backend, [&](const lab::SelfTestResult& result) {
     ThrowIfInterrupted();
     const bool failed = result.outcome == Outcome::kFailed;
     fmt::print("  {} {}: {}\n",
@@ -50,8 +51,9 @@ bool TestDevice(const std::string& device) {
                : result.outcome == Outcome::kPassed ? "ok    "
                                                     : "not run",
                result.what, result.details);
+    std::fflush(stdout);
     good = good && !failed;
-  }
+  });
   return good;
 }
 

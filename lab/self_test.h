@@ -3,8 +3,8 @@
 // the reference: page bytes must be equal, attention within its tolerance.
 #pragma once
 
+#include <functional>
 #include <string>
-#include <vector>
 
 #include "turboquant/backend/backend.h"
 
@@ -16,7 +16,8 @@ struct SelfTestResult {
   std::string details;  // "pages equal; attention off by 8.1e-05 (at most 3e-04)"
 };
 
-// One result per packed cache type and a few head dims, in a second or two.
-std::vector<SelfTestResult> RunSelfTest(Backend& backend);
+// One result per packed cache type and a few head dims, as they come; some seconds in all (the
+// reference is plain scalar code). on_result may throw to stop.
+void RunSelfTest(Backend& backend, const std::function<void(const SelfTestResult&)>& on_result);
 
 }  // namespace tq::lab

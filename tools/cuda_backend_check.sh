@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs what tools/bundle.sh has collected on a machine with a GPU: tests, then timings. Each part has its own time limit
 # and says what failed; the end of the output is a summary.
-#   source BUNDLE/env.sh; tools/cuda_backend_check.sh OUT [part...]     parts: doctor tests text speed sanitize
+#   source BUNDLE/env.sh; tools/cuda_backend_check.sh OUT [part...]     parts: doctor tests text speed profile sanitize
 # TQ_MODELS: a folder with smollm2.gguf, for the parts that need a real model.
 set -u
 out=$1
@@ -48,9 +48,9 @@ for p in "${parts[@]}"; do
           echo "greedy text of 64 tokens: the same"
       fi ;;
     speed)
-      for pair in "turbo4_tcq turbo3_tcq" "turbo3 turbo3" "turbo4 turbo3" "f16 f16"; do
+      for pair in "turbo3 turbo3" "f16 f16" "turbo4_tcq turbo3_tcq" "turbo4 turbo3"; do
         read -r k v <<< "$pair"
-        part "decode_$k$v" 150 turboquant bench --synthetic llama-8b --device cuda -p 0 -n 64 -d 0,4096,32768,131008 -r 3 \
+        part "decode_$k$v" 150 turboquant bench --synthetic llama-8b --device cuda -p 0 -n 64 -d 0,4096,32768,131008 -r 2 \
           -ctk "$k" -ctv "$v" -b 2048 -ub 2048 -o jsonl
         part "prefill_$k$v" 90 turboquant bench --synthetic llama-8b --device cuda -p 8192 -n 0 -d 0 -r 3 \
           -ctk "$k" -ctv "$v" -b 2048 -ub 2048 -o jsonl
@@ -62,6 +62,11 @@ for line in sys.stdin:
         print("K %s V %s: prompt %s gen %s depth %s: %.2f +- %.2f tok/s" % tuple(r[k] for k in
               ("type_k", "type_v", "n_prompt", "n_gen", "n_depth", "avg_ts", "stddev_ts")))'
       done ;;
+    profile) # time of each kernel of the first decode steps, by itself
+      part profile 200 ncu --clock-control none --launch-skip 400 --launch-count 800 --metrics gpu__time_duration.sum \
+        --print-summary per-kernel turboquant bench --synthetic llama-8b --device cuda -p 0 -n 4 -d 0 -r 1 \
+        -ctk turbo3 -ctv turbo3
+      grep -E "Context|gpu__time_duration" "$out/profile.log" | cut -c1-160 | head -60 ;;
     sanitize)
       part memcheck 300 compute-sanitizer --tool memcheck --error-exitcode 9 cuda_device_test \
         --gtest_filter='OpsDevice*:*BatchesOfForked*'

@@ -115,8 +115,8 @@ inline void Check(const CaseSpec& spec, int threads = 2) {
   CheckOnAllIsas(c, threads);
 }
 
-inline constexpr Codec kTiles[] = {Codec::kTurbo8,    Codec::kTurbo4,    Codec::kTurbo3,
-                                   Codec::kTurbo2,    Codec::kTurbo4Tcq, Codec::kTurbo3Tcq,
+inline constexpr Codec kTiles[] = {Codec::kTurbo8,   Codec::kTurbo4,    Codec::kTurbo3,
+                                   Codec::kTurbo2,   Codec::kTurbo4Tcq, Codec::kTurbo3Tcq,
                                    Codec::kTurbo2Tcq};
 inline constexpr Codec kRows[] = {Codec::kF32, Codec::kF16, Codec::kBf16, Codec::kQ8_0,
                                   Codec::kQ4_0};

@@ -45,8 +45,8 @@ TEST(AttendGrid, EveryPairOfCodecsInEveryHeadDim) {
 
 TEST(AttendGrid, EveryGroupLengthAndWindow) {
   Wheel<int> dims{64, 80, 96, 112, 128, 192, 256};
-  Wheel<Codec> codecs{Codec::kTurbo4,    Codec::kTurbo3, Codec::kF16,       Codec::kTurbo2,
-                      Codec::kTurbo8,    Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq};
+  Wheel<Codec> codecs{Codec::kTurbo4, Codec::kTurbo3,    Codec::kF16,       Codec::kTurbo2,
+                      Codec::kTurbo8, Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq};
   for (int group : {1, 2, 3, 4, 7, 8, 16}) {
     for (int length : {1, 31, 32, 127, 128, 129, 1000}) {
       for (int slide : {0, 200}) {

@@ -195,11 +195,11 @@ TEST(PageIsa, SameTrellisBytesOnEveryIsa) {
 TEST(PageIsa, EachKindOfDataAlone) {
   for (int kind = 0; kind < kNumData; ++kind) {
     SCOPED_TRACE(kind);
-    for (const Case& c : {Case{80, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
-                          Case{128, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
-                          Case{192, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
-                          Case{64, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo4Tcq,
-                               Codec::kTurbo3Tcq}}) {
+    for (const Case& c :
+         {Case{80, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
+          Case{128, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
+          Case{192, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo4},
+          Case{64, Codec::kTurbo8, Codec::kTurbo8, Codec::kTurbo4Tcq, Codec::kTurbo3Tcq}}) {
       const int d = c.head_dim;
       const std::vector<float> k = PageData(d, 100 + static_cast<uint64_t>(kind), kind);
       const std::vector<float> v = PageData(d, 200 + static_cast<uint64_t>(kind), kind),

@@ -11,8 +11,8 @@ namespace {
 BenchMachine Machine() {
   return {.build_commit = "abc1234",
           .cpu_info = "A \"fine\" CPU",
-          .gpu_info = "",
           .backend = "CPU",
+          .gpu_info = "",
           .model_filename = "m.gguf",
           .model_type = "llama 135M Q4_1",
           .model_size = 98362432,

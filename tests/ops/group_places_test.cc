@@ -4,10 +4,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "tests/ops/random_blocks.h"
+#include "turboquant/base/half.h"
 #include "turboquant/base/random.h"
+#include "turboquant/gguf/block_layouts.h"
 #include "turboquant/ops/packed_panels.h"
 #include "turboquant/ops/random_panels.h"
 
@@ -48,42 +52,49 @@ void CheckLayout() {
 
 TEST(GroupPlaces, LanesHoldTheCodesOfTheirRowsAndColumns) { CheckLayout<0>(); }
 
-// Scale fields: a panel with one field set decodes to values in its row and columns alone.
+// A whole panel, value by value, as the lanes decode it.
 template <int kIndex>
-void CheckScales() {
+void CheckValues() {
   using L = cuda::LayoutOf<kIndex>;
-  if constexpr (L::kSuper) {
-    PackedPanels panel(kIndex, kPanelRows, kSuperColumns);
-    const PackedLayout& layout = panel.layout();
-    uint8_t* record = panel.mutable_panel(0);
-    for (int row = 0; row < kPanelRows; ++row) {
-      const uint16_t one = 0x3c00;
-      std::memcpy(record + 2 * row, &one, 2);
-      uint8_t codes[kGroupColumns];
-      std::memset(codes, layout.table ? 15 : layout.zero + 1, sizeof codes);
-      for (int g = 0; g < kGroupsPerSuper; ++g) {
-        StoreGroupCodes(layout, codes, row, record + L::kScaleBytes + g * L::kGroupBytes);
-        for (int half = 0; half < 2; ++half) {
-          const int fine = 1 + (row + 2 * g + half * (L::k16 ? 5 : 0)) % 15;
-          record[cuda::FineScaleOffset<L>(row, g, half)] = static_cast<uint8_t>(fine);
+  if constexpr (L::kQuantised) {
+    const RandomTensor tensor = MakeRandomTensor(L::kFormat, kPanelRows, 512, kIndex + 1);
+    const ThreadPool pool(1);
+    const auto packed = PackedWeight::Pack(tensor.tensor, pool);
+    const uint8_t* panel = static_cast<const PackedPanels&>(*packed).panel(0);
+    const auto load = [](const auto* p) { return *p; };
+    float want[kPanelRows][512];
+    for (int row = 0; row < kPanelRows; ++row) packed->DecodeRow(row, want[row]);
+    for (int group = 0; group < 512 / kGroupColumns; ++group) {
+      const uint8_t* record = panel + group / L::kGroupsPerRecord * L::kRecordBytes;
+      const int in_record = group % L::kGroupsPerRecord;
+      const uint8_t* codes = record + L::kScaleBytes + in_record * L::kGroupBytes;
+      for (int row = 0; row < kPanelRows; ++row) {
+        const cuda::GroupScale scale =
+            cuda::ScaleOf<L>(cuda::LoadScaleBytes<L>(record, in_record, row, load), HalfToFloat);
+        for (int t = 0; t < 4; ++t) {
+          cuda::PlaneWords<L> planes;
+          for (int p = 0; p < cuda::PlaneWords<L>::kCount; ++p)
+            std::memcpy(&planes.word[p], codes + cuda::PlaneOffset<L>(p, row, t), 4);
+          const cuda::CodeWordPair words = cuda::CodeWords<L>(planes, t);
+          for (int j = 0; j < 8; ++j) {
+            const uint32_t word = j < 4 ? words.low : words.high;
+            int code = static_cast<int>(word >> (8 * (j % 4)) & 255u);
+            if (L::kBits == 8) code -= 128;
+            if (L::kTable) code = kIq4Values[code];
+            const float value =
+                scale.scale[j / 4] * static_cast<float>(code - L::kZero) + scale.offset[j / 4];
+            const int column = group * kGroupColumns + j / 4 * 16 + 4 * t + j % 4;
+            ASSERT_NEAR(value, want[row][column], 1e-5 * (1 + std::abs(want[row][column])))
+                << L::kLayout.name << " row " << row << " column " << column;
+          }
         }
       }
     }
-    for (int row = 0; row < kPanelRows; ++row) {
-      float values[kSuperColumns];
-      panel.DecodeRow(row, values);
-      for (int c = 0; c < kSuperColumns; ++c) {
-        const int half = c % 32 / 16,
-                  fine = 1 + (row + 2 * (c / 32) + half * (L::k16 ? 5 : 0)) % 15;
-        EXPECT_EQ(values[c], static_cast<float>(fine * (layout.table ? 113 : 1)))
-            << layout.name << " row " << row << " column " << c;
-      }
-    }
   }
-  if constexpr (kIndex + 1 < kNumPackedLayouts) CheckScales<kIndex + 1>();
+  if constexpr (kIndex + 1 < kNumPackedLayouts) CheckValues<kIndex + 1>();
 }
 
-TEST(GroupPlaces, FineScalesLieWhereThePackerPutsThem) { CheckScales<0>(); }
+TEST(GroupPlaces, LanesDecodeWhatThePackerPacked) { CheckValues<0>(); }
 
 TEST(RandomPanels, AreWeightsOfTheSizeThatWasMeant) {
   const int64_t cols = 512;

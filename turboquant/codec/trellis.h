@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The trellis codes of turbo4_tcq, turbo3_tcq and turbo2_tcq: a convolutional code whose level index
-// is {uncoded bits, parities of the last six coded bits}, closed into a ring over the 32 codes of a
-// unit. So parities are XORs of rotations of one word, and a unit needs nothing from its neighbours.
-// This file is the definition of what a unit's words mean; docs/format.md draws it.
+// The trellis codes of turbo4_tcq, turbo3_tcq and turbo2_tcq: a convolutional code whose level
+// index is {uncoded bits, parities of the last six coded bits}, closed into a ring over the 32
+// codes of a unit. So parities are XORs of rotations of one word, and a unit needs nothing from its
+// neighbours. This file is the definition of what a unit's words mean; docs/format.md draws it.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace tq {
 
-inline constexpr int kTrellisMemory = 6;          // coded bits that a parity may look at
+inline constexpr int kTrellisMemory = 6;  // coded bits that a parity may look at
 inline constexpr int kTrellisStates = 1 << (kTrellisMemory - 1);
 inline constexpr int kTrellisMaxParities = 3;
 
@@ -24,7 +24,8 @@ struct Trellis {
   uint32_t id;   // written into files; a reader without it refuses
   int bits;      // per value: one coded, the others uncoded
   int parities;  // 3; 2 at 4 bits
-  std::array<uint8_t, kTrellisMaxParities> taps;  // of parity t: bit i is the coded bit i places back
+  std::array<uint8_t, kTrellisMaxParities>
+      taps;  // of parity t: bit i is the coded bit i places back
   std::array<uint8_t, 8> base;
   std::array<uint8_t, 8> step;
   std::array<uint8_t, 8> half;  // all zero at 2 bits, which have no second gate

@@ -17,8 +17,8 @@ constexpr int TrellisGrid(int bits) { return 1 << (bits - 2); }
 inline constexpr int kTrellisMaxInput = 1023;
 
 // The cost of a parity at a value: squared distance (of at most kTrellisMaxDistance) to its nearest
-// level, less the least over all parities, shifted right and capped. Sums over two laps fit 16 bits,
-// and a start that is not the wanted one stays dearer than any lap.
+// level, less the least over all parities, shifted right and capped. Sums over two laps fit 16
+// bits, and a start that is not the wanted one stays dearer than any lap.
 inline constexpr int kTrellisMaxDistance = 255;
 inline constexpr int kTrellisCostShift = 2;
 inline constexpr int kTrellisMaxCost = 895;

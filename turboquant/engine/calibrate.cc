@@ -166,10 +166,25 @@ class LayerCalibrator {
         }
         if (without > 0 && std::isfinite(with))
           head.error_ratio[width] = static_cast<float>(with / without);
-        used |= head.Uses(CodecOfBits(kCalibratedBits[width]));
+        used |= head.Gains(width);
       }
-      if (!used) head.forward.clear(), head.inverse_transpose.clear();
+      head.forward.clear(), head.inverse_transpose.clear();
+      if (used) Refit(g);
     }
+  }
+
+  // A map that has proved itself is fitted once more, on the whole text.
+  void Refit(int g) {
+    HeadCalibration& head = heads_[static_cast<size_t>(g)];
+    Moments& keys = key_moments_[static_cast<size_t>(g)];
+    Moments& queries = query_moments_[static_cast<size_t>(g)];
+    for (Moments* moments : {&keys, &queries}) {
+      for (size_t i = 0; i < moments->train.size(); ++i) moments->train[i] += moments->held_out[i];
+    }
+    auto map = SolveBalancedMap(keys.train, queries.train, dim_, kShrinkage);
+    if (!map) return;
+    head.forward = std::move(map->forward);
+    head.inverse_transpose = std::move(map->inverse_transpose);
   }
 
   struct Stored {

@@ -22,10 +22,9 @@ void RotatedTranspose(const std::vector<float>& a, int head_dim, float* out) {
 
 bool HeadCalibration::Uses(Codec codec) const {
   const CodecInfo& info = InfoOf(codec);
-  if (!info.tiles || forward.empty()) return false;
   const auto* found = std::ranges::find(kCalibratedBits, info.bits);
-  return found != kCalibratedBits.end() &&
-         error_ratio[static_cast<size_t>(found - kCalibratedBits.begin())] <= 1 - kLeastGain;
+  return info.tiles && found != kCalibratedBits.end() &&
+         Gains(static_cast<size_t>(found - kCalibratedBits.begin()));
 }
 
 void HeadCalibration::WriteMatrices(float* out) const {

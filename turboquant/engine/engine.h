@@ -33,7 +33,10 @@ class Engine {
                                                  const BackendOptions& backend);
 
   const ModelSpec& spec() const { return spec_; }
-  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const Tokenizer& tokenizer() const {
+    TQ_CHECK(tokenizer_ != nullptr);  // a synthetic model has none
+    return *tokenizer_;
+  }
   // Null if the file has no template or an unknown one; why_no_chat_template() then says which.
   const ChatTemplate* chat_template() const { return chat_template_ ? &*chat_template_ : nullptr; }
   const std::string& why_no_chat_template() const { return why_no_chat_template_; }

@@ -180,8 +180,7 @@ void ScoreTiles(const TileLayout& tile, const PageSide& k, const Columns& column
   ScoreTerms terms[kMaxColumns];
   for (int c = begin; c < end; ++c) {
     terms[c] = {columns.q_sum[c] * 128,
-                HasHalf(k) ? 0.5f * static_cast<float>(columns.q_sum[c]) : 0.0f,
-                columns.q_scale[c],
+                HasHalf(k) ? 0.5f * static_cast<float>(columns.q_sum[c]) : 0.0f, columns.q_scale[c],
                 DotReference(columns.q + c * columns.padded_dim, k.reference, tile.head_dim)};
   }
   for (int start = first / tile.tokens * tile.tokens; start < last; start += tile.tokens) {

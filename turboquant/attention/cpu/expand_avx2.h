@@ -160,14 +160,15 @@ inline __m256i Mux(int mask, __m256i a, __m256i b) {
   return _mm256_or_si256(_mm256_and_si256(m, a), _mm256_andnot_si256(m, b));
 }
 
-template <int kBits>
-inline __m256i ParityPlane(__m256i coded, int parity) {
+template <int kBits, int kParity>
+inline __m256i ParityPlane(__m256i coded) {
+  constexpr uint8_t kTaps = TrellisOfBits(kBits).taps[kParity];
   __m256i plane = _mm256_setzero_si256();
 #pragma GCC unroll 6
   for (int i = 0; i < kTrellisMemory; ++i) {
-    if (TrellisOfBits(kBits).taps[static_cast<size_t>(parity)] >> i & 1u) {
-      plane = _mm256_xor_si256(plane, _mm256_or_si256(_mm256_slli_epi32(coded, i),
-                                                      _mm256_srli_epi32(coded, 32 - i)));
+    if (kTaps >> i & 1u) {
+      plane = _mm256_xor_si256(
+          plane, _mm256_or_si256(_mm256_slli_epi32(coded, i), _mm256_srli_epi32(coded, 32 - i)));
     }
   }
   return plane;
@@ -177,7 +178,7 @@ inline __m256i ParityPlane(__m256i coded, int parity) {
 template <int kBits>
 inline Selectors TrellisSelectors(const __m256i* w) {
   Selectors s;
-  const __m256i z0 = ParityPlane<kBits>(w[0], 0), z1 = ParityPlane<kBits>(w[0], 1);
+  const __m256i z0 = ParityPlane<kBits, 0>(w[0]), z1 = ParityPlane<kBits, 1>(w[0]);
   if constexpr (kBits == 4) {
     const __m256i cells[] = {w[1], w[2], w[3], FourthSelector(w + 1)};
 #pragma GCC unroll 4
@@ -190,7 +191,7 @@ inline Selectors TrellisSelectors(const __m256i* w) {
   // Pairs of planes, brought together for groups 0 and 2, 1 and 3.
   const auto even = [](__m256i a, __m256i b) { return Mux(0x55, a, _mm256_slli_epi32(b, 1)); };
   const auto odd = [](__m256i a, __m256i b) { return Mux(0x55, _mm256_srli_epi32(a, 1), b); };
-  const __m256i z2 = ParityPlane<kBits>(w[0], 2);
+  const __m256i z2 = ParityPlane<kBits, 2>(w[0]);
   if constexpr (kBits == 2) {
     const __m256i e = even(z1, z0), o = odd(z1, z0);
     const __m256i e2 = even(w[1], z2), o2 = odd(w[1], z2);

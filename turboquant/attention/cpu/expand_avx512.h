@@ -135,16 +135,16 @@ inline __m512i Mux(int mask, __m512i a, __m512i b) {
   return _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<int8_t>(mask)), a, b, 0xCA);
 }
 
-template <int kBits>
-inline __m512i ParityPlane(__m512i coded, int parity) {
+template <int kBits, int kParity>
+inline __m512i ParityPlane(__m512i coded) {
   __m512i plane = _mm512_setzero_si512();
-  const uint8_t taps = TrellisOfBits(kBits).taps[static_cast<size_t>(parity)];
-  if (taps & 1u) plane = coded;
-  if (taps & 2u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 1));
-  if (taps & 4u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 2));
-  if (taps & 8u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 3));
-  if (taps & 16u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 4));
-  if (taps & 32u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 5));
+  constexpr uint8_t kTaps = TrellisOfBits(kBits).taps[kParity];
+  if (kTaps & 1u) plane = coded;
+  if (kTaps & 2u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 1));
+  if (kTaps & 4u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 2));
+  if (kTaps & 8u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 3));
+  if (kTaps & 16u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 4));
+  if (kTaps & 32u) plane = _mm512_xor_si512(plane, _mm512_rol_epi32(coded, 5));
   return plane;
 }
 
@@ -152,7 +152,7 @@ inline __m512i ParityPlane(__m512i coded, int parity) {
 template <int kBits>
 inline Selectors TrellisSelectors(const __m512i* w) {
   Selectors s;
-  const __m512i z0 = ParityPlane<kBits>(w[0], 0), z1 = ParityPlane<kBits>(w[0], 1);
+  const __m512i z0 = ParityPlane<kBits, 0>(w[0]), z1 = ParityPlane<kBits, 1>(w[0]);
   if constexpr (kBits == 4) {
     const __m512i cells[] = {w[1], w[2], w[3], FourthSelector(w[1], w[2], w[3])};
 #pragma GCC unroll 4
@@ -166,7 +166,7 @@ inline Selectors TrellisSelectors(const __m512i* w) {
   // Pairs of planes, brought together for groups 0 and 2, 1 and 3.
   const auto even = [](__m512i a, __m512i b) { return Mux(0x55, a, _mm512_slli_epi32(b, 1)); };
   const auto odd = [](__m512i a, __m512i b) { return Mux(0x55, _mm512_srli_epi32(a, 1), b); };
-  const __m512i z2 = ParityPlane<kBits>(w[0], 2);
+  const __m512i z2 = ParityPlane<kBits, 2>(w[0]);
   if constexpr (kBits == 2) {
     const __m512i e = even(z1, z0), o = odd(z1, z0);
     const __m512i e2 = even(w[1], z2), o2 = odd(w[1], z2);
@@ -314,9 +314,7 @@ struct KeyEmitter {
 template <int kBits, bool kTrellis>
 struct ValueEmitter {
   ValueEmitter(const TileLayout& tile, std::byte* out)
-      : base(out),
-        row(tile.head_dim / 16 * 64),
-        halves(tile.tokens / 32) {
+      : base(out), row(tile.head_dim / 16 * 64), halves(tile.tokens / 32) {
     control[0] = kControl<0, 16>.Load();
     control[1] = kControl<2, 18>.Load();
     sign_shift = _mm512_maskz_mov_epi32(0x00ff, _mm512_set1_epi32(4));
@@ -343,8 +341,8 @@ struct ValueEmitter {
       if constexpr (kTrellis && kBits != 2) {
         halves = _mm512_permutex2var_epi64(selectors.second[k].x, index, selectors.second[k].y);
       }
-      const __m512i levels = tables.Of(w, halves, control[selectors.Odd(k)],
-                                       _mm512_srlv_epi32(w, sign_shift));
+      const __m512i levels =
+          tables.Of(w, halves, control[selectors.Odd(k)], _mm512_srlv_epi32(w, sign_shift));
       _mm512_store_si512(out + t * row, levels);
     }
   }

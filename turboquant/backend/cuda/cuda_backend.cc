@@ -215,18 +215,18 @@ class CudaBackend final : public Backend {
 
  private:
   struct RopeEntry {
-    const RopeTable* owner;
+    RopeTable table;
     DeviceBytes frequencies;
     DeviceBytes factors;
     bool ready = false;  // factors are those of the step's positions
   };
 
   const float* FactorsOf(const RopeTable& table, int tokens) {
-    auto rope = std::ranges::find(ropes_, &table, &RopeEntry::owner);
+    auto rope = std::ranges::find(ropes_, table, &RopeEntry::table);
     if (rope == ropes_.end()) {
       TQ_CHECK(!graphs_.capturing());
       const size_t bytes = table.frequencies.size() * sizeof(double);
-      rope = ropes_.insert(rope, {&table, DeviceBytes(bytes, "rotary frequencies"), {}});
+      rope = ropes_.insert(rope, {table, DeviceBytes(bytes, "rotary frequencies"), {}});
       CopyToDevice(rope->frequencies.as<double>(), table.frequencies.data(), bytes,
                    "copying rotary frequencies");
     }

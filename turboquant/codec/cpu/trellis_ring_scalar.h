@@ -2,9 +2,9 @@
 // The encoder of one ring, plainly: oracle of the vector kernels, and what the table search runs.
 //
 // Viterbi over a ring: a forward and a backward lap with free ends give every state's cost of being
-// passed between ring positions 31 and 0; from the best few of them a lap is closed, and the best of
-// those is taken. Ties: the smaller uncoded bits, the smaller state, the older bit 0, the earlier
-// start.
+// passed between ring positions 31 and 0; from the best few of them a lap is closed, and the best
+// of those is taken. Ties: the smaller uncoded bits, the smaller state, the older bit 0, the
+// earlier start.
 #pragma once
 
 #include <array>
@@ -92,7 +92,8 @@ class RingEncoder {
     uint32_t older = 0;
     for (uint32_t s = 0; s < kTrellisStates; ++s) {
       const uint32_t with0 = costs[s >> 1] + costs_[p][parity_[s]];
-      const uint32_t with1 = costs[(s | kTrellisStates) >> 1] + costs_[p][parity_[s | kTrellisStates]];
+      const uint32_t with1 =
+          costs[(s | kTrellisStates) >> 1] + costs_[p][parity_[s | kTrellisStates]];
       next[s] = with0 <= with1 ? with0 : with1;
       older |= static_cast<uint32_t>(with1 < with0) << s;
     }

@@ -20,7 +20,7 @@ static constexpr ParityTable MakeParityTable(int bits) {
   return table;
 }
 template <int kBits>
-static constexpr ParityTable kParity = MakeParityTable(kBits);
+static constexpr ParityTable kParityOf = MakeParityTable(kBits);
 
 // Levels of a parity by uncoded bits.
 struct LevelTable {
@@ -91,7 +91,7 @@ static inline void LoadCosts(const RingCosts& costs, int p, U16* d) {
 // One step of a forward lap; kTrace notes where windows with the oldest bit set are better.
 template <int kBits, bool kTrace>
 static inline void Advance(const U16* d, const States& from, States& to, uint64_t* older) {
-  constexpr const ParityTable& z = kParity<kBits>;
+  constexpr const ParityTable& z = kParityOf<kBits>;
 #pragma GCC unroll 16
   for (int j = 0; j < kTrellisStates / 2; ++j) {
     const U16 a = from.of[j], b = from.of[j + kTrellisStates / 2];
@@ -107,7 +107,7 @@ static inline void Advance(const U16* d, const States& from, States& to, uint64_
 
 template <int kBits>
 static inline void Retreat(const U16* d, const States& from, States& to) {
-  constexpr const ParityTable& z = kParity<kBits>;
+  constexpr const ParityTable& z = kParityOf<kBits>;
 #pragma GCC unroll 16
   for (int j = 0; j < kTrellisStates / 2; ++j) {
     const U16 a = from.of[2 * j], b = from.of[2 * j + 1];
@@ -212,7 +212,7 @@ static void EncodeRingsOf(const int16_t (*in)[kRings], RingBatch& out) {
       const auto oldest =
           static_cast<uint32_t>(bits >> BitPlace(ring, static_cast<int>(state % 2)) & 1u);
       const uint32_t window = state | oldest << (kTrellisMemory - 1);
-      const uint16_t choice = choices.of[p][kParity<kBits>.of[window]][ring];
+      const uint16_t choice = choices.of[p][kParityOf<kBits>.of[window]][ring];
       words[0] |= (window & 1u) << p;
       SetFreeBits(kBits, words, p % 4 * 8 + p / 4, choice >> 8);
       out.levels[p][ring] = static_cast<int8_t>(choice & 255);
@@ -234,12 +234,13 @@ static void EncodeRings(int bits, const int16_t (*in)[kRings], RingBatch& out) {
 }
 
 // Level bytes of a unit (trellis.h). Selectors: nibble m of dword j is code 8 j + m.
-template <int kBits>
-static inline uint32_t ParityPlane(uint32_t coded, int parity) {
+template <int kBits, int kParity>
+static inline uint32_t ParityPlane(uint32_t coded) {
+  constexpr uint8_t kTaps = TrellisOfBits(kBits).taps[kParity];
   uint32_t plane = 0;
 #pragma GCC unroll 6
   for (int i = 0; i < kTrellisMemory; ++i) {
-    if (TrellisOfBits(kBits).taps[static_cast<size_t>(parity)] >> i & 1u) {
+    if (kTaps >> i & 1u) {
       plane ^= coded << i | coded >> (31 & -i);
     }
   }
@@ -249,12 +250,12 @@ static inline uint32_t ParityPlane(uint32_t coded, int parity) {
 template <int kBit>
 static inline __m128i PlaceBit(uint32_t plane) {
   const __m128i wide = _mm_set1_epi32(static_cast<int>(plane));
-  const __m128i up = _mm_sllv_epi32(wide, _mm_setr_epi32(kBit, kBit >= 1 ? kBit - 1 : 32,
-                                                        kBit >= 2 ? kBit - 2 : 32,
-                                                        kBit >= 3 ? kBit - 3 : 32));
-  const __m128i down = _mm_srlv_epi32(wide, _mm_setr_epi32(32, kBit < 1 ? 1 - kBit : 32,
-                                                          kBit < 2 ? 2 - kBit : 32,
-                                                          kBit < 3 ? 3 - kBit : 32));
+  const __m128i up =
+      _mm_sllv_epi32(wide, _mm_setr_epi32(kBit, kBit >= 1 ? kBit - 1 : 32,
+                                          kBit >= 2 ? kBit - 2 : 32, kBit >= 3 ? kBit - 3 : 32));
+  const __m128i down =
+      _mm_srlv_epi32(wide, _mm_setr_epi32(32, kBit < 1 ? 1 - kBit : 32, kBit < 2 ? 2 - kBit : 32,
+                                          kBit < 3 ? 3 - kBit : 32));
   return _mm_and_si128(_mm_or_si128(up, down), _mm_set1_epi8(0x11 << kBit));
 }
 
@@ -285,16 +286,15 @@ static inline void UnpackTrellisUnit(const std::byte* words, std::byte* levels) 
   if constexpr (kBits == 2) {
     uint32_t plane;
     __builtin_memcpy(&plane, words + 4, 4);
-    cells = _mm_or_si128(PlaceBit<0>(plane),
-                         _mm_or_si128(PlaceBit<1>(ParityPlane<2>(coded, 2)),
-                                      PlaceBit<2>(ParityPlane<2>(coded, 1))));
-    step_gate = PlaceBit<3>(ParityPlane<2>(coded, 0));
+    cells = _mm_or_si128(PlaceBit<0>(plane), _mm_or_si128(PlaceBit<1>(ParityPlane<2, 2>(coded)),
+                                                          PlaceBit<2>(ParityPlane<2, 1>(coded))));
+    step_gate = PlaceBit<3>(ParityPlane<2, 0>(coded));
   } else if constexpr (kBits == 3) {
     const __m128i free = _mm_srlv_epi32(_mm_shuffle_epi32(w, 0xA5), _mm_setr_epi32(0, 2, 0, 2));
     cells = _mm_or_si128(_mm_and_si128(free, _mm_set1_epi8(0x33)),
-                         PlaceBit<2>(ParityPlane<3>(coded, 2)));
-    step_gate = PlaceBit<3>(ParityPlane<3>(coded, 1));
-    half_gate = PlaceBit<3>(ParityPlane<3>(coded, 0));
+                         PlaceBit<2>(ParityPlane<3, 2>(coded)));
+    step_gate = PlaceBit<3>(ParityPlane<3, 1>(coded));
+    half_gate = PlaceBit<3>(ParityPlane<3, 0>(coded));
   } else {
     const __m128i free = _mm_shuffle_epi32(w, 0x39);  // words 1, 2, 3
     const __m128i spare = _mm_and_si128(_mm_srli_epi32(free, 3), _mm_set1_epi8(0x11));
@@ -302,8 +302,8 @@ static inline void UnpackTrellisUnit(const std::byte* words, std::byte* levels) 
     const __m128i pair = _mm_or_si128(placed, _mm_shuffle_epi32(placed, 0xB1));
     const __m128i last = _mm_or_si128(pair, _mm_shuffle_epi32(pair, 0x4E));
     cells = _mm_blend_epi32(_mm_and_si128(free, _mm_set1_epi8(0x77)), last, 8);
-    step_gate = PlaceBit<3>(ParityPlane<4>(coded, 1));
-    half_gate = PlaceBit<3>(ParityPlane<4>(coded, 0));
+    step_gate = PlaceBit<3>(ParityPlane<4, 1>(coded));
+    half_gate = PlaceBit<3>(ParityPlane<4, 0>(coded));
   }
   const auto table = [](const TrellisBytes& bytes) {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes.at));

@@ -8,6 +8,10 @@
 static constexpr int kMaxTrellisCodes = 512 * 32;  // of a tile
 static constexpr int kMaxTrellisTokens = 128;
 
+// Copies of our own: shared ones would be weak symbols of every instruction set.
+static constexpr auto kKeyGains = kTrellisKeyGains;
+static constexpr auto kValueGains = kTrellisValueGains;
+
 // Half to even, |x| < 2^22.
 static inline float RoundToInteger(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 static inline float ClampTo(float x, float limit) {
@@ -32,10 +36,10 @@ struct TrellisWork {
   int8_t levels[kMaxTrellisCodes];               // rows: of the last encoding
   uint32_t words[kMaxTrellisCodes / 8];          // [unit][lane][bits]: of the last encoding
   uint32_t best_words[kMaxTrellisCodes / 8];
-  uint16_t places[kMaxTrellisCodes / 32];        // of codes in rows, [unit][ring position]
-  float gains[kMaxTrellisTokens];                // accepted
-  int squares[kMaxTrellisTokens];                // of the accepted levels, summed
-  float best[kMaxTrellisTokens];                 // score of each group
+  uint16_t places[kMaxTrellisCodes / 32];  // of codes in rows, [unit][ring position]
+  float gains[kMaxTrellisTokens];          // accepted
+  int squares[kMaxTrellisTokens];          // of the accepted levels, summed
+  float best[kMaxTrellisTokens];           // score of each group
 };
 
 static inline void FillInputs(int bits, const float* y, float gain, int n, int16_t* out) {
@@ -166,13 +170,13 @@ static void SealTrellisTile(const TileSide& s, bool other_in_rows, float* x, std
   EncodeUnits(groups, s.bits, work);
   AcceptBetter(groups, s.bits, true, all, 1.0f, x, work);
   if (s.side == Side::kKey) {
-    for (size_t i = 0; i < kTrellisKeyGains.size(); ++i) {
-      TryGain(groups, s.bits, kTrellisKeyGains[i], -1, x, work);
+    for (size_t i = 0; i < kKeyGains.size(); ++i) {
+      TryGain(groups, s.bits, kKeyGains[i], -1, x, work);
     }
   } else {
-    for (size_t i = 0; i < kTrellisValueGains.size(); ++i) {
+    for (size_t i = 0; i < kValueGains.size(); ++i) {
       for (int subset = 0; subset < kTrellisValueSubsets; ++subset) {
-        TryGain(groups, s.bits, kTrellisValueGains[i], subset, x, work);
+        TryGain(groups, s.bits, kValueGains[i], subset, x, work);
       }
     }
   }

@@ -4,9 +4,7 @@
 static constexpr int kRings = 16;
 using U16 = __m256i;
 
-static inline U16 LoadU(const void* p) {
-  return _mm256_load_si256(static_cast<const __m256i*>(p));
-}
+static inline U16 LoadU(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 static inline void StoreU(void* p, U16 x) { _mm256_store_si256(static_cast<__m256i*>(p), x); }
 static inline U16 SetU(int x) { return _mm256_set1_epi16(static_cast<int16_t>(x)); }
 static inline U16 AddU(U16 x, U16 y) { return _mm256_add_epi16(x, y); }

@@ -16,10 +16,6 @@ __device__ __forceinline__ uint32_t LoadWord(const uint8_t* p) {
   return word;
 }
 
-__device__ __forceinline__ float LoadHalf(const uint8_t* p) {
-  return __half2float(__ushort_as_half(__ldg(reinterpret_cast<const unsigned short*>(p))));
-}
-
 template <typename L>
 __device__ __forceinline__ PlaneWords<L> LoadPlanes(const uint8_t* group, int row, int t) {
   PlaneWords<L> planes;
@@ -56,41 +52,14 @@ __device__ __forceinline__ CodeWordPair SignedCodes(const PlaneWords<L>& planes,
   return codes;
 }
 
-// value = scale * (code - kZero) + offset, per half of a group (equal unless L::k16).
-struct GroupScale {
-  float scale[2];
-  float offset[2];
-};
-
 template <typename L>
-__device__ __forceinline__ GroupScale LoadScale(const uint8_t* record, int in_record, int row) {
-  const float d = LoadHalf(record + 2 * row);
-  GroupScale s = {{d, d}, {0.0f, 0.0f}};
-  if constexpr (L::kScales == ScaleKind::kHalfMin) {
-    s.offset[0] = s.offset[1] = LoadHalf(record + 32 + 2 * row);
-  } else if constexpr (L::kScales == ScaleKind::kSuper32 || L::kScales == ScaleKind::kSuper16) {
-#pragma unroll
-    for (int half = 0; half < (L::k16 ? 2 : 1); ++half) {
-      const int fine =
-          static_cast<int8_t>(__ldg(record + FineScaleOffset<L>(row, in_record, half)));
-      s.scale[half] = d * static_cast<float>(fine);
-      if constexpr (!L::k16) s.scale[1] = s.scale[0];
-    }
-  } else if constexpr (L::kScales == ScaleKind::kSuperMin32) {
-    const float dmin = LoadHalf(record + 32 + 2 * row);
-    const uint8_t* fine = record + FineScaleOffset<L>(row, in_record, 0);
-    s.scale[0] = s.scale[1] = d * static_cast<float>(__ldg(fine));
-    s.offset[0] = s.offset[1] = -(dmin * static_cast<float>(__ldg(fine + 16)));
-  } else if constexpr (L::kScales == ScaleKind::kSuperMin16) {
-    const float dmin = LoadHalf(record + 32 + 2 * row);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int fine = __ldg(record + FineScaleOffset<L>(row, in_record, half));
-      s.scale[half] = d * static_cast<float>(fine & 15);
-      s.offset[half] = -(dmin * static_cast<float>(fine >> 4));
-    }
-  }
-  return s;
+__device__ __forceinline__ ScaleBytes<L> LoadScaleBytes(const uint8_t* record, int in_record,
+                                                        int row) {
+  return LoadScaleBytes<L>(record, in_record, row, [](const auto* p) { return __ldg(p); });
+}
+template <typename L>
+__device__ __forceinline__ GroupScale ScaleOf(const ScaleBytes<L>& bytes) {
+  return ScaleOf<L>(bytes, [](uint16_t h) { return __half2float(__ushort_as_half(h)); });
 }
 
 __device__ __forceinline__ float SignedByte(uint32_t word, int i) {
@@ -110,7 +79,7 @@ __device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int64_t group,
       const int in_record = static_cast<int>(group % L::kGroupsPerRecord);
       const CodeWordPair codes = SignedCodes<L>(
           LoadPlanes<L>(record + L::kScaleBytes + in_record * L::kGroupBytes, row, t), t);
-      const GroupScale s = LoadScale<L>(record, in_record, row);
+      const GroupScale s = ScaleOf<L>(LoadScaleBytes<L>(record, in_record, row));
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         w[i][j] = fmaf(s.scale[0], SignedByte(codes.low, j) - L::kZero, s.offset[0]);

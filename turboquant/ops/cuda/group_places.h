@@ -94,13 +94,62 @@ TQ_HOST_DEVICE CodeWordPair CodeWords(const PlaneWords<L>& planes, int t) {
   }
 }
 
-// Byte offsets within a record of the scale fields of (row, group in record, half of the group).
+// What a lane loads of one row's scales of a group.
 template <typename L>
-TQ_HOST_DEVICE int FineScaleOffset(int row, int in_record, int half) {
-  if constexpr (L::kScales == ScaleKind::kSuper32) return 32 + 16 * in_record + row;
-  if constexpr (L::kScales == ScaleKind::kSuper16) return 32 + 16 * (2 * in_record + half) + row;
-  if constexpr (L::kScales == ScaleKind::kSuperMin32) return 64 + 32 * in_record + row;
-  return 64 + 16 * (2 * in_record + half) + row;  // kSuperMin16
+struct ScaleBytes {
+  uint16_t d;       // f16
+  uint16_t m;       // f16, where there is one: minimum, or the super-block's scale of minima
+  uint8_t fine[2];  // of super-blocks: scale and minimum, or one of each half
+};
+
+// value = scale * (code - L::kZero) + offset, per half of a group (equal unless L::k16).
+struct GroupScale {
+  float scale[2];
+  float offset[2];
+};
+
+// `load`: reads one value through a pointer.
+template <typename L, typename Load>
+TQ_HOST_DEVICE ScaleBytes<L> LoadScaleBytes(const uint8_t* record, int in_record, int row,
+                                            Load&& load) {
+  ScaleBytes<L> bytes = {};
+  bytes.d = load(reinterpret_cast<const uint16_t*>(record) + row);
+  if constexpr (L::kMin) bytes.m = load(reinterpret_cast<const uint16_t*>(record + 32) + row);
+  if constexpr (L::kScales == ScaleKind::kSuper32) {
+    bytes.fine[0] = load(record + 32 + 16 * in_record + row);
+  } else if constexpr (L::kScales == ScaleKind::kSuper16) {
+    bytes.fine[0] = load(record + 32 + 32 * in_record + row);
+    bytes.fine[1] = load(record + 48 + 32 * in_record + row);
+  } else if constexpr (L::kScales == ScaleKind::kSuperMin32 ||
+                       L::kScales == ScaleKind::kSuperMin16) {
+    bytes.fine[0] = load(record + 64 + 32 * in_record + row);
+    bytes.fine[1] = load(record + 80 + 32 * in_record + row);
+  }
+  return bytes;
+}
+
+template <typename L, typename HalfToFloat>
+TQ_HOST_DEVICE GroupScale ScaleOf(const ScaleBytes<L>& bytes, HalfToFloat&& to_float) {
+  const float d = to_float(bytes.d);
+  GroupScale s = {{d, d}, {0.0f, 0.0f}};
+  if constexpr (L::kScales == ScaleKind::kHalfMin) {
+    s.offset[0] = s.offset[1] = to_float(bytes.m);
+  } else if constexpr (L::kScales == ScaleKind::kSuper32) {
+    s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int8_t>(bytes.fine[0]));
+  } else if constexpr (L::kScales == ScaleKind::kSuper16) {
+    s.scale[0] = d * static_cast<float>(static_cast<int8_t>(bytes.fine[0]));
+    s.scale[1] = d * static_cast<float>(static_cast<int8_t>(bytes.fine[1]));
+  } else if constexpr (L::kScales == ScaleKind::kSuperMin32) {
+    s.scale[0] = s.scale[1] = d * static_cast<float>(bytes.fine[0]);
+    s.offset[0] = s.offset[1] = -(to_float(bytes.m) * static_cast<float>(bytes.fine[1]));
+  } else if constexpr (L::kScales == ScaleKind::kSuperMin16) {
+    const float dmin = to_float(bytes.m);
+    for (int half = 0; half < 2; ++half) {
+      s.scale[half] = d * static_cast<float>(bytes.fine[half] & 15);
+      s.offset[half] = -(dmin * static_cast<float>(bytes.fine[half] >> 4));
+    }
+  }
+  return s;
 }
 
 }  // namespace tq::cuda

@@ -68,8 +68,8 @@ __device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uin
 
 // acc: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1.
 template <typename L>
-__device__ __forceinline__ void AddGroup(const Args& args, const uint8_t* record, int in_record,
-                                         const PlaneWords<L> (&planes)[2], int64_t group, int lane,
+__device__ __forceinline__ void AddGroup(const Args& args, const PlaneWords<L> (&planes)[2],
+                                         const ScaleBytes<L> (&scales)[2], int64_t group, int lane,
                                          float (&acc)[4]) {
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* x = args.records + group * kTokenRecordBytes;
@@ -83,8 +83,7 @@ __device__ __forceinline__ void AddGroup(const Args& args, const uint8_t* record
   const float2 sum0 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums) + t);
   const float2 sum1 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums + 32) + t);
   const CodeWordPair upper = SignedCodes<L>(planes[0], t), lower = SignedCodes<L>(planes[1], t);
-  const GroupScale w[2] = {LoadScale<L>(record, in_record, g),
-                           LoadScale<L>(record, in_record, g + 8)};
+  const GroupScale w[2] = {ScaleOf<L>(scales[0]), ScaleOf<L>(scales[1])};
   const auto add = [&](const int(&c)[4], int half, float2 sum) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -108,34 +107,34 @@ __device__ __forceinline__ void AddGroup(const Args& args, const uint8_t* record
   }
 }
 
-// The planes of one unit of a warp, groups [first, first + kUnitGroups) of the panel.
+// What a lane holds of one unit of its warp, groups [first, first + kGroups) of the panel. Scales
+// lie in other sectors than codes: they are on their way together.
 template <typename L>
 struct Unit {
   static constexpr int kGroups = kUnitGroups<L>;
   PlaneWords<L> planes[kGroups][2];
+  ScaleBytes<L> scales[kGroups][2];
 
-  __device__ __forceinline__ static const uint8_t* Record(const uint8_t* panel, int group) {
-    return panel + group / L::kGroupsPerRecord * L::kRecordBytes;
-  }
   __device__ __forceinline__ void Load(const Args& args, const uint8_t* panel, int first,
                                        int lane) {
+    const int g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       const int group = min(first + i, args.groups - 1);
-      const uint8_t* codes =
-          Record(panel, group) + L::kScaleBytes + group % L::kGroupsPerRecord * L::kGroupBytes;
-      planes[i][0] = LoadPlanes<L>(codes, lane >> 2, lane & 3);
-      planes[i][1] = LoadPlanes<L>(codes, (lane >> 2) + 8, lane & 3);
+      const int in_record = group % L::kGroupsPerRecord;
+      const uint8_t* record = panel + group / L::kGroupsPerRecord * L::kRecordBytes;
+      const uint8_t* codes = record + L::kScaleBytes + in_record * L::kGroupBytes;
+      planes[i][0] = LoadPlanes<L>(codes, g, t);
+      planes[i][1] = LoadPlanes<L>(codes, g + 8, t);
+      scales[i][0] = LoadScaleBytes<L>(record, in_record, g);
+      scales[i][1] = LoadScaleBytes<L>(record, in_record, g + 8);
     }
   }
-  __device__ __forceinline__ void Add(const Args& args, const uint8_t* panel, int first, int lane,
+  __device__ __forceinline__ void Add(const Args& args, int first, int lane,
                                       float (&acc)[4]) const {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
-      if (first + i < args.groups) {
-        AddGroup<L>(args, Record(panel, first + i), (first + i) % L::kGroupsPerRecord, planes[i],
-                    first + i, lane, acc);
-      }
+      if (first + i < args.groups) AddGroup<L>(args, planes[i], scales[i], first + i, lane, acc);
     }
   }
 };
@@ -156,7 +155,7 @@ __global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
   while (first < args.groups) {
     Unit<L> next;
     if (first + step < args.groups) next.Load(args, panel, first + step, lane);
-    unit.Add(args, panel, first, lane, acc);
+    unit.Add(args, first, lane, acc);
     unit = next;
     first += step;
   }
