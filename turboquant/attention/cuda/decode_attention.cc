@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kMostTokens = 32;
 constexpr int kMostGroup = 16;
-constexpr int kMinUnits = 4;
+constexpr int kMinUnits = 8;  // of a block: fewer blocks are fewer partials to merge
 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {

@@ -51,10 +51,11 @@ struct DecodeBlock {
   }
   TQ_DEVICE float* Row(int column) const { return Shared<float>(at.row) + column * kRow; }
 
-  TQ_DEVICE QueryRange Queries(int slot) const {
-    const int first = p.tables.first_positions[slot];
-    return {first, first + p.tables.tokens[slot] - 1,
-            p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[slot]};
+  TQ_DEVICE const SlotQueries& SlotAt(int slot) const {
+    return Shared<SlotQueries>(at.slots)[slot];
+  }
+  TQ_DEVICE static QueryRange QueriesOf(const SlotQueries& s) {
+    return {s.first_position, s.first_position + s.tokens - 1, s.sealed_below};
   }
   TQ_DEVICE UnitList Units(const QueryRange& queries) const {
     return MakeUnitList(p.visibility, queries, p.open.step_log, p.sealed.step_log);
@@ -84,7 +85,11 @@ struct DecodeBlock {
         const int slot = base + lane;
         uint32_t n = 0;
         if (slot < p.tables.slots) {
-          const QueryRange queries = Queries(slot);
+          const SlotQueries& read = Shared<SlotQueries>(at.slots)[slot] = {
+              p.tables.first_positions[slot], p.tables.tokens[slot],
+              p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[slot],
+              p.tables.first_rows[slot]};
+          const QueryRange queries = QueriesOf(read);
           if (queries.last >= queries.first) {
             n = static_cast<uint32_t>(Units(queries).size() * p.kv_heads * p.items);
           }
@@ -105,14 +110,13 @@ struct DecodeBlock {
 
   // The queries of a segment: rotated rows of floats, their 16-bit form, scale and sum.
   TQ_DEVICE void PrepareQueries(const Segment& s) {
-    const int first = p.tables.first_positions[s.slot];
-    const int tokens = p.tables.tokens[s.slot];
+    const SlotQueries slot = SlotAt(s.slot);
     for (int c = warp; c < columns; c += warps) {
       const int r = s.item * columns + c;
       const int token = r / p.group;
-      const bool valid = token < tokens;
+      const bool valid = token < slot.tokens;
       float* row = Row(c);
-      const float* from = p.q + (p.tables.first_rows[s.slot] + (valid ? token : 0)) * p.q_stride +
+      const float* from = p.q + (slot.first_row + (valid ? token : 0)) * p.q_stride +
                           (s.head * p.group + r % p.group) * kDim;
       for (int d = lane; d < kDim; d += 32) row[d] = valid ? from[d] : 0.0f;
       SyncWarp();
@@ -139,7 +143,8 @@ struct DecodeBlock {
 #pragma unroll
       for (int mask = 16; mask > 0; mask /= 2) sum += ShuffleXor(sum, mask);
       if (lane == 0) {
-        Shared<Column>(at.columns)[c] = {largest / kLargest, sum, valid ? first + token : -1, 0, 0};
+        Shared<Column>(at.columns)[c] = {largest / kLargest, sum,
+                                         valid ? slot.first_position + token : -1, 0, 0};
       }
     }
   }
@@ -435,7 +440,7 @@ struct DecodeBlock {
       SyncWarp();
       if (p.rotate_out) RotateRow<kDim>(p.out_rotation, row, lane);
       const int r = s.item * columns + c;
-      float* to = p.out + (p.tables.first_rows[s.slot] + r / p.group) * p.out_stride +
+      float* to = p.out + (SlotAt(s.slot).first_row + r / p.group) * p.out_stride +
                   (s.head * p.group + r % p.group) * kDim;
       for (int d = lane; d < kDim; d += 32) to[d] = row[d];
     }
@@ -468,7 +473,7 @@ struct DecodeBlock {
     int slot = 0;
     while (unit < end) {
       while (starts[slot + 1] <= unit) ++slot;
-      const QueryRange queries = Queries(slot);
+      const QueryRange queries = QueriesOf(SlotAt(slot));
       const UnitList units = Units(queries);
       Segment s;
       s.slot = slot;
