@@ -36,7 +36,7 @@ struct CacheWatchOptions {
   bool on = false;
   int every = 64;                                // decode steps from one sampled head to the next
   uint64_t max_copy_bytes = uint64_t{64} << 20;  // one head per layer if that fits the context
-  double threshold = 0.5;                        // relative error of a head's output
+  double threshold = 0.3;                        // relative error of a head's output
   std::function<void(const CacheDrift&)> on_broken;  // once, when a head is first above it
 };
 
