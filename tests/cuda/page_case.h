@@ -28,9 +28,9 @@ struct PageCaseSpec {
   bool strange = false;  // NaN, infinities, denormals, zero vectors
 
   std::string Text() const {
-    std::string text = fmt::format("D {} G {} k {} v {}{}{} chunks", head_dim, kv_heads,
-                                   InfoOf(k).name, InfoOf(v).name, rotate ? " rotate" : "",
-                                   strange ? " strange" : "");
+    std::string text =
+        fmt::format("D {} G {} k {} v {}{}{} chunks", head_dim, kv_heads, InfoOf(k).name,
+                    InfoOf(v).name, rotate ? " rotate" : "", strange ? " strange" : "");
     for (int n : chunks) text += fmt::format(" {}", n);
     return text;
   }
@@ -51,7 +51,8 @@ class PageCase {
     std::vector<float> k = k_, v = v_;
     if (spec.rotate) {
       const int64_t rows = int64_t{length_} * spec.kv_heads;
-      if (InfoOf(spec.k).tiles) RotateRows(k.data(), rows, spec.head_dim, spec.head_dim, Side::kKey);
+      if (InfoOf(spec.k).tiles)
+        RotateRows(k.data(), rows, spec.head_dim, spec.head_dim, Side::kKey);
       if (InfoOf(spec.v).tiles) {
         RotateRows(v.data(), rows, spec.head_dim, spec.head_dim, Side::kValue);
       }
@@ -79,8 +80,14 @@ class PageCase {
     DeviceBuffer<int32_t> numbers(3);  // position, tokens, row
 
     cuda::EncodeArgs encode;
-    encode.tables = {open.data(),         sealed.data(), numbers.data(),           numbers.data() + 1,
-                     numbers.data() + 2, nullptr,       static_cast<int>(Pages()), 1};
+    encode.tables = {open.data(),
+                     sealed.data(),
+                     numbers.data(),
+                     numbers.data() + 1,
+                     numbers.data() + 2,
+                     nullptr,
+                     static_cast<int>(Pages()),
+                     1};
     encode.pages = {arena.data(), 0, 0, view.open, view.sealed, view.visibility};
     encode.k_stride = encode.v_stride = spec_.kv_heads * spec_.head_dim;
     encode.rotate_k = encode.rotate_v = spec_.rotate;
@@ -126,7 +133,7 @@ class PageCase {
   size_t Pages() const { return static_cast<size_t>(built_->view().num_pages); }
 
   void MakeStrange() {
-    const float odd[] = {NAN,    INFINITY, -INFINITY, 1e38f, -1e38f, 1e-40f,
+    const float odd[] = {NAN,     INFINITY, -INFINITY, 1e38f, -1e38f, 1e-40f,
                          -1e-42f, 0.0f,     -0.0f,     65504, 1e-7f,  -3e5f};
     const size_t d = static_cast<size_t>(spec_.head_dim);
     for (std::vector<float>* x : {&k_, &v_}) {
@@ -159,10 +166,11 @@ class PageCase {
                 static_cast<unsigned long long>(in_page / layout.head_bytes),
                 static_cast<unsigned long long>(in_head));
     if (in_head >= layout.tiles_offset && layout.tile_bytes != 0) {
-      std::printf(" (tile %llu + %llu; v at %u, scales at %u)",
-                  static_cast<unsigned long long>((in_head - layout.tiles_offset) / layout.tile_bytes),
-                  static_cast<unsigned long long>((in_head - layout.tiles_offset) % layout.tile_bytes),
-                  layout.tile_v_offset, layout.tile_scale_offset);
+      std::printf(
+          " (tile %llu + %llu; v at %u, scales at %u)",
+          static_cast<unsigned long long>((in_head - layout.tiles_offset) / layout.tile_bytes),
+          static_cast<unsigned long long>((in_head - layout.tiles_offset) % layout.tile_bytes),
+          layout.tile_v_offset, layout.tile_scale_offset);
     }
     std::printf(": got %02x want %02x\n", static_cast<unsigned>(got[first]),
                 static_cast<unsigned>(want[first]));
@@ -205,7 +213,8 @@ class PageCase {
       const int page = position / kPageTokens;
       const bool is_sealed = view.visibility.Sealed(page, args.position);
       for (int head = 0; head < kv; ++head) {
-        const std::byte* block = is_sealed ? view.SealedHead(page, head) : view.OpenHead(page, head);
+        const std::byte* block =
+            is_sealed ? view.SealedHead(page, head) : view.OpenHead(page, head);
         const PageLayout& layout = is_sealed ? view.sealed : view.open;
         for (const bool keys : {true, false}) {
           const auto decode = keys ? codec.DecodeKeys : codec.DecodeValues;
@@ -259,7 +268,8 @@ inline bool CheckTransform(int head_dim, Side side, bool back, bool map) {
       for (int i = 0; i < head_dim; ++i) {
         double sum = 0;
         for (int j = 0; j < head_dim; ++j) {
-          sum += static_cast<double>(m[i * head_dim + j]) * x[static_cast<size_t>(row * head_dim + j)];
+          sum +=
+              static_cast<double>(m[i * head_dim + j]) * x[static_cast<size_t>(row * head_dim + j)];
         }
         want[static_cast<size_t>(row * head_dim + i)] = static_cast<float>(sum);
       }

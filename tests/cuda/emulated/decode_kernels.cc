@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Some of the decode kernels as host code: enough for every path, few enough to compile in a moment.
+// Some of the decode kernels as host code: enough for every path, few enough to compile in a
+// moment.
 #include "turboquant/attention/cuda/decode_select.cuh"
 
 namespace tq::cuda {

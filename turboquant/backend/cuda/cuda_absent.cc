@@ -7,10 +7,11 @@ namespace tq {
 const bool kCudaBuiltIn = false;
 
 std::unique_ptr<Backend> MakeCudaBackend(const BackendOptions& options) {
-  Throw(ErrorCode::kUnsupported,
-        "device '{}': this build has no CUDA backend; build with -DTQ_CUDA=ON (docs/cli.md), or use "
-        "--device cpu",
-        options.device);
+  Throw(
+      ErrorCode::kUnsupported,
+      "device '{}': this build has no CUDA backend; build with -DTQ_CUDA=ON (docs/cli.md), or use "
+      "--device cpu",
+      options.device);
 }
 
 GpuList ListGpus() {
