@@ -144,13 +144,17 @@ TEST(AttentionErrorTest, KeysThatAreNotQuantisedCostNothing) {
 TEST(HeadCalibrationTest, UsesItsMapOnlyWhereItGainsEnough) {
   HeadCalibration head;
   head.error_ratio = {0.91f, 0.90f, 0.2f};
+  head.score_gain_db = kLeastScoreGain;
   EXPECT_FALSE(head.Uses(Codec::kTurbo4));  // there is none
   head.forward = head.inverse_transpose = {1};
   EXPECT_FALSE(head.Uses(Codec::kTurbo2));
   EXPECT_TRUE(head.Uses(Codec::kTurbo3));
   EXPECT_TRUE(head.Uses(Codec::kTurbo4));
+  EXPECT_TRUE(head.Uses(Codec::kTurbo4Tcq));
   EXPECT_FALSE(head.Uses(Codec::kTurbo8));
   EXPECT_FALSE(head.Uses(Codec::kQ4_0));
+  head.score_gain_db = kLeastScoreGain - 0.1f;
+  EXPECT_FALSE(head.Uses(Codec::kTurbo4));
 }
 
 // A calibration with maps of every head far from identity, used at every width.
