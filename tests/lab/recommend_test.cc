@@ -108,8 +108,9 @@ TEST(RecommendTest, SmallestThatStaysBelowADivergence) {
       EXPECT_TRUE(result.within_divergence);
       EXPECT_LE(result.upper, limit);
       EXPECT_DOUBLE_EQ(result.upper, UpperLimit(result.measured));
-      if (result.bytes > BytesOf(request, Codec::kTurbo2))  // else nothing is smaller
-        EXPECT_GT(result.upper, 0.5 * limit);               // not wasteful
+      if (result.bytes > BytesOf(request, Codec::kTurbo2)) {  // else nothing is smaller
+        EXPECT_GT(result.upper, 0.5 * limit);                 // not wasteful
+      }
       EXPECT_LE(result.runs + 1, MostRuns(request.geometry));
       if (interaction != 1) continue;
       EXPECT_LT(static_cast<double>(result.bytes), bytes_before);
