@@ -81,8 +81,10 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
                   "First tokens that stay at 8 bits (rounded up to pages of 128)")
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
-  command.add_flag("--no-centring", flags.no_centring,
-                   "Do not subtract page means from keys (to measure what they bring)");
+  command.add_flag(
+      "--no-centring", flags.no_centring,
+      "Open pages without subtracting a mean from keys; sealed pages always do (compare's "
+      "+no-centring simulates a cache without)");
   AddCalibrationFlags(command, flags.calibration);
 }
 

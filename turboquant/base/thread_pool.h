@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process's one thread runtime. It sits on OpenMP because oneDNN does: two runtimes on few
-// cores thrash.
+// The process's one thread runtime. It sits on OpenMP because numeric libraries do: two runtimes on
+// few cores thrash.
 #pragma once
 
 #include <cstdint>
