@@ -256,7 +256,7 @@ static inline __m128i PlaceBit(uint32_t plane) {
   const __m128i down =
       _mm_srlv_epi32(wide, _mm_setr_epi32(32, kBit < 1 ? 1 - kBit : 32, kBit < 2 ? 2 - kBit : 32,
                                           kBit < 3 ? 3 - kBit : 32));
-  return _mm_and_si128(_mm_or_si128(up, down), _mm_set1_epi8(0x11 << kBit));
+  return _mm_and_si128(_mm_or_si128(up, down), _mm_set1_epi8(static_cast<char>(0x11 << kBit)));
 }
 
 struct alignas(32) TrellisBytes {
