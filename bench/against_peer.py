@@ -47,7 +47,7 @@ def bench(command, environment=None):
 def time_in_turn(args, name, flags, caches, environment):
     common = ["-m", args.model, "-t", str(args.threads), "-r", str(args.repetitions), "-o", "json"] + flags
     peer = [args.peer] + common + ["-ctk", args.peer_cache, "-ctv", args.peer_cache, "-fa", args.peer_flash,
-                                   "-mmp", "0"]  # as ours: in memory, where no reclaim of cached files slows it
+                                   "-lm", "none"]  # as ours: in memory, where no reclaim of cached files slows it
     theirs, ours, bits = [], {cache: [] for cache in caches}, {}
     for _ in range(args.rounds):
         theirs += bench(peer)[0]

@@ -89,7 +89,13 @@ TEST(CliUsageTest, UnknownDevice) {
                 AllOf(HasSubstr("abacus"), HasSubstr("cpu")));
 }
 
-TEST(CliUsageTest, CudaIsSaidToBeAbsent) {
+TEST(CliUsageTest, AnAbsentGpuIsSaidToBeAbsent) {
+  if (TQ_CUDA_BUILT) {
+    ExpectRefused(RunCli(TinyRun({"-p", "a", "-dev", "cuda:99"})), app::kExitBadInput,
+                  AllOf(HasSubstr("cuda:99"),
+                        AnyOf(HasSubstr("--device cpu"), HasSubstr("cuda:0 to cuda:"))));
+    return;
+  }
   ExpectRefused(RunCli(TinyRun({"-p", "a", "-dev", "cuda"})), app::kExitBadInput,
                 HasSubstr("no CUDA backend"));
   ExpectRefused(RunCli(TinyRun({"-p", "a", "-ngl", "99"})), app::kExitUsage, HasSubstr("CPU only"));

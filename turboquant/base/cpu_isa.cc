@@ -65,6 +65,4 @@ Isa ActiveIsa() {
   return isa;
 }
 
-bool HasAvx512Bf16() { return Runs(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16"); }
-
 }  // namespace tq

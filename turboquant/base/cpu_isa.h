@@ -21,7 +21,4 @@ std::vector<Isa> AvailableIsas();
 // unknown or that this machine lacks. Decided once per process.
 Isa ActiveIsa();
 
-// Hardware bf16 dot products (AVX512_BF16): decides which prefill path matrix products take.
-bool HasAvx512Bf16();
-
 }  // namespace tq

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#define TQ_UNROLL _Pragma("GCC unroll 16")
+
 #include "turboquant/ops/cpu/linear_kernels.h"
 #include "turboquant/ops/cpu/linear_vec_avx2.h"
-
-#define TQ_UNROLL _Pragma("GCC unroll 16")
 
 namespace tq::avx2 {
 namespace {

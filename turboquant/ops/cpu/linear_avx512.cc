@@ -6,10 +6,10 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
+#define TQ_UNROLL _Pragma("GCC unroll 16")
+
 #include "turboquant/ops/cpu/linear_kernels.h"
 #include "turboquant/ops/cpu/linear_vec_avx512.h"
-
-#define TQ_UNROLL _Pragma("GCC unroll 16")
 
 namespace tq::avx512 {
 namespace {

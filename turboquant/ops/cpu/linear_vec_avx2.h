@@ -41,18 +41,28 @@ struct Vec {
   static Ints BroadcastShifted(const int32_t* p) {
     return _mm256_slli_epi32(_mm256_set1_epi32(*p), kLog2);
   }
-  // vpmaddubsw saturates at 16 bits: codes up to 63 cannot reach that (2 * 63 * 127), wider ones
-  // are made signed, at most 128 in magnitude, and their sign is moved to x (2 * 128 * 127 fits).
-  template <bool kWide>
-  static Ints Dot(Ints acc, Bytes codes, const int8_t* x) {
-    __m256i values = _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(x));
-    if constexpr (kWide) {
-      const __m256i centred = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
-      values = _mm256_sign_epi8(values, centred);
-      codes = _mm256_abs_epi8(centred);
+  // Sums of pairs of products stay at 16 bits for as many vectors as cannot overflow (8 of 4-bit
+  // codes, 2 of 6-bit ones), then become 32 bits. Codes above 63 are made signed, at most 128 in
+  // magnitude, and their sign is moved to x (2 * 128 * 127 fits).
+  using Sums = __m256i;
+  template <int kMaxCode>
+  static constexpr int kVectorsThatFit = kMaxCode > 63 ? 1 : 32767 / (2 * 128 * kMaxCode);
+  static Bytes BroadcastCodes(const int8_t* x) {
+    return _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(x));
+  }
+  template <int kMaxCode>
+  static Sums Accumulate(Sums sums, Bytes codes, Bytes x) {
+    if constexpr (kMaxCode > 63) {
+      codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+      x = _mm256_sign_epi8(x, codes);
+      codes = _mm256_abs_epi8(codes);
     }
-    const __m256i pairs = _mm256_maddubs_epi16(codes, values);
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x));
+    asm("" : "+x"(sums));  // GCC would turn the chain into a tree, and spill all products for it
+    return sums;
+  }
+  static Ints Widen(Ints acc, Sums sums) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
   }
   static constexpr bool kWideIsSigned = true;
   static Floats ToFloat(Ints v) { return _mm256_cvtepi32_ps(v); }

@@ -42,12 +42,20 @@ struct Vec {
   static Ints BroadcastShifted(const int32_t* p) {
     return _mm512_slli_epi32(_mm512_set1_epi32(*p), kLog2);
   }
-  // acc[lane] += sum over 4 bytes of unsigned code * signed x. kWide: codes above 63 occur.
-  template <bool kWide>
-  static Ints Dot(Ints acc, Bytes codes, const int8_t* x) {
-    return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(x)));
+  // sums[lane] += sum over the 4 bytes of the lane of unsigned code * signed x.
+  using Sums = __m512i;
+  template <int kMaxCode>
+  static constexpr int kVectorsThatFit = 8;
+  static Bytes BroadcastCodes(const int8_t* x) {
+    return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(x));
   }
-  static constexpr bool kWideIsSigned = false;  // Dot<wide> subtracts 128 from codes itself
+  template <int kMaxCode>
+  static Sums Accumulate(Sums sums, Bytes codes, Bytes x) {
+    return _mm512_dpbusd_epi32(sums, codes, x);
+  }
+  static Ints Widen(Ints acc, Sums sums) { return _mm512_add_epi32(acc, sums); }
+  static constexpr bool kWideIsSigned =
+      false;  // whether Accumulate subtracts 128 from codes above 63
   static Floats ToFloat(Ints v) { return _mm512_cvtepi32_ps(v); }
   template <int kByte>
   static Floats ByteToFloat(Bytes v) {

@@ -62,12 +62,25 @@ struct Vec {
     for (int i = 0; i < kLanes; ++i) r.v[i] = *p * (1 << kLog2);
     return r;
   }
-  template <bool kWide>
-  static Ints Dot(Ints acc, Bytes codes, const int8_t* x) {
+  using Sums = Ints;
+  template <int kMaxCode>
+  static constexpr int kVectorsThatFit = 8;
+  // Four bytes for all lanes, unlike other Bytes.
+  static Bytes BroadcastCodes(const int8_t* x) {
+    Bytes b{};
+    for (int i = 0; i < 4; ++i) b.v[i] = static_cast<uint8_t>(x[i]);
+    return b;
+  }
+  template <int kMaxCode>
+  static Sums Accumulate(Sums sums, Bytes codes, Bytes x) {
     for (int i = 0; i < kLanes; ++i) {
-      acc.v[i] += codes.v[4 * i] * x[0] + codes.v[4 * i + 1] * x[1] + codes.v[4 * i + 2] * x[2] +
-                  codes.v[4 * i + 3] * x[3];
+      for (int byte = 0; byte < 4; ++byte)
+        sums.v[i] += codes.v[4 * i + byte] * static_cast<int8_t>(x.v[byte]);
     }
+    return sums;
+  }
+  static Ints Widen(Ints acc, Sums sums) {
+    for (int i = 0; i < kLanes; ++i) acc.v[i] += sums.v[i];
     return acc;
   }
   static constexpr bool kWideIsSigned = false;
