@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#ifndef TQ_UNROLL
 #define TQ_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #include "turboquant/ops/cpu/linear_kernels.h"
 #include "turboquant/ops/cpu/linear_vec_avx2.h"

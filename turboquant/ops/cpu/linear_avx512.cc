@@ -6,7 +6,9 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
+#ifndef TQ_UNROLL
 #define TQ_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #include "turboquant/ops/cpu/linear_kernels.h"
 #include "turboquant/ops/cpu/linear_vec_avx512.h"

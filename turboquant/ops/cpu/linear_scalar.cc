@@ -2,7 +2,9 @@
 #include "turboquant/ops/cpu/linear_kernels.h"
 #include "turboquant/ops/cpu/linear_vec_scalar.h"
 
+#ifndef TQ_UNROLL
 #define TQ_UNROLL _Pragma("GCC unroll 1")
+#endif
 
 namespace tq::scalar {
 namespace {
