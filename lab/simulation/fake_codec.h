@@ -32,7 +32,7 @@ struct FakeSide {
   bool rotate = false;  // signs and Hadamard transform round the codec
   FakeCentring centring = FakeCentring::kNone;
   const KeyMap* maps = nullptr;  // [G] or null: calibrated maps, which rotate too
-  bool channel_scale = false;    // as channel_scale.h has it
+  bool channel_scale = false;    // as channel_statistics.h has it
   bool vector_mean = false;      // each vector loses its mean, which is stored nowhere
 };
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "lab/simulation/channel_scale.h"
+#include "lab/simulation/channel_statistics.h"
 #include "turboquant/attention/cpu/attention_kernels.h"
 #include "turboquant/attention/online_softmax.h"
 #include "turboquant/base/error.h"
@@ -14,19 +14,6 @@ namespace {
 constexpr float kLog2E = 1.44269504f;
 constexpr int kBlockTokens = 64;  // queries of a work item, times the heads that share keys
 constexpr int kScoreRows = 48;    // rows whose scores are in flight
-
-// Mean of rows [first, rows.rows).
-std::vector<float> MeanOf(MatrixView<const float> rows, int64_t first) {
-  std::vector<double> sum(static_cast<size_t>(rows.cols));
-  for (int64_t r = first; r < rows.rows; ++r) {
-    for (int64_t d = 0; d < rows.cols; ++d) sum[static_cast<size_t>(d)] += rows.row(r)[d];
-  }
-  const double count = static_cast<double>(std::max<int64_t>(rows.rows - first, 1));
-  std::vector<float> mean(sum.size());
-  std::transform(sum.begin(), sum.end(), mean.begin(),
-                 [&](double x) { return static_cast<float>(x / count); });
-  return mean;
-}
 
 void Copy(MatrixView<const float> from, float* to) {
   for (int64_t r = 0; r < from.rows; ++r) std::copy_n(from.row(r), from.cols, to + r * from.cols);
@@ -178,15 +165,14 @@ void SimulatedAttention::TakePage(int layer, int head, Side side, int page, int 
   const int padded = PaddedDim(spec_.head_dim);
   const bool full = rows == kPageTokens;
   const MatrixView<const float> exact(s.newest.data(), rows, dims);
-  const std::vector<float> mean = MeanOf(exact, 0);
+  const std::vector<float> mean = ChannelMeans(exact);
   if (page == 0) {
     const int first = std::min(4, rows - 1);
-    s.first_mean = MeanOf(exact, first);
-    if (keys && how.k.channel_scale) {
-      s.channel_scales =
-          ChannelScales({exact.row(first), rows - first, dims},
-                        how.k.centring != FakeCentring::kNone ? s.first_mean.data() : nullptr);
-    }
+    const MatrixView<const float> typical(exact.row(first), rows - first, dims);
+    const bool centred = how.k.centring != FakeCentring::kNone;
+    s.first_mean = ChannelMeans(typical);
+    if (keys && how.k.channel_scale)
+      s.channel_scales = ChannelScales(typical, centred ? s.first_mean.data() : nullptr);
   }
 
   std::vector<float> copy(static_cast<size_t>(rows * dims));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lab/simulation/channel_scale.h"
+#include "lab/simulation/channel_statistics.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +11,18 @@ namespace {
 constexpr double kStrength = 0.2;
 
 }  // namespace
+
+std::vector<float> ChannelMeans(MatrixView<const float> rows) {
+  std::vector<double> sum(static_cast<size_t>(rows.cols));
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    for (int64_t d = 0; d < rows.cols; ++d) sum[static_cast<size_t>(d)] += rows.row(r)[d];
+  }
+  const double count = static_cast<double>(std::max<int64_t>(rows.rows, 1));
+  std::vector<float> mean(sum.size());
+  std::transform(sum.begin(), sum.end(), mean.begin(),
+                 [&](double x) { return static_cast<float>(x / count); });
+  return mean;
+}
 
 std::vector<float> ChannelScales(MatrixView<const float> rows, const float* reference) {
   const auto dims = static_cast<size_t>(rows.cols);
