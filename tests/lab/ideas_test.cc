@@ -255,8 +255,8 @@ class IdeasAttentionTest : public testing::Test {
 
   ModelSpec spec_;
   CachePolicy policy_;
-  // Scores of deviation 3: weights from 1 to 1e-9.
-  const Rows q_ = Gaussian(2 * kTokens, 9, [](int) { return 3.0; }), k_ = Gaussian(kTokens, 10),
+  // Scores of deviation 2: weights from 1 to 1e-8.
+  const Rows q_ = Gaussian(2 * kTokens, 9, [](int) { return 2.0; }), k_ = Gaussian(kTokens, 10),
              v_ = Gaussian(kTokens, 11);
 };
 
