@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "lab/simulation/alpha.h"
 #include "lab/simulation/mse_scale.h"

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <functional>
+#include <numbers>
 #include <numeric>
 
 #include "lab/simulation/alpha.h"
