@@ -59,10 +59,9 @@ constexpr Need kNeeds[] = {
 void ApplyToLayer(const Ideas& ideas, Codec k, Codec v, int head_dim, SimulatedLayer& layer) {
   const auto transform = [&](Codec codec, FakeSide& side, FakeSide& recent) {
     if (!Tiles(codec)) return;
-    for (FakeSide* form : {&side, &recent}) {
-      if (ideas.Has(Idea::kNoRotation)) form->rotate = false;
-      form->vector_mean = ideas.Has(Idea::kVectorMean);
-    }
+    // One basis for both forms; what one of them loses is its own.
+    if (ideas.Has(Idea::kNoRotation)) side.rotate = recent.rotate = false;
+    side.vector_mean = ideas.Has(Idea::kVectorMean);
     if (ideas.Has(Idea::kMseScale) && Coded(codec)) side.codec = WithMseScale(side.codec);
   };
   if (ideas.Has(Idea::kQjl) && HasBitToSpare(k))
