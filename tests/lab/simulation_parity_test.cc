@@ -12,7 +12,7 @@
 namespace tq::lab {
 namespace {
 
-constexpr int kContext = 640;
+constexpr int kContext = 576;
 constexpr int kWindows = 1;
 constexpr int kErrorBlock = 32;  // positions: half of a window is scored
 
