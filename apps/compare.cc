@@ -87,7 +87,7 @@ void AddCompareCommand(CLI::App& root) {
       ->add_option("--types", flags->types,
                    "Cache types: TYPE or TYPE_K/TYPE_V, with +OPTION behind, separated by commas "
                    "or blanks; types: auto, " +
-                       CodecNames() + "; options: " + kCompareOptions)
+                       CodecNames() + "; options: " + CompareOptions())
       ->capture_default_str();
   command
       ->add_option("--reference", flags->comparison.reference,

@@ -193,12 +193,13 @@ std::string CompareSvg(const Comparison& c) {
   plot.y_label =
       fmt::format("KL divergence from a cache of {} (mean, ± SE)", c.reference().type.Name());
   plot.log_y = true;
-  lab::PlotSeries cured{"TurboQuant", {}, false}, some{"some cures off", {}, false},
+  lab::PlotSeries cured{"TurboQuant", {}, false},
+      some{"some cures off, or ideas of others", {}, false},
       bare{"as the forks have it (simulated)", {}, false}, plain{"plain formats", {}, false};
   for (const ComparisonRow& row : c.rows()) {
     if (&row == c.floor()) continue;
     const CompareType shown = {.k = row.type.k, .v = row.type.v};
-    const bool is_bare = row.type.IsBare();
+    const bool is_bare = row.type.IsBare() && row.type.ideas.empty();
     lab::PlotSeries& series = is_bare && AnyTiles(row) ? bare
                               : HasOptions(row.type)   ? some
                               : AnyTiles(row)          ? cured

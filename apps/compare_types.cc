@@ -64,9 +64,26 @@ class ItemParser {
     } else if (option == "bare") {
       type.window = type.sinks = 0;
       type.no_centring = type.no_calibration = type.tokens = true;
+    } else if (const lab::IdeaInfo* idea = lab::FindIdea(name)) {
+      type.ideas.Add(idea->idea, ParseIdeaNumber(*idea, begin + name.size(), end));
     } else {
-      Fail(begin, "unknown option \"{}\"; options are {}", option, kCompareOptions);
+      Fail(begin, "unknown option \"{}\"; options are {}", option, CompareOptions());
     }
+  }
+
+  // "=F", or nothing where the idea takes no number.
+  double ParseIdeaNumber(const lab::IdeaInfo& idea, size_t begin, size_t end) const {
+    if (!idea.TakesNumber()) {
+      if (begin < end) Fail(begin, "{} takes no number", idea.name);
+      return 0;
+    }
+    double number = -1;
+    const char* last = word_.data() + end;
+    if (begin < end) {
+      const auto [stop, error] = std::from_chars(word_.data() + begin + 1, last, number);
+      if (error == std::errc() && stop == last && idea.Allows(number)) return number;
+    }
+    Fail(begin, "{} wants a number {}", idea.Option(), idea.Range());
   }
 
   // "=N"
@@ -93,14 +110,28 @@ bool CompareType::IsBare() const {
 
 std::string CompareType::Name() const {
   std::string name = k == v ? k : k + " / " + v;
-  if (IsBare()) return name + " +bare";
-  if (window) name += fmt::format(" +window={}", *window);
-  if (sinks) name += fmt::format(" +sinks={}", *sinks);
-  if (no_centring) name += " +no-centring";
-  if (no_calibration) name += " +no-calibration";
-  if (tokens) name += " +tokens";
-  if (simulated) name += " +simulated";
-  return name;
+  if (IsBare()) {
+    name += " +bare";
+  } else {
+    if (window) name += fmt::format(" +window={}", *window);
+    if (sinks) name += fmt::format(" +sinks={}", *sinks);
+    if (no_centring) name += " +no-centring";
+    if (no_calibration) name += " +no-calibration";
+    if (tokens) name += " +tokens";
+    if (simulated) name += " +simulated";
+  }
+  return name + ideas.Name();
+}
+
+std::string CompareOptions() {
+  std::string text =
+      "window=N, sinks=N, no-centring, no-calibration, tokens (count both to the token), "
+      "simulated, bare (all cures off); ideas of others, simulated: ";
+  for (const lab::IdeaInfo& idea : lab::kIdeas) {
+    text += fmt::format("{}{}", &idea == &lab::kIdeas.front() ? "" : ", ", idea.Option());
+    if (idea.TakesNumber()) text += " " + idea.Range();
+  }
+  return text;
 }
 
 std::vector<CompareType> ParseCompareTypes(const std::vector<std::string>& words) {

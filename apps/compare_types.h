@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "lab/simulation/ideas.h"
+
 namespace tq::app {
 
 struct CompareType {
@@ -16,18 +18,18 @@ struct CompareType {
   bool no_calibration = false;  // the model's calibrated key transforms are not used
   bool tokens = false;          // sinks and window to the token, the page being filled is no part
   bool simulated = false;       // by the lab's evaluator, see docs/quality.md
+  lab::Ideas ideas = {};
 
-  // The page log cannot do without centring, nor count in tokens: those are simulated anyway.
-  bool IsSimulated() const { return simulated || no_centring || tokens; }
+  // The page log cannot do without centring, nor count in tokens, nor has it ideas of others: those
+  // are simulated anyway.
+  bool IsSimulated() const { return simulated || no_centring || tokens || !ideas.empty(); }
   // As forks of llama.cpp have it: every cure off.
   bool IsBare() const;
   std::string Name() const;  // "turbo4 / turbo3 +window=0"
   bool operator==(const CompareType&) const = default;
 };
 
-inline constexpr const char* kCompareOptions =
-    "window=N, sinks=N, no-centring, no-calibration, tokens (count both to the token), simulated, "
-    "bare (all cures off)";
+std::string CompareOptions();  // "window=N, ...": all there are, for help and errors
 
 // Items separated by commas where they name no layers ("q8_0,turbo4/turbo3"); an item with layers
 // stands alone ("turbo4:0-3,q8_0:4-29/turbo3"). Each once. Throws kInvalidArgument naming the

@@ -10,6 +10,7 @@
 #include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "lab/compare.h"
+#include "lab/simulation/apply_ideas.h"
 #include "lab/simulation/simulated_attention.h"
 #include "turboquant/base/hash.h"
 #include "turboquant/base/version.h"
@@ -70,7 +71,7 @@ Comparison::Comparison(const ComparisonFlags& flags, const std::vector<CompareTy
   reference_ = MakeRow({.k = flags_.reference, .v = flags_.reference});
   for (const CompareType& type : types) {
     ComparisonRow row = MakeRow(type);
-    if (SameCodecs(row, reference_)) continue;
+    if (SameCodecs(row, reference_) && type.ideas.empty()) continue;
     if (!flags_.leave_out || Runs(row)) rows_.push_back(std::move(row));
   }
   const bool f16 =
@@ -103,7 +104,8 @@ std::shared_ptr<const Calibration> Comparison::CalibrationOf(const ComparisonRow
 
 const ComparisonRow* Comparison::floor() const {
   const auto found = std::find_if(rows_.begin(), rows_.end(), [](const ComparisonRow& row) {
-    return AllOf(row.policy.k, Codec::kF32) && AllOf(row.policy.v, Codec::kF32);
+    return AllOf(row.policy.k, Codec::kF32) && AllOf(row.policy.v, Codec::kF32) &&
+           row.type.ideas.empty();
   });
   return found == rows_.end() ? nullptr : &*found;
 }
@@ -124,9 +126,12 @@ ComparisonRow Comparison::MakeRow(const CompareType& type) const {
     row.type.v = CodecListText(row.policy.v);
   }
   row.type.no_centring = cache.no_centring && AnyTiles(row.policy.k);
+  if (const std::string reason = lab::WhyNot(type.ideas, row.policy); !reason.empty())
+    Throw(ErrorCode::kInvalidArgument, "--types \"{}\": {}", type.Name(), reason);
   const KvGeometry geometry = engine_->spec().kv_geometry();
   row.bits_per_value = row.type.no_centring ? BitsOfCodes(row.policy, engine_->spec().head_dim)
                                             : PolicyBitsPerValue(geometry, row.policy);
+  row.bits_per_value += lab::ExtraBitsPerValue(type.ideas, geometry.head_dim);
   row.bytes_per_token = static_cast<double>(KvCache::BytesPerToken(geometry, row.policy));
   return row;
 }
@@ -145,6 +150,7 @@ lab::SimulatedCache Comparison::Simulated(const ComparisonRow& row) {
     cache.whole_pages = false;
     cache.sinks = row.type.sinks.value_or(flags_.cache.sinks);
   }
+  lab::ApplyIdeas(row.type.ideas, row.policy, spec.head_dim, cache);
   return cache;
 }
 

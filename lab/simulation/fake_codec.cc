@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lab/simulation/fake_codec.h"
 
+#include <algorithm>
 #include <array>
-#include <vector>
+#include <numeric>
 
 #include "turboquant/base/aligned_buffer.h"
 #include "turboquant/base/error.h"
@@ -31,6 +32,21 @@ void MultiplyRows(MatrixView<float> rows, const float* m) {
 void AddToRows(MatrixView<float> rows, const float* reference, float sign) {
   for (int64_t r = 0; r < rows.rows; ++r) {
     for (int64_t d = 0; d < rows.cols; ++d) rows.row(r)[d] += sign * reference[d];
+  }
+}
+
+void ScaleRows(MatrixView<float> rows, const float* scales, bool back) {
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    for (int64_t d = 0; d < rows.cols; ++d)
+      rows.row(r)[d] = back ? rows.row(r)[d] / scales[d] : rows.row(r)[d] * scales[d];
+  }
+}
+
+void SubtractOwnMeans(MatrixView<float> rows) {
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    float* x = rows.row(r);
+    const float mean = std::accumulate(x, x + rows.cols, 0.0f) / static_cast<float>(rows.cols);
+    for (int64_t d = 0; d < rows.cols; ++d) x[d] -= mean;
   }
 }
 
@@ -65,26 +81,29 @@ FakeCodec FakeCodecOf(Codec codec, int head_dim) {
   return [open, sealed](MatrixView<float> rows) { ThroughPages(open, sealed, rows); };
 }
 
-void ApplyFakeSide(const FakeSide& side, Side which, int head, const float* reference,
+void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,
                    MatrixView<float> rows) {
   if (!side.codec) return;
   const auto dims = static_cast<int>(rows.cols);
   TQ_CHECK(dims <= kMostDims && rows.rows <= kPageTokens);
   const KeyMap* map =
       side.maps != nullptr && side.maps[head].keys != nullptr ? side.maps + head : nullptr;
-  if (reference != nullptr) AddToRows(rows, reference, -1);
-  if (map != nullptr) {
-    MapRows(map->keys, rows.data, rows.rows, rows.stride, dims);
-  } else if (side.rotate) {
-    RotateRows(rows.data, rows.rows, rows.stride, dims, which);
-  }
+  const auto rotate = [&] { RotateRows(rows.data, rows.rows, rows.stride, dims, which); };
+  const auto rotate_back = [&] { RotateBackRows(rows.data, rows.rows, rows.stride, dims, which); };
+
+  if (statistics.reference != nullptr) AddToRows(rows, statistics.reference, -1);
+  if (statistics.scales != nullptr) ScaleRows(rows, statistics.scales, false);
+  if (side.vector_mean) SubtractOwnMeans(rows);
+  // A map's matrix H A is the map itself and the rotation, which is undone if it is not wanted.
+  if (map != nullptr) MapRows(map->keys, rows.data, rows.rows, rows.stride, dims);
+  if (side.rotate && map == nullptr) rotate();
+  if (!side.rotate && map != nullptr) rotate_back();
   side.codec(rows);
-  if (map != nullptr) {
-    MultiplyRows(rows, map->queries);  // (H A^-T)^T is (H A)^-1
-  } else if (side.rotate) {
-    RotateBackRows(rows.data, rows.rows, rows.stride, dims, which);
-  }
-  if (reference != nullptr) AddToRows(rows, reference, 1);
+  if (!side.rotate && map != nullptr) rotate();
+  if (side.rotate && map == nullptr) rotate_back();
+  if (map != nullptr) MultiplyRows(rows, map->queries);  // (H A^-T)^T is (H A)^-1
+  if (statistics.scales != nullptr) ScaleRows(rows, statistics.scales, true);
+  if (statistics.reference != nullptr) AddToRows(rows, statistics.reference, 1);
 }
 
 }  // namespace tq::lab

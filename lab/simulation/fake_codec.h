@@ -31,12 +31,19 @@ struct FakeSide {
   FakeCodec codec;      // null: exact
   bool rotate = false;  // signs and Hadamard transform round the codec
   FakeCentring centring = FakeCentring::kNone;
-  const KeyMap* maps = nullptr;  // [G] or null: calibrated maps in the rotation's place
+  const KeyMap* maps = nullptr;  // [G] or null: calibrated maps, which rotate too
+  bool channel_scale = false;    // as channel_statistics.h has it
+  bool vector_mean = false;      // each vector loses its mean, which is stored nowhere
 };
 
-// Stores and reads back the vectors of one head: rows <- fake(rows). `reference` [D] is subtracted
-// before and added afterwards; null: nothing is.
-void ApplyFakeSide(const FakeSide& side, Side which, int head, const float* reference,
+// What a page knows of a head's vectors; null: nothing of the kind.
+struct FakeStatistics {
+  const float* reference = nullptr;  // [D], subtracted before and added afterwards
+  const float* scales = nullptr;     // [D], multiplied before and divided by afterwards
+};
+
+// Stores and reads back the vectors of one head: rows <- fake(rows).
+void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,
                    MatrixView<float> rows);
 
 }  // namespace tq::lab

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "lab/simulation/channel_statistics.h"
 #include "turboquant/attention/cpu/attention_kernels.h"
 #include "turboquant/attention/online_softmax.h"
 #include "turboquant/base/error.h"
@@ -13,19 +14,6 @@ namespace {
 constexpr float kLog2E = 1.44269504f;
 constexpr int kBlockTokens = 64;  // queries of a work item, times the heads that share keys
 constexpr int kScoreRows = 48;    // rows whose scores are in flight
-
-// Mean of rows [first, rows.rows).
-std::vector<float> MeanOf(MatrixView<const float> rows, int64_t first) {
-  std::vector<double> sum(static_cast<size_t>(rows.cols));
-  for (int64_t r = first; r < rows.rows; ++r) {
-    for (int64_t d = 0; d < rows.cols; ++d) sum[static_cast<size_t>(d)] += rows.row(r)[d];
-  }
-  const double count = static_cast<double>(std::max<int64_t>(rows.rows - first, 1));
-  std::vector<float> mean(sum.size());
-  std::transform(sum.begin(), sum.end(), mean.begin(),
-                 [&](double x) { return static_cast<float>(x / count); });
-  return mean;
-}
 
 void Copy(MatrixView<const float> from, float* to) {
   for (int64_t r = 0; r < from.rows; ++r) std::copy_n(from.row(r), from.cols, to + r * from.cols);
@@ -177,18 +165,27 @@ void SimulatedAttention::TakePage(int layer, int head, Side side, int page, int 
   const int padded = PaddedDim(spec_.head_dim);
   const bool full = rows == kPageTokens;
   const MatrixView<const float> exact(s.newest.data(), rows, dims);
-  const std::vector<float> mean = MeanOf(exact, 0);
-  if (page == 0) s.first_mean = MeanOf(exact, std::min(4, rows - 1));
+  const std::vector<float> mean = ChannelMeans(exact);
+  if (page == 0) {
+    const int first = std::min(4, rows - 1);
+    const MatrixView<const float> typical(exact.row(first), rows - first, dims);
+    const bool centred = how.k.centring != FakeCentring::kNone;
+    s.first_mean = ChannelMeans(typical);
+    if (keys && how.k.channel_scale)
+      s.channel_scales = ChannelScales(typical, centred ? s.first_mean.data() : nullptr);
+  }
 
   std::vector<float> copy(static_cast<size_t>(rows * dims));
   const auto make = [&](const FakeSide& fake, AlignedBuffer<float>& panel) {
-    const float* reference = nullptr;
-    if (fake.centring == FakeCentring::kPage) reference = mean.data();
-    if (fake.centring == FakeCentring::kFirst) reference = s.first_mean.data();
-    if (fake.centring == FakeCentring::kPrevious && page > 0) reference = s.previous_mean.data();
+    FakeStatistics known;
+    if (fake.centring == FakeCentring::kPage) known.reference = mean.data();
+    if (fake.centring == FakeCentring::kFirst) known.reference = s.first_mean.data();
+    if (fake.centring == FakeCentring::kPrevious && page > 0)
+      known.reference = s.previous_mean.data();
+    if (fake.channel_scale) known.scales = s.channel_scales.data();
     Copy(exact, copy.data());
     const MatrixView<float> view(copy.data(), rows, dims);
-    ApplyFakeSide(fake, side, head, reference, view);
+    ApplyFakeSide(fake, side, head, known, view);
     panel.EnsureSize(static_cast<size_t>(padded * kPageTokens));
     const AttentionKernels& kernels = GetAttentionKernels(ActiveIsa());
     (keys ? kernels.PackKeys : kernels.PackValues)(view, padded, panel.data());
@@ -200,6 +197,19 @@ void SimulatedAttention::TakePage(int layer, int head, Side side, int page, int 
   if (cache_.whole_pages || cache_.window > 0 || begin < cache_.sinks)
     make(keys ? how.recent_k : how.recent_v, s.recent[static_cast<size_t>(page)]);
   if (full) s.previous_mean = mean;
+}
+
+void SimulatedAttention::AlterWeights(int layer, int64_t position, bool coded, float sum,
+                                      float* weights) const {
+  if (cache_.sparse_v > 0) {
+    const float least = cache_.sparse_v * sum;
+    for (int i = 0; i < kPageTokens; ++i) weights[i] = weights[i] < least ? 0.0f : weights[i];
+  }
+  const auto& alpha = cache_.layers[static_cast<size_t>(layer)].alpha;
+  if (coded && alpha) {
+    const float factor = alpha(position + 1);
+    for (int i = 0; i < kPageTokens; ++i) weights[i] *= factor;
+  }
 }
 
 void SimulatedAttention::AttendBlock(const Block& block, Worker& w) const {
@@ -243,9 +253,11 @@ void SimulatedAttention::AttendBlock(const Block& block, Worker& w) const {
       kernels.Multiply({w.q.data() + row * padded, n, padded}, k_panel.data(), padded, nullptr,
                        {w.scores.data(), n, keys, kPageTokens});
       for (int i = 0; i < n; ++i) {
-        w.keep[i] = kernels.WeighRow(w.scores.data() + i * kPageTokens, first[i], last[i],
-                                     &w.m[static_cast<size_t>(row + i)],
-                                     &w.l[static_cast<size_t>(row + i)]);
+        float* weights = w.scores.data() + i * kPageTokens;
+        float& sum = w.l[static_cast<size_t>(row + i)];
+        w.keep[i] =
+            kernels.WeighRow(weights, first[i], last[i], &w.m[static_cast<size_t>(row + i)], &sum);
+        AlterWeights(block.layer, block.PositionOf(row + i), coded, sum, weights);
       }
       kernels.Multiply({w.scores.data(), n, end, kPageTokens}, v_panel.data(), kPageTokens, w.keep,
                        {w.o.data() + row * padded, n, padded});

@@ -30,6 +30,7 @@ class SimulatedAttention : public Observer {
     std::vector<AlignedBuffer<float>> coded, recent;
     AlignedBuffer<float> newest;  // [128][D] rows of the newest page as they came
     std::vector<float> previous_mean, first_mean;
+    std::vector<float> channel_scales;  // if there are any: of the first page
   };
   struct Worker;
   struct Block;
@@ -47,6 +48,9 @@ class SimulatedAttention : public Observer {
   void Take(int layer, int head, Side side, int64_t first_position, MatrixView<const float> rows);
   void TakePage(int layer, int head, Side side, int page, int rows, Range coded);
   void AttendBlock(const Block& block, Worker& worker) const;
+  // The weights of one page [128], in the form that is read, for the query at `position`; sum: of
+  // all weights so far.
+  void AlterWeights(int layer, int64_t position, bool coded, float sum, float* weights) const;
 
   const ModelSpec& spec_;
   SimulatedCache cache_;

@@ -15,6 +15,9 @@ namespace tq::lab {
 struct SimulatedLayer {
   FakeSide k, v;                // tokens outside sinks and window
   FakeSide recent_k, recent_v;  // the others
+  // Values outside sinks and window are multiplied by it when they are read, by a query that sees
+  // so many tokens; null: they are not.
+  std::function<float(int64_t tokens)> alpha = {};
 };
 
 struct SimulatedCache {
@@ -22,6 +25,9 @@ struct SimulatedCache {
   int sinks = 0;             // first tokens read in recent form; none in sliding-window layers
   int window = 0;            // newest tokens in recent form, the query's own included
   bool whole_pages = false;  // as the product: both rounded up, and the query's own page is recent
+  // Values are skipped if their softmax weight is below this by the tokens read so far, which is
+  // all that one pass over the cache can know; the weight itself counts in the sum. 0: none are.
+  float sparse_v = 0;
 };
 
 // Calibrated maps [G] of a layer's keys, or null.

@@ -243,6 +243,19 @@ TEST(CompareTest, FloorPairsAndSimulatedRows) {
   EXPECT_LT(std::abs(pair["mean"].get<double>()), 2 * pair["se"].get<double>());
 }
 
+TEST(CompareTest, IdeasAreRows) {
+  const nlohmann::json rows = nlohmann::json::parse(
+      RunWell(CompareWords("turbo3+simulated,turbo3+qjl,f16+alpha=1.5", {"--chunks", "1"}))
+          .out)["rows"];
+  ASSERT_EQ(rows.size(), 5u);  // the reference and the floor besides
+  const auto &plain = rows[2], &qjl = rows[3], &alpha = rows[4];
+  EXPECT_EQ(qjl["name"], "turbo3 +qjl");
+  EXPECT_EQ(qjl["simulated"], true);
+  EXPECT_GT(qjl["bits_per_value"], plain["bits_per_value"]);
+  EXPECT_GT(qjl["kld_mean"], plain["kld_mean"]);
+  EXPECT_GT(alpha["kld_mean"], 1e-4);  // not taken for the reference
+}
+
 TEST(CompareTest, GoesOnWhereItsFileEnds) {
   const std::string file = (CliFolder() / "compare.jsonl").string();
   const auto run = [&](const std::string& types, const char* chunks) {

@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "lab/simulation/ideas.h"
 #include "tests/apps/cli_process.h"
 
 namespace tq::test {
@@ -52,6 +53,17 @@ TEST(CliDocsTest, EveryDocumentedFlagExists) {
   for (const Words& command : kCommands) existing.merge(FlagsIn(HelpOf(command)));
   for (const std::string& flag : FlagsIn(Documentation())) {
     EXPECT_TRUE(existing.contains(flag)) << flag;
+  }
+}
+
+// As `compare --help` names them.
+TEST(CliDocsTest, EveryIdeaIsDocumented) {
+  const std::string documentation = Documentation(), help = HelpOf({"compare"});
+  for (const lab::IdeaInfo& idea : lab::kIdeas) {
+    const std::string range = idea.TakesNumber() ? "; F " + idea.Range() : "";
+    EXPECT_THAT(documentation, testing::HasSubstr("| `+" + idea.Option() + "` | " +
+                                                  std::string(idea.summary) + range + " |"));
+    EXPECT_THAT(help, testing::HasSubstr(idea.Option()));
   }
 }
 

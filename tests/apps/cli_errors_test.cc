@@ -205,6 +205,12 @@ TEST(CliCacheTest, UnknownTypeToCompare) {
                 app::kExitUsage, HasSubstr("turbo5"));
 }
 
+TEST(CliCacheTest, IdeaThatSaysNothingOfTheType) {
+  ExpectRefused(RunCli({"compare", "-m", TinyModelFile(), "-f", LongTextFile(), "-c", "64",
+                        "--types", "turbo3_tcq+qjl"}),
+                app::kExitUsage, AllOf(HasSubstr("turbo3_tcq +qjl"), HasSubstr("keys must be")));
+}
+
 TEST(CliCacheTest, ContextLargerThanMemory) {
   ExpectRefused(RunCli(TinyRun({"-p", "a", "-c", "9000000000000"})), app::kExitOutOfMemory,
                 AllOf(HasSubstr("9000000000000"), HasSubstr("MiB"), HasSubstr("would fit")));

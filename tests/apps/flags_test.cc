@@ -105,6 +105,19 @@ TEST(CompareTypesTest, CuresAreSwitchedOffByOptions) {
   EXPECT_TRUE(types[3].IsSimulated() && !types[3].IsBare());
 }
 
+TEST(CompareTypesTest, IdeasAreOptionsToo) {
+  for (const lab::IdeaInfo& idea : lab::kIdeas) {
+    const std::string option = std::string(idea.name) + (idea.TakesNumber() ? "=0.5" : "");
+    const CompareType type = ParseCompareTypes({"turbo3+bare+" + option}).front();
+    EXPECT_TRUE(type.ideas.Has(idea.idea) && type.IsSimulated());
+    EXPECT_EQ(type.Name(), "turbo3 +bare +" + option);
+    EXPECT_EQ(ParseCompareTypes({"turbo3+" + option}).front().Name(), "turbo3 +" + option);
+    EXPECT_THAT(CompareOptions(), testing::HasSubstr(idea.Option()));
+  }
+  EXPECT_EQ(ParseCompareTypes({"turbo3+alpha=1.04"}).front().ideas.Number(lab::Idea::kAlpha), 1.04);
+  EXPECT_EQ(ParseCompareTypes({"turbo3,turbo3+qjl"}).size(), 2u);
+}
+
 TEST(CompareTypesTest, ErrorsNameTheColumn) {
   using testing::HasSubstr;
   EXPECT_THAT(RefusedTypes("a,,b"), HasSubstr("column 3: a type is missing"));
@@ -114,6 +127,11 @@ TEST(CompareTypesTest, ErrorsNameTheColumn) {
   EXPECT_THAT(RefusedTypes("b+window=x"), HasSubstr("column 9: a number of tokens is missing"));
   EXPECT_THAT(RefusedTypes("b+sinks"), HasSubstr("a number of tokens is missing"));
   EXPECT_THAT(RefusedTypes("b+"), HasSubstr("unknown option"));
+  EXPECT_THAT(RefusedTypes("b+alpha=0"), HasSubstr("column 8: alpha=F wants a number in (0, 4]"));
+  EXPECT_THAT(RefusedTypes("b+alpha=4.5"), HasSubstr("in (0, 4]"));
+  EXPECT_THAT(RefusedTypes("b+alpha"), HasSubstr("column 8: alpha=F wants"));
+  EXPECT_THAT(RefusedTypes("b+sparse-v=x"), HasSubstr("in [0, 1]"));
+  EXPECT_THAT(RefusedTypes("b+qjl=1"), HasSubstr("column 6: qjl takes no number"));
 }
 
 TEST(AblationPlanTest, EveryCureIsAddedAndLeftAwayOnce) {

@@ -5,10 +5,7 @@
 
 #include <cmath>
 
-#include "lab/compare.h"
-#include "lab/session_logits.h"
-#include "lab/simulation/simulated_attention.h"
-#include "tests/engine/tiny_engine.h"
+#include "tests/lab/simulated_model.h"
 
 namespace tq::lab {
 namespace {
@@ -17,53 +14,22 @@ constexpr int kContext = 768;
 
 class SimulationTest : public testing::TestWithParam<const char*> {
  protected:
-  SimulationTest() : engine_(test::LoadTinyEngine({.architecture = GetParam()}, 2)) {
-    std::vector<TokenId> tokens = test::RandomTokens(*engine_, kContext, 5);
-    windows_ = MakeWindows(std::move(tokens), {}, kContext, 1, 1);
+  SimulationTest() : model_(MakeModel()) {}
+
+  static SimulatedModel MakeModel() {
+    const auto engine = test::LoadTinyEngine({.architecture = GetParam()}, 2);
+    std::vector<TokenId> tokens = test::RandomTokens(*engine, kContext, 5);
+    return {engine, MakeWindows(std::move(tokens), {}, kContext, 1, 1)};
+  }
+  SimulatedCache Cache(const char* k, const char* v) const {
+    return SimulateCache(model_.spec(), model_.Policy(k, v));
   }
 
-  SessionOptions Options(const CachePolicy& policy) const {
-    SessionOptions options = test::ExactOptions(*engine_, "f16", "f16");
-    options.cache = policy;
-    return options;
-  }
-  CachePolicy Policy(const char* k, const char* v) const { return MakePolicy(*engine_, k, v); }
-
-  std::unique_ptr<SessionLogits> Product(const CachePolicy& policy) const {
-    return std::make_unique<SessionLogits>(engine_, Options(policy));
-  }
-  std::unique_ptr<SessionLogits> Simulated(SimulatedCache cache) const {
-    return std::make_unique<SessionLogits>(
-        engine_, Options(Policy("f16", "f16")),
-        std::make_unique<SimulatedAttention>(engine_->spec(), std::move(cache), 2));
-  }
-  double Divergence(std::unique_ptr<SessionLogits> run, std::unique_ptr<SessionLogits> reference,
-                    int batch = 200) const {
-    LogitsSource* candidates[] = {run.get()};
-    CompareOptions options;
-    options.batch = batch;
-    std::vector<DivergenceScores> scores(1);
-    EXPECT_TRUE(CompareWindow(*reference, candidates, windows_, 0, ThreadPool(2), options, scores));
-    return Mean(scores[0].kld).value;
-  }
-  // Of two caches, from f32.
-  std::pair<DivergenceScores, DivergenceScores> Scores(LogitsSource& a, LogitsSource& b) const {
-    LogitsSource* candidates[] = {&a, &b};
-    std::vector<DivergenceScores> scores(2);
-    const auto reference = Product(Policy("f32", "f32"));
-    EXPECT_TRUE(CompareWindow(*reference, candidates, windows_, 0, ThreadPool(2), {}, scores));
-    return {scores[0], scores[1]};
-  }
-  double FromF32(SimulatedCache cache, int batch = 200) const {
-    return Divergence(Simulated(std::move(cache)), Product(Policy("f32", "f32")), batch);
-  }
-
-  std::shared_ptr<const Engine> engine_;
-  TextWindows windows_;
+  SimulatedModel model_;
 };
 
 TEST_P(SimulationTest, ExactCachesGiveTheModel) {
-  EXPECT_LT(FromF32(SimulateCache(engine_->spec(), Policy("f32", "f32"))), 1e-7);
+  EXPECT_LT(model_.FromF32(Cache("f32", "f32")), 1e-7);
 }
 
 // The product rounds to 8 bits against another reference before it seals, which moves codes in
@@ -75,11 +41,10 @@ TEST_P(SimulationTest, AgreesWithTheProduct) {
   };
   for (const Case& c : {Case{"turbo4", "turbo3", 1}, Case{"turbo2", "turbo2", 0},
                         Case{"q4_0", "turbo3", 1}, Case{"turbo8", "q8_0", 1}}) {
-    CachePolicy policy = Policy(c.k, c.v);
+    CachePolicy policy = model_.Policy(c.k, c.v);
     policy.sink_pages = c.sink_pages;
-    const auto product = Product(policy);
-    const auto simulated = Simulated(SimulateCache(engine_->spec(), policy));
-    const auto [a, b] = Scores(*product, *simulated);
+    const auto [a, b] = model_.Scores(model_.Product(policy),
+                                      model_.Simulated(SimulateCache(model_.spec(), policy)));
     const double cost = Mean(a.kld).value;
     const Estimate difference = BlockDifference(b.kld, a.kld, 32);
     EXPECT_GT(cost, 1e-7);
@@ -94,12 +59,12 @@ TEST_P(SimulationTest, AgreesWithTheProduct) {
 }
 
 TEST_P(SimulationTest, RangesAreCountedToTheToken) {
-  SimulatedCache cache = SimulateCache(engine_->spec(), Policy("turbo2", "turbo2"));
+  SimulatedCache cache = Cache("turbo2", "turbo2");
   cache.whole_pages = false;
   const auto with = [&](int sinks, int window) {
     cache.sinks = sinks;
     cache.window = window;
-    return FromF32(cache);
+    return model_.FromF32(cache);
   };
   const double none = with(0, 0), some = with(0, 33), more = with(0, 300);
   EXPECT_LT(some, none);
@@ -109,27 +74,27 @@ TEST_P(SimulationTest, RangesAreCountedToTheToken) {
 }
 
 TEST_P(SimulationTest, PassesMayBeOfAnyLength) {
-  SimulatedCache cache = SimulateCache(engine_->spec(), Policy("turbo3", "turbo3"));
-  const double whole = FromF32(cache, 768), parts = FromF32(cache, 77);
+  SimulatedCache cache = Cache("turbo3", "turbo3");
+  const double whole = model_.FromF32(cache, 768), parts = model_.FromF32(cache, 77);
   EXPECT_NEAR(parts, whole, 0.01 * whole);
 }
 
 TEST_P(SimulationTest, AnyFunctionIsACodec) {
-  SimulatedCache cache = SimulateCache(engine_->spec(), Policy("f32", "f32"));
+  SimulatedCache cache = Cache("f32", "f32");
   cache.whole_pages = false;
   for (SimulatedLayer& layer : cache.layers) {
     layer.v.codec = [](MatrixView<float> rows) {
       for (int64_t r = 0; r < rows.rows; ++r) std::fill_n(rows.row(r), rows.cols, 0.0f);
     };
   }
-  EXPECT_GT(FromF32(cache), 1e-3);  // an exact cache gives less than 1e-7
+  EXPECT_GT(model_.FromF32(cache), 1e-3);  // an exact cache gives less than 1e-7
   // What is subtracted before comes back: the codec sees deviations only.
   for (SimulatedLayer& layer : cache.layers) {
     layer.k.codec = layer.v.codec;
     layer.v.codec = nullptr;
     layer.k.centring = FakeCentring::kPage;
   }
-  EXPECT_GT(FromF32(cache), 1e-6);
+  EXPECT_GT(model_.FromF32(cache), 1e-6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SimulationTest, testing::Values("llama", "gemma3"));
@@ -154,7 +119,7 @@ TEST(FakeCodecTest, KeyMapsAreInverted) {
   std::vector<float> x(3 * kDims), mean(kDims, 0.25f);
   for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
   std::vector<float> back = x;
-  ApplyFakeSide(side, Side::kKey, 0, mean.data(), {back.data(), 3, kDims});
+  ApplyFakeSide(side, Side::kKey, 0, {.reference = mean.data()}, {back.data(), 3, kDims});
   for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(back[i], x[i], 1e-5) << i;
 }
 
