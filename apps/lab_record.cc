@@ -165,9 +165,21 @@ std::vector<LabRecord> ReadLabFile(const std::filesystem::path& path) {
   return records;
 }
 
+namespace {
+
+void RemoveCutLine(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (!text.empty() && text.back() != '\n')
+    std::filesystem::resize_file(path, text.rfind('\n') + 1);  // npos + 1 = 0: nothing is whole
+}
+
+}  // namespace
+
 void AppendToLabFile(const std::filesystem::path& path, const LabRecord& record) {
   std::error_code ignored;
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
+  RemoveCutLine(path);
   std::ofstream out(path, std::ios::binary | std::ios::app);
   out << ToJson(record) << '\n' << std::flush;
   if (!out) Throw(ErrorCode::kIo, "cannot write {}: {}", path.string(), std::strerror(errno));

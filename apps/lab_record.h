@@ -68,7 +68,8 @@ std::filesystem::path DefaultLabFile();
 // Missing: no records. A last line that was cut off is left out. Throws kCorruptFile naming the
 // line, kIo.
 std::vector<LabRecord> ReadLabFile(const std::filesystem::path& path);
-void AppendToLabFile(const std::filesystem::path& path, const LabRecord& record);  // throws kIo
+// A line that was cut off is removed before. Throws kIo.
+void AppendToLabFile(const std::filesystem::path& path, const LabRecord& record);
 
 // The newest record of the experiment under these conditions, or null.
 const LabRecord* FindRecord(const std::vector<LabRecord>& records, const std::string& id,

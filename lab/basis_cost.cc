@@ -16,7 +16,7 @@ namespace tq::lab {
 namespace {
 
 constexpr int kHeadDim = 128, kQueryHeads = 4, kTokens = 4096;
-constexpr int kRoundsPerSample = 16;
+constexpr int kRoundsPerSample = 64;
 constexpr uint64_t kArenaBytes = uint64_t{16} << 20;
 
 // One layer with one KV head, filled with Gaussian vectors in the rotated basis.
@@ -96,7 +96,7 @@ std::vector<double> BasisCost(Codec codec, ReadBasis basis, int repetitions) {
     const auto start = std::chrono::steady_clock::now();
     for (int r = 0; r < kRoundsPerSample; ++r) round();
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    samples.push_back(kRoundsPerSample * double{kTokens} / taken.count());
+    samples.push_back(kRoundsPerSample * double{kTokens} / taken.count() / 1e6);
   }
   return samples;
 }

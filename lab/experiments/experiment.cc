@@ -88,8 +88,9 @@ std::string_view UnitOf(Measure measure) {
     case Measure::kNoise:
       return "dB";
     case Measure::kSpeed:
-    case Measure::kBasis:
       return "tok/s";
+    case Measure::kBasis:
+      return "Mtok/s";
     case Measure::kNone:
       break;
   }

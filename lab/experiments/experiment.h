@@ -19,7 +19,7 @@ enum class Measure {
                 // "{-N}" stands for the N-th last layer
   kSpeed,       // tokens per second; rows: types, then d=DEPTH, pp=PROMPT (else decoding), ub=PASS
   kNoise,       // dB of signal over a codec's noise on Gaussian vectors; rows: "turbo3 dim=128"
-  kBasis,       // tokens per second of attention on one core; rows: a type, then "original" (keys
+  kBasis,       // millions of tokens per second of attention on one core; rows: a type, then "original" (keys
                 // and values turned back token by token) or "rotated" (query and output turned)
   kNone         // cannot be run here: `reason`, and the `nearest` experiment that can
 };
@@ -62,7 +62,7 @@ const Experiment& GetExperiment(std::string_view id);
 std::vector<std::string> RowsOf(const Experiment& experiment);
 
 bool HigherIsBetter(Measure measure);
-std::string_view UnitOf(Measure measure);  // "KLD", "tok/s", "dB"
+std::string_view UnitOf(Measure measure);  // "KLD", "tok/s", "dB", "Mtok/s"
 bool NeedsModel(Measure measure);
 
 // Parts of the list, one file each.
