@@ -30,11 +30,13 @@ Estimate OfSamples(const std::vector<double>& samples) {
 // What does not parse, fit or run is noted, not measured.
 void AddRows(const Experiment& experiment, Figures& figures,
              const std::function<MeasuredRow(const std::string& row)>& measure) {
+  const auto leave_out = [&](const std::string& row, const char* why) {
+    figures.note += fmt::format("{}{}: {}", figures.note.empty() ? "" : "; ", row, why);
+  };
   for (const std::string& row : lab::RowsOf(experiment)) {
     ThrowIfInterrupted();
-    if (const auto why = WhyNotInBuild(experiment.measure, row)) {
-      figures.note +=
-          fmt::format("{}{}: not in this build ({})", figures.note.empty() ? "" : "; ", row, *why);
+    if (WhyNotInBuild(experiment.measure, row)) {
+      leave_out(row, "not in this build");
       continue;
     }
     try {
@@ -43,7 +45,7 @@ void AddRows(const Experiment& experiment, Figures& figures,
       figures.rows.emplace(row, std::move(measured));
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kUnsupported) throw;
-      figures.note += fmt::format("{}{}: {}", figures.note.empty() ? "" : "; ", row, error.what());
+      leave_out(row, error.what());
     }
   }
 }
@@ -155,7 +157,7 @@ void DivergenceMeter::Score() {
 
 Figures DivergenceMeter::Of(const Experiment& experiment) const {
   Figures figures;
-  figures.extent = fmt::format("{} windows of {} tokens, {} positions scored, cache of f16 = 0",
+  figures.extent = fmt::format("{} x {} tokens, {} positions scored, cache of f16 = 0",
                                comparison_->windows().count, comparison_->windows().context,
                                comparison_->positions());
   if (const ComparisonRow* floor = comparison_->floor())

@@ -32,11 +32,13 @@ std::optional<lab::Verdict> VerdictNamed(const std::string& name) {
 }  // namespace
 
 std::string LabRecord::Verdict() const {
-  std::optional<lab::Verdict> all;
+  bool any = false;
+  lab::Verdict all = lab::Verdict::kConfirmed;
   for (const MeasuredClaim& claim : claims) {
-    if (claim.verdict) all = all ? lab::Worse(*all, *claim.verdict) : *claim.verdict;
+    any = any || claim.verdict;
+    all = lab::Worse(all, claim.verdict.value_or(lab::Verdict::kUndecided));
   }
-  return all ? std::string(lab::NameOf(*all)) : "not measured";
+  return any ? std::string(lab::NameOf(all)) : "not measured";
 }
 
 void JudgeExperiment(const lab::Experiment& experiment,

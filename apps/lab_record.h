@@ -42,12 +42,13 @@ struct LabRecord {
   std::string date;     // ISO 8601, UTC
   std::string command;  // that makes it again
   std::string unit;     // of the rows' figures
-  std::string extent;   // how much was measured: "4 windows of 2048 tokens, ..."
+  std::string extent;   // how much was measured: "4 x 2048 tokens, ..."
   std::string note;     // why a row is missing; may be empty
   std::vector<MeasuredRow> rows;
   std::vector<MeasuredClaim> claims;
 
-  // "confirmed", "contradicted", "undecided"; "not measured" if no claim could be judged.
+  // "confirmed", "contradicted", "undecided"; "not measured" if no claim could be judged;
+  // one that could not is undecided.
   std::string Verdict() const;
 };
 

@@ -110,7 +110,7 @@ TEST(JudgeExperimentTest, EachClaimByItsRule) {
 
 TEST(JudgeExperimentTest, WhatWasNotMeasuredIsNotJudged) {
   const LabRecord half = Judged({{"a", {10, 1}}, {"b", {5, 1}}});
-  EXPECT_EQ(half.Verdict(), "confirmed");
+  EXPECT_EQ(half.Verdict(), "undecided");
   EXPECT_FALSE(half.claims[1].verdict);
   EXPECT_EQ(Judged({{"a", {10, 1}}}).Verdict(), "not measured");
 }
@@ -167,7 +167,7 @@ TEST(LabPageTest, JsonHasTheSame) {
   const auto json = nlohmann::json::parse(LabJson({RecordOf("e5416b")}));
   ASSERT_EQ(json["experiments"].size(), lab::Experiments().size());
   EXPECT_EQ(json["experiments"][0]["id"], "e5416b");
-  EXPECT_EQ(json["experiments"][0]["results"][0]["verdict"], "confirmed");
+  EXPECT_EQ(json["experiments"][0]["results"][0]["verdict"], "undecided");
   EXPECT_TRUE(json["experiments"][1]["results"].empty());
 }
 
