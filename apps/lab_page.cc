@@ -19,6 +19,9 @@ using Json = nlohmann::ordered_json;
 using lab::Experiment;
 using lab::Measure;
 
+constexpr size_t kMostName = 26;    // characters that fit below a plot
+constexpr double kLinearRatio = 5;  // figures that differ by more have a logarithmic axis
+
 constexpr const char* kStyle = R"(
 body { font: 15px/1.45 sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222; }
 h2 { margin-top: 2em; border-top: 1px solid #ccc; padding-top: .7em; }
@@ -108,15 +111,18 @@ std::string RowsSvg(const Experiment& e, const LabRecord& record) {
   lab::Plot plot;
   plot.title = fmt::format("{}: {}", e.id, Where(record.conditions));
   plot.y_label = fmt::format("{} (mean, ± SE)", record.unit);
-  plot.log_y = e.measure == Measure::kDivergence;
   plot.series.push_back({std::string(e.title), {}, false});
   for (const MeasuredRow& row : record.rows) {
     if (!(row.figure.value > 0)) continue;
     plot.series[0].points.push_back({static_cast<double>(plot.x_names.size()), row.figure.value,
                                      row.figure.error, FigureText(record.unit, row.figure.value)});
-    plot.x_names.push_back(row.name);
+    plot.x_names.push_back(row.name.size() <= kMostName ? row.name
+                                                        : row.name.substr(0, kMostName - 2) + "..");
   }
-  return plot.x_names.size() < 2 ? "" : lab::RenderSvg(plot);
+  if (plot.x_names.size() < 2) return "";
+  const auto [least, most] = std::ranges::minmax(plot.series[0].points, {}, &lab::PlotPoint::y);
+  plot.log_y = most.y > kLinearRatio * least.y;
+  return lab::RenderSvg(plot);
 }
 
 std::string RecordHtml(const Experiment& e, const LabRecord& r) {

@@ -23,6 +23,11 @@ using testing::Not;
 using testing_support::TempFolder;
 
 const Experiment kMadeUp = {.id = "made-up",
+                            .title = "",
+                            .hypothesis = "",
+                            .published = "",
+                            .verdict = "",
+                            .source = "",
                             .measure = Measure::kSpeed,
                             .claims = {{"faster", "a", Relation::kBetter, "b"},
                                        {"as fast", "a", Relation::kSame, "c", 0.5}}};
