@@ -31,8 +31,6 @@ struct AblationRow {
   const ComparisonRow* row;
 };
 
-Estimate Kld(const ComparisonRow& row) { return lab::BlockMean(row.scores.kld, kErrorBlock); }
-
 // Steps may share a row: all but the last one added is the full set without the last.
 std::vector<AblationRow> RowsOf(const Comparison& comparison,
                                 const std::vector<AblationStep>& plan) {

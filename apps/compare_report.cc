@@ -21,16 +21,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 using lab::Estimate;
 
-Estimate Kld(const ComparisonRow& row) { return lab::BlockMean(row.scores.kld, kErrorBlock); }
-
 Estimate Perplexity(std::span<const float> nll) {
   const Estimate mean = lab::BlockMean(nll, kErrorBlock);
   const double value = std::exp(mean.value);
   return {value, value * mean.error};
-}
-
-Estimate KldDifference(const ComparisonRow& a, const ComparisonRow& b) {
-  return lab::BlockDifference(a.scores.kld, b.scores.kld, kErrorBlock);
 }
 
 std::string ShownName(const ComparisonRow& row) {
@@ -49,6 +43,12 @@ bool AnyTiles(const ComparisonRow& row) {
 bool HasOptions(const CompareType& type) { return type != CompareType{.k = type.k, .v = type.v}; }
 
 }  // namespace
+
+Estimate Kld(const ComparisonRow& row) { return lab::BlockMean(row.scores.kld, kErrorBlock); }
+
+Estimate KldDifference(const ComparisonRow& a, const ComparisonRow& b) {
+  return lab::BlockDifference(a.scores.kld, b.scores.kld, kErrorBlock);
+}
 
 Estimate PerplexityRatio(const lab::DivergenceScores& scores) {
   const Estimate log = lab::BlockDifference(scores.nll, scores.nll_base, kErrorBlock);

@@ -20,6 +20,9 @@ std::string CompareSvg(const Comparison& comparison);
 
 // "floor: ..." and whether it is low enough; empty if there is no floor row.
 std::string FloorText(const Comparison& comparison);
+// Mean divergence, and that of a minus that of b position by position; errors over blocks.
+lab::Estimate Kld(const ComparisonRow& row);
+lab::Estimate KldDifference(const ComparisonRow& a, const ComparisonRow& b);
 // exp(mean(nll - nll of the reference)) with its error over blocks.
 lab::Estimate PerplexityRatio(const lab::DivergenceScores& scores);
 // "SmolLM2 ..., 4 windows of 2048 tokens, 4092 positions scored, against a cache of f16"

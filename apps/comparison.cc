@@ -30,6 +30,12 @@ bool AnyTiles(const std::vector<Codec>& codecs) {
   return std::any_of(codecs.begin(), codecs.end(), [](Codec c) { return InfoOf(c).tiles; });
 }
 
+std::string TextOf(const ComparisonFlags& flags) {
+  if (!HasText(flags.text))
+    Throw(ErrorCode::kInvalidArgument, "give the text to compare on with -f FILE");
+  return ReadText(flags.text);
+}
+
 // Codes and scales alone: what a cache without reference vectors takes.
 double BitsOfCodes(const CachePolicy& policy, int head_dim) {
   double bits = 0;
@@ -57,14 +63,15 @@ void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags) {
 }
 
 Comparison::Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types)
-    : flags_(flags) {
-  if (!HasText(flags_.text))
-    Throw(ErrorCode::kInvalidArgument, "give the text to compare on with -f FILE");
+    : Comparison(nullptr, TextOf(flags), flags, types) {}
+
+Comparison::Comparison(std::shared_ptr<const Engine> engine, const std::string& text,
+                       const ComparisonFlags& flags, const std::vector<CompareType>& types)
+    : flags_(flags), engine_(std::move(engine)) {
   if (flags_.step.context <= 0)
     Throw(ErrorCode::kInvalidArgument, "-c: give the tokens of a window, 4 or more");
-  const std::string text = ReadText(flags_.text);
   text_hash_ = HexString(Hash64(std::as_bytes(std::span(text))));
-  engine_ = LoadEngine(flags_.model);
+  if (engine_ == nullptr) engine_ = LoadEngine(flags_.model);
   windows_ = lab::MakeWindows(engine_->tokenizer().Encode(text, true, false),
                               engine_->tokenizer().special(), static_cast<int>(flags_.step.context),
                               flags_.chunks, 1);
@@ -102,6 +109,11 @@ std::shared_ptr<const Calibration> Comparison::CalibrationOf(const ComparisonRow
   return row.type.no_calibration || !UsesCalibration(row.policy) ? nullptr : calibration_;
 }
 
+const ComparisonRow* Comparison::Find(const CompareType& asked) const {
+  const auto found = std::ranges::find(rows_, asked, &ComparisonRow::asked);
+  return found == rows_.end() ? nullptr : &*found;
+}
+
 const ComparisonRow* Comparison::floor() const {
   const auto found = std::find_if(rows_.begin(), rows_.end(), [](const ComparisonRow& row) {
     return AllOf(row.policy.k, Codec::kF32) && AllOf(row.policy.v, Codec::kF32) &&
@@ -118,6 +130,7 @@ ComparisonRow Comparison::MakeRow(const CompareType& type) const {
   cache.sinks = type.sinks.value_or(cache.sinks);
   cache.no_centring = cache.no_centring || type.no_centring;
   ComparisonRow row;
+  row.asked = type;
   if (type.k == kAutomaticCache && type.v == kAutomaticCache) cache.automatic = kAutomaticCache;
   row.policy = MakeCachePolicy(*engine_, cache, flags_.step.context);
   row.type = type;

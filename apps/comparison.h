@@ -34,7 +34,8 @@ void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags);
 
 // One cache of a comparison.
 struct ComparisonRow {
-  CompareType type;
+  CompareType asked;  // as it was given
+  CompareType type;   // as it is: canonical names, options that change nothing left away
   CachePolicy policy;
   double bits_per_value = 0;
   double bytes_per_token = 0;
@@ -52,6 +53,9 @@ class Comparison {
   // Loads model and text. The row of an f32 cache, the floor, is added where the reference is f16,
   // the device runs it and --no-floor is not given.
   Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types);
+  // The same of a model that is there already.
+  Comparison(std::shared_ptr<const Engine> engine, const std::string& text,
+             const ComparisonFlags& flags, const std::vector<CompareType>& types);
 
   // Scores every row; stops early on Ctrl-C.
   void Score();
@@ -63,7 +67,8 @@ class Comparison {
   const ComparisonRow& reference() const { return reference_; }
   std::vector<ComparisonRow>& rows() { return rows_; }
   const std::vector<ComparisonRow>& rows() const { return rows_; }
-  const ComparisonRow* floor() const;  // null if there is none
+  const ComparisonRow* Find(const CompareType& asked) const;  // null if it was left out
+  const ComparisonRow* floor() const;                         // null if there is none
   uint64_t calibration_id() const { return calibration_ == nullptr ? 0 : calibration_->id; }
   // What the row's keys are stored with; null: nothing.
   std::shared_ptr<const Calibration> CalibrationOf(const ComparisonRow& row) const;

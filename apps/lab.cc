@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// turboquant lab: experiments by name.
+// turboquant lab: published experiments, and our own ablation.
 #include "apps/commands.h"
 #include "apps/lab_commands.h"
 
@@ -8,6 +8,9 @@ namespace tq::app {
 void AddLabCommand(CLI::App& root) {
   CLI::App* lab = root.add_subcommand("lab", "Experiments on the cache: what each part brings");
   lab->require_subcommand(1);
+  AddLabListCommand(*lab);
+  AddLabRunCommand(*lab);
+  AddLabReportCommand(*lab);
   AddAblationCommand(*lab);
 }
 

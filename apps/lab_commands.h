@@ -6,6 +6,9 @@
 
 namespace tq::app {
 
+void AddLabListCommand(CLI::App& lab);
+void AddLabRunCommand(CLI::App& lab);
+void AddLabReportCommand(CLI::App& lab);
 void AddAblationCommand(CLI::App& lab);
 
 }  // namespace tq::app

@@ -11,14 +11,14 @@
 
 namespace tq::lab {
 
-double CodecNoise(Codec codec, int head_dim) {
+double CodecNoise(Codec codec, int head_dim, uint64_t seed) {
   constexpr int kPages = 4;
   const PageLayout open = MakePageLayout(head_dim, 1, OpenCodec(codec), OpenCodec(codec));
   const PageLayout sealed = MakePageLayout(head_dim, 1, codec, codec);
   const PageCodec& pages = GetPageCodec();
   AlignedBuffer<std::byte> open_head(open.head_bytes), sealed_head(sealed.head_bytes);
   std::vector<float> values(static_cast<size_t>(kPageTokens * head_dim)), decoded(values.size());
-  Random random(1);
+  Random random(seed);
   double error = 0, energy = 0;
   for (int page = 0; page < kPages; ++page) {
     for (float& x : values) x = static_cast<float>(random.Gaussian());
@@ -33,6 +33,8 @@ double CodecNoise(Codec codec, int head_dim) {
   return error / energy;
 }
 
-double CodecDb(Codec codec, int head_dim) { return -10 * std::log10(CodecNoise(codec, head_dim)); }
+double CodecDb(Codec codec, int head_dim, uint64_t seed) {
+  return -10 * std::log10(CodecNoise(codec, head_dim, seed));
+}
 
 }  // namespace tq::lab

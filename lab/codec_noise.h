@@ -9,9 +9,10 @@ namespace tq::lab {
 
 // Energy of the error over that of the values, of Gaussian head vectors through an open and a
 // sealed page. Throws kUnsupported for a head dim that the codec cannot hold.
-double CodecNoise(Codec codec, int head_dim);
+// `seed` of the vectors.
+double CodecNoise(Codec codec, int head_dim, uint64_t seed = 1);
 
 // The same in dB, positive: 14.6 for 3-bit scalar codes.
-double CodecDb(Codec codec, int head_dim);
+double CodecDb(Codec codec, int head_dim, uint64_t seed = 1);
 
 }  // namespace tq::lab

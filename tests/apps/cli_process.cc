@@ -90,7 +90,7 @@ CliResult RunCli(const std::vector<std::string>& arguments, const CliOptions& op
 
   int status = 0;
   bool interrupted = false;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.seconds);
   while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
     if (std::chrono::steady_clock::now() > deadline) kill(pid, SIGKILL);
     if (options.interrupt_after && !interrupted &&

@@ -16,10 +16,11 @@ struct CliOptions {
   std::string input = {};                           // standard input
   std::optional<uint64_t> file_size_limit = {};     // bytes that a file may grow to, as a full disk
   std::optional<std::string> interrupt_after = {};  // Ctrl-C once its output holds this
+  int seconds = 60;                                 // killed after that
 };
 
 struct CliResult {
-  int status = -1;  // exit code; 128 + signal if killed, as it is after a minute
+  int status = -1;  // exit code; 128 + signal if killed, as it is after CliOptions::seconds
   std::string out, err;
 };
 

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// turboquant lab run: measures experiments of the listing on this machine and model, sets the
+// figures beside the published ones and judges by rule.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <span>
+
+#include "apps/experiment_measure.h"
+#include "apps/interrupt.h"
+#include "apps/lab_commands.h"
+#include "apps/lab_text.h"
+#include "apps/utf8.h"
+#include "lab/builtin_text.h"
+#include "turboquant/base/hash.h"
+#include "turboquant/base/version.h"
+
+namespace tq::app {
+namespace {
+
+using lab::Experiment;
+using lab::Measure;
+using ExperimentList = std::vector<const Experiment*>;
+
+constexpr const char* kDefaultModel = "smollm2";
+
+ExperimentList Requested(const std::vector<std::string>& ids) {
+  ExperimentList list;
+  const auto add = [&](const Experiment& experiment) {
+    if (std::ranges::find(list, &experiment) == list.end()) list.push_back(&experiment);
+  };
+  for (const std::string& id : ids) {
+    if (id != "all") {
+      add(lab::GetExperiment(id));
+    } else {
+      for (const Experiment& experiment : lab::Experiments()) add(experiment);
+    }
+  }
+  return list;
+}
+
+std::string Command(const LabRunFlags& flags, const Experiment& experiment) {
+  std::string text = fmt::format("turboquant lab run {}", experiment.id);
+  if (lab::NeedsModel(experiment.measure)) {
+    text += fmt::format(" -m {}", flags.model.model);
+    if (flags.model.device != "cpu") text += fmt::format(" --device {}", flags.model.device);
+    if (flags.model.threads > 0) text += fmt::format(" -t {}", flags.model.threads);
+    if (!flags.file.empty()) text += fmt::format(" -f {}", flags.file);
+    if (flags.calibration.none) text += " --no-calibration";
+    if (!flags.calibration.file.empty())
+      text += fmt::format(" --calibration {}", flags.calibration.file);
+  }
+  return text + (flags.quick ? " --quick --again" : " --again");
+}
+
+class LabRun {
+ public:
+  explicit LabRun(const LabRunFlags& flags)
+      : flags_(flags),
+        list_(Requested(flags.ids)),
+        file_(flags.output.empty() ? DefaultLabFile() : std::filesystem::path(flags.output)),
+        known_(ReadLabFile(file_)) {}
+
+  void Run() {
+    text_ = flags_.file.empty() ? std::string(lab::BuiltinText()) : ReadTextFile(flags_.file);
+    RequireUtf8(text_, "the text");
+    if (std::ranges::any_of(list_, [](const Experiment* e) { return lab::NeedsModel(e->measure); }))
+      engine_ = LoadEngine(flags_.model);
+    for (const Experiment* experiment : Pending(Measure::kNone)) {
+      fmt::print("{}", ExperimentText(*experiment));
+      ++counts_["not runnable"];
+    }
+    for (const Experiment* experiment : Pending(Measure::kNoise))
+      Finish(*experiment, MeasureNoise(*experiment));
+    for (const Experiment* experiment : Pending(Measure::kBasis))
+      Finish(*experiment, MeasureBasis(*experiment, flags_.quick));
+    MeasureDivergences(Pending(Measure::kDivergence));
+    const ExperimentList timed = Pending(Measure::kSpeed);
+    if (!timed.empty()) {
+      SpeedMeter meter(engine_, flags_);
+      for (const Experiment* experiment : timed) Finish(*experiment, meter.Measure(*experiment));
+    }
+    PrintCounts();
+  }
+
+ private:
+  LabConditions ConditionsOf(const Experiment& experiment) const {
+    LabConditions conditions{.build = kBuildCommit, .device = "cpu", .quick = flags_.quick};
+    if (!lab::NeedsModel(experiment.measure)) return conditions;
+    conditions.device = engine_->backend().name();
+    conditions.model = engine_->spec().name;
+    conditions.model_id = HexString(engine_->model_id());
+    if (experiment.measure == Measure::kDivergence)
+      conditions.text_id = HexString(Hash64(std::as_bytes(std::span(text_))));
+    return conditions;
+  }
+
+  // Those of the kind that are to be measured; prints what is known of the others.
+  ExperimentList Pending(Measure measure) {
+    ExperimentList pending;
+    for (const Experiment* experiment : list_) {
+      if (experiment->measure != measure) continue;
+      const LabRecord* known =
+          flags_.again ? nullptr
+                       : FindRecord(known_, std::string(experiment->id), ConditionsOf(*experiment));
+      known != nullptr ? Print(*experiment, *known) : pending.push_back(experiment);
+    }
+    return pending;
+  }
+
+  void MeasureDivergences(ExperimentList pending) {
+    if (pending.empty()) return;
+    const auto tokens =
+        static_cast<int64_t>(engine_->tokenizer().Encode(text_, true, false).size());
+    const auto window = [&](const Experiment* e) {
+      return WindowTokens(e->size, flags_.quick, tokens, engine_->spec().context);
+    };
+    std::ranges::stable_sort(pending, {}, window);
+    for (auto begin = pending.begin(); begin != pending.end();) {
+      const int context = window(*begin);
+      const auto end =
+          std::find_if(begin, pending.end(), [&](auto* e) { return window(e) != context; });
+      MeasureGroup({begin, end}, context);
+      begin = end;
+    }
+  }
+
+  void MeasureGroup(const ExperimentList& group, int context) {
+    if (const int asked = flags_.quick ? kQuickContext : group.back()->size; context < asked) {
+      fmt::print(stderr, "windows of {} tokens instead of {}: the {} has no more (-f FILE)\n",
+                 context, asked, context < engine_->spec().context ? "text" : "model");
+    }
+    const LabConditions conditions = ConditionsOf(*group.front());
+    const std::string what =
+        fmt::format("{} {} {} {} {} {}", conditions.build, conditions.device, conditions.model_id,
+                    conditions.text_id, context, Command(flags_, *group.front()));
+    std::filesystem::path scores = file_;
+    scores += fmt::format(".{}.scores", HexString(Hash64(std::as_bytes(std::span(what)))));
+    std::error_code ignored;
+    if (file_.has_parent_path()) std::filesystem::create_directories(file_.parent_path(), ignored);
+    DivergenceMeter meter(engine_, text_, flags_, context, scores.string(), group);
+    meter.Score();
+    for (const Experiment* experiment : group) Finish(*experiment, meter.Of(*experiment));
+    std::filesystem::remove(scores, ignored);
+  }
+
+  void Finish(const Experiment& experiment, const Figures& figures) {
+    LabRecord record;
+    record.conditions = ConditionsOf(experiment);
+    record.date = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)));
+    record.command = Command(flags_, experiment);
+    record.extent = figures.extent;
+    record.note = figures.note;
+    JudgeExperiment(experiment, figures.rows,
+                    figures.gain ? figures.gain : UnpairedGain(experiment.measure, figures.rows),
+                    record);
+    AppendToLabFile(file_, record);
+    Print(experiment, record);
+  }
+
+  void Print(const Experiment& experiment, const LabRecord& record) {
+    fmt::print("{}{}", ExperimentText(experiment), RecordText(experiment, record));
+    std::fflush(stdout);
+    ++counts_[record.Verdict()];
+  }
+
+  void PrintCounts() const {
+    std::string text;
+    for (const auto& [verdict, count] : counts_)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, verdict);
+    fmt::print(stderr, "{} experiments: {}; figures in {}, `turboquant lab report` shows them\n",
+               list_.size(), text, file_.string());
+  }
+
+  const LabRunFlags& flags_;
+  ExperimentList list_;
+  std::filesystem::path file_;
+  std::vector<LabRecord> known_;
+  std::string text_;
+  std::shared_ptr<const Engine> engine_;
+  std::map<std::string, int> counts_;  // by verdict
+};
+
+}  // namespace
+
+void AddLabRunCommand(CLI::App& lab) {
+  auto flags = std::make_shared<LabRunFlags>();
+  flags->model.model = kDefaultModel;
+  CLI::App* command =
+      lab.add_subcommand("run", "Measure experiments of the listing here and judge them by rule");
+  command->add_option("id", flags->ids, "Experiments as `lab list` shows them, or all")->required();
+  AddModelFlags(*command, flags->model);
+  command->get_option("--model")->required(false)->capture_default_str();
+  AddCalibrationFlags(*command, flags->calibration);
+  command->add_option("-f,--file", flags->file, "Text to measure on (default: the one built in)");
+  command->add_flag("--quick", flags->quick,
+                    "Short: one window of 512 tokens, depths an eighth, prompts a quarter");
+  command->add_flag("--again", flags->again, "Measure also what the file has already");
+  command->add_option("-o,--output", flags->output,
+                      "File of figures, added to (default: in the cache folder)");
+  command->callback([flags] { LabRun(*flags).Run(); });
+}
+
+}  // namespace tq::app

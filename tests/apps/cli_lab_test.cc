@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// turboquant lab list, run and report as a user runs them, on a tiny model.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "apps/exit_codes.h"
+#include "lab/experiments/experiment.h"
+#include "tests/apps/cli_model.h"
+#include "tests/apps/cli_process.h"
+
+namespace tq::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+std::string ReadAll(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string InFolder(const char* name) { return (CliFolder() / name).string(); }
+
+CliResult QuickRun(const std::vector<std::string>& ids, const std::string& output) {
+  std::vector<std::string> words = {"lab", "run"};
+  words.insert(words.end(), ids.begin(), ids.end());
+  words.insert(words.end(), {"--quick", "-m", TinyModelFile(), "-t", "2", "-o", output});
+  return RunCli(words);
+}
+
+TEST(CliLabTest, ListShowsEveryExperiment) {
+  const CliResult result = RunCli({"lab", "list"});
+  EXPECT_EQ(result.status, app::kExitOk) << result.err;
+  for (const lab::Experiment& e : lab::Experiments()) {
+    EXPECT_THAT(result.out,
+                AllOf(HasSubstr(std::string(e.id) + "  "), HasSubstr(std::string(e.published)),
+                      HasSubstr(std::string(e.verdict))));
+  }
+}
+
+TEST(CliLabTest, AnUnknownIdIsRefusedWithAHint) {
+  const CliResult result = RunCli({"lab", "run", "e5416c"});
+  EXPECT_EQ(result.status, app::kExitUsage);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("e5416b"), HasSubstr("lab list")));
+}
+
+TEST(CliLabTest, MeasuresJudgesKeepsAndReports) {
+  const std::string file = InFolder("figures.jsonl");
+  const CliResult first = QuickRun({"c9ca34", "d4375d", "70847d", "466df6", "c05db2"}, file);
+  ASSERT_EQ(first.status, app::kExitOk) << first.err;
+  EXPECT_THAT(first.out, AllOf(HasSubstr("neutral: skip at 3 bits"), HasSubstr("simulated"),
+                               HasSubstr("not runnable here"), HasSubstr("turbo3 dim=256"),
+                               HasSubstr("tg8 @ d512"), HasSubstr("lab run c9ca34 -m ")));
+  EXPECT_THAT(first.err, HasSubstr("5 experiments: "));
+
+  // What is in the file is not measured again.
+  const CliResult second = QuickRun({"c9ca34", "70847d"}, file);
+  ASSERT_EQ(second.status, app::kExitOk) << second.err;
+  EXPECT_THAT(second.err, Not(HasSubstr("comparing")));
+  EXPECT_THAT(second.out, HasSubstr("turbo3+tokens+sinks=4"));
+
+  const std::string page = InFolder("report.html"), json_file = InFolder("report.json");
+  const CliResult report = RunCli({"lab", "report", "-i", file, "-o", page, "--json", json_file});
+  ASSERT_EQ(report.status, app::kExitOk) << report.err;
+  EXPECT_THAT(ReadAll(page), AllOf(HasSubstr("<svg"), HasSubstr("turbo3+tokens+sinks=4"),
+                                   HasSubstr("id=\"proposed-11\"")));
+  const auto json = nlohmann::json::parse(ReadAll(json_file));
+  int results = 0;
+  for (const auto& experiment : json["experiments"]) {
+    for (const auto& result : experiment["results"]) {
+      ++results;
+      for (const auto& row : result["rows"]) EXPECT_GT(row["figure"], 0) << row;
+    }
+  }
+  EXPECT_EQ(results, 4);
+}
+
+TEST(CliLabTest, ARowThatTheModelLacksIsSaid) {
+  const CliResult result = QuickRun({"proposed-7"}, InFolder("layers.jsonl"));
+  ASSERT_EQ(result.status, app::kExitOk) << result.err;
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("needs a model of 5 layers or more"), HasSubstr("not measured")));
+}
+
+TEST(CliLabTest, AReportOfNothingSaysWhatToRun) {
+  const CliResult result =
+      RunCli({"lab", "report", "-i", InFolder("none.jsonl"), "-o", InFolder("none.html")});
+  EXPECT_EQ(result.status, app::kExitBadInput);
+  EXPECT_THAT(result.err, HasSubstr("lab run"));
+}
+
+}  // namespace
+}  // namespace tq::test
