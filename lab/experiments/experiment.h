@@ -21,7 +21,7 @@ enum class Measure {
   kNoise,       // dB of signal over a codec's noise on Gaussian vectors; rows: "turbo3 dim=128"
   kBasis,  // millions of tokens per second of attention on one core; rows: a type, then "original"
            // (keys and values turned back token by token) or "rotated" (query and output turned)
-  kNone  // cannot be run here: `reason`, and the `nearest` experiment that can
+  kNone    // cannot be run here: `reason`, and the `nearest` experiment that can
 };
 
 // What was found, as a comparison of two rows.
