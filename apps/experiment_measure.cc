@@ -87,7 +87,7 @@ MeasuredRow SpeedMeter::Time(lab::BenchCase test) {
       fmt::format("{}/{} {} ub{}", test.type_k, test.type_v, test.Name(), test.n_ubatch);
   if (const auto known = timed_.find(key); known != timed_.end()) return known->second;
   lab::BenchOptions options;
-  options.repetitions = flags_.quick ? 3 : 5;
+  options.repetitions = repetitions();
   options.session.cache = MakePolicy(*engine_, test.type_k, test.type_v);
   engine_->backend().CheckCache(engine_->spec().kv_geometry(), options.session.cache,
                                 engine_->spec().q_heads);
@@ -109,7 +109,7 @@ Figures SpeedMeter::Measure(const Experiment& experiment) {
                                 engine_->spec().name, engine_->spec().head_dim)};
   }
   Figures figures;
-  figures.extent = fmt::format("{} repetitions, {} tokens decoded", flags_.quick ? 3 : 5, decode);
+  figures.extent = fmt::format("{} repetitions, {} tokens decoded", repetitions(), decode);
   Progress bar(fmt::format("timing {}", experiment.id), Progress::Unit::kSteps);
   const uint64_t rows = lab::RowsOf(experiment).size();
   uint64_t done = 0;

@@ -41,6 +41,7 @@ class SpeedMeter {
   Figures Measure(const lab::Experiment& experiment);
 
  private:
+  int repetitions() const { return flags_.quick ? 3 : 5; }
   MeasuredRow Time(lab::BenchCase test);
 
   std::shared_ptr<const Engine> engine_;

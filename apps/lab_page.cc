@@ -9,6 +9,7 @@
 #include <ranges>
 
 #include "apps/lab_text.h"
+#include "lab/markup.h"
 #include "lab/svg_plot.h"
 #include "turboquant/base/version.h"
 
@@ -16,6 +17,7 @@ namespace tq::app {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using lab::EscapeMarkup;
 using lab::Experiment;
 using lab::Measure;
 
@@ -34,24 +36,24 @@ svg { max-width: 100%; height: auto; }
 .undecided { color: #8a5a00; } .note { color: #555; }
 )";
 
-std::string Cell(std::string_view text) { return "<td>" + EscapeHtml(text) + "</td>"; }
+std::string Cell(std::string_view text) { return "<td>" + EscapeMarkup(text) + "</td>"; }
 std::string NumberCell(std::string_view text) {
-  return "<td class=\"n\">" + EscapeHtml(text) + "</td>";
+  return "<td class=\"n\">" + EscapeMarkup(text) + "</td>";
 }
 std::string HeaderRow(const std::vector<std::string_view>& names) {
   std::string row = "<tr>";
-  for (const std::string_view name : names) row += fmt::format("<th>{}</th>", EscapeHtml(name));
+  for (const std::string_view name : names) row += fmt::format("<th>{}</th>", EscapeMarkup(name));
   return row + "</tr>\n";
 }
 // "<span class=...>confirmed</span>"; the classes are the verdicts themselves.
 std::string VerdictSpan(std::string_view verdict) {
-  return fmt::format("<span class=\"{0}\">{0}</span>", EscapeHtml(verdict));
+  return fmt::format("<span class=\"{0}\">{0}</span>", EscapeMarkup(verdict));
 }
 std::string Link(std::string_view id) {
-  return fmt::format("<a href=\"#{0}\"><code>{0}</code></a>", EscapeHtml(id));
+  return fmt::format("<a href=\"#{0}\"><code>{0}</code></a>", EscapeMarkup(id));
 }
 std::string Fact(std::string_view name, std::string_view text) {
-  return fmt::format("<tr><th>{}</th>{}</tr>\n", EscapeHtml(name), Cell(text));
+  return fmt::format("<tr><th>{}</th>{}</tr>\n", EscapeMarkup(name), Cell(text));
 }
 
 std::string Where(const LabConditions& c) {
@@ -93,7 +95,7 @@ std::string Summary(const RecordsOfId& records) {
     for (auto it = begin; it != end; ++it) {
       ours += fmt::format("{}{} <span class=\"note\">({})</span>", ours.empty() ? "" : "<br>",
                           VerdictSpan(it->second->Verdict()),
-                          EscapeHtml(Where(it->second->conditions)));
+                          EscapeMarkup(Where(it->second->conditions)));
     }
     if (e.measure == Measure::kNone) {
       ours = fmt::format("<span class=\"note\">not runnable here, see {}</span>", Link(e.nearest));
@@ -127,7 +129,7 @@ std::string RowsSvg(const Experiment& e, const LabRecord& record) {
 
 std::string RecordHtml(const Experiment& e, const LabRecord& r) {
   std::string html =
-      fmt::format("<h3>{}: {}</h3>\n", EscapeHtml(Where(r.conditions)), VerdictSpan(r.Verdict()));
+      fmt::format("<h3>{}: {}</h3>\n", EscapeMarkup(Where(r.conditions)), VerdictSpan(r.Verdict()));
   html += "<table>\n" + HeaderRow({"row", "measured", "bits/value", r.unit + " ± SE"});
   for (const MeasuredRow& row : r.rows) {
     html += "<tr>" + Cell(row.name) + Cell(row.simulated ? "simulated" : row.detail) +
@@ -141,25 +143,25 @@ std::string RecordHtml(const Experiment& e, const LabRecord& r) {
                     VerdictSpan(claim.verdict ? lab::NameOf(*claim.verdict) : "not measured"));
   }
   html += "</table>\n" + RowsSvg(e, r);
-  if (!r.note.empty()) html += fmt::format("<p class=\"note\">{}</p>\n", EscapeHtml(r.note));
+  if (!r.note.empty()) html += fmt::format("<p class=\"note\">{}</p>\n", EscapeMarkup(r.note));
   return html + fmt::format("<p class=\"note\">{}; commit {}, {}<br><code>{}</code></p>\n",
-                            EscapeHtml(r.extent), EscapeHtml(r.conditions.build),
-                            EscapeHtml(r.date), EscapeHtml(r.command));
+                            EscapeMarkup(r.extent), EscapeMarkup(r.conditions.build),
+                            EscapeMarkup(r.date), EscapeMarkup(r.command));
 }
 
 std::string Section(const Experiment& e, const RecordsOfId& records) {
   std::string html = fmt::format("<h2 id=\"{0}\"><code>{0}</code> {1}</h2>\n<table>\n",
-                                 EscapeHtml(e.id), EscapeHtml(e.title));
+                                 EscapeMarkup(e.id), EscapeMarkup(e.title));
   html += Fact("hypothesis", e.hypothesis) + Fact("published", e.published) +
           Fact("their verdict", e.verdict) + Fact("source", e.source) + "</table>\n";
   if (e.measure == Measure::kNone) {
-    return html + fmt::format("<p>Not runnable here: {}. Nearest: {}.</p>\n", EscapeHtml(e.reason),
-                              Link(e.nearest));
+    return html + fmt::format("<p>Not runnable here: {}. Nearest: {}.</p>\n",
+                              EscapeMarkup(e.reason), Link(e.nearest));
   }
   const auto [begin, end] = records.equal_range(std::string(e.id));
   if (begin == end) {
     return html + fmt::format("<p>Not measured yet: <code>turboquant lab run {}</code></p>\n",
-                              EscapeHtml(e.id));
+                              EscapeMarkup(e.id));
   }
   for (auto it = begin; it != end; ++it) html += RecordHtml(e, *it->second);
   return html;
@@ -172,32 +174,6 @@ RecordsOfId ById(const std::vector<LabRecord>& records) {
 }
 
 }  // namespace
-
-std::string EscapeHtml(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 std::vector<LabRecord> NewestRecords(const std::vector<LabRecord>& records) {
   std::vector<LabRecord> newest;
@@ -223,7 +199,7 @@ std::string LabPage(const std::vector<LabRecord>& newest) {
       "set-up; ours come with the command that makes them again. A verdict is by rule: a claim is "
       "confirmed or contradicted where the difference lies two standard errors beyond its margin, "
       "else undecided. Page made by {} ({}).</p>\n",
-      kStyle, EscapeHtml(kVersion), EscapeHtml(kBuildCommit));
+      kStyle, EscapeMarkup(kVersion), EscapeMarkup(kBuildCommit));
   html += "<h2>Environment</h2>\n" + Environment(newest) + "<h2>Summary</h2>\n" + Summary(records);
   for (const Experiment& e : lab::Experiments()) html += Section(e, records);
   html += "<h2>Sources</h2>\n<table>\n" + HeaderRow({"tag", "stands for"});

@@ -16,7 +16,4 @@ std::vector<LabRecord> NewestRecords(const std::vector<LabRecord>& records);
 std::string LabPage(const std::vector<LabRecord>& newest);
 std::string LabJson(const std::vector<LabRecord>& newest);
 
-// & < > " ' as entities.
-std::string EscapeHtml(std::string_view text);
-
 }  // namespace tq::app

@@ -11,6 +11,7 @@
 #include <ranges>
 
 #include "apps/fetch_model/model_table.h"
+#include "lab/lines_file.h"
 #include "turboquant/base/error.h"
 
 namespace tq::app {
@@ -152,36 +153,16 @@ std::filesystem::path DefaultLabFile() { return DefaultModelFolder() / "lab" / "
 std::vector<LabRecord> ReadLabFile(const std::filesystem::path& path) {
   std::vector<LabRecord> records;
   if (!std::filesystem::exists(path)) return records;
-  std::ifstream in(path, std::ios::binary);
-  if (!in) Throw(ErrorCode::kIo, "cannot read {}: {}", path.string(), std::strerror(errno));
-  std::string line;
-  for (int number = 1; std::getline(in, line); ++number) {
-    if (in.eof()) break;  // cut off
-    try {
-      records.push_back(LabRecordFromJson(line));
-    } catch (const std::exception& error) {
-      Throw(ErrorCode::kCorruptFile, "{}, line {}: {}; remove the line, or give another file",
-            path.string(), number, error.what());
-    }
-  }
+  lab::ReadLines(path,
+                 [&](int, const std::string& line) { records.push_back(LabRecordFromJson(line)); });
   return records;
 }
-
-namespace {
-
-void RemoveCutLine(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!text.empty() && text.back() != '\n')
-    std::filesystem::resize_file(path, text.rfind('\n') + 1);  // npos + 1 = 0: nothing is whole
-}
-
-}  // namespace
 
 void AppendToLabFile(const std::filesystem::path& path, const LabRecord& record) {
   std::error_code ignored;
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
-  RemoveCutLine(path);
+  if (std::filesystem::exists(path))
+    lab::DropCutLine(path, lab::ReadLines(path, [](int, const std::string&) {}));
   std::ofstream out(path, std::ios::binary | std::ios::app);
   out << ToJson(record) << '\n' << std::flush;
   if (!out) Throw(ErrorCode::kIo, "cannot write {}: {}", path.string(), std::strerror(errno));

@@ -66,8 +66,8 @@ LabRecord LabRecordFromJson(const std::string& line);  // throws std::exception
 
 std::filesystem::path DefaultLabFile();
 
-// Missing: no records. A last line that was cut off is left out. Throws kCorruptFile naming the
-// line, kIo.
+// Missing: no records. A last line that was cut off is left out, unless it is the only one. Throws
+// kCorruptFile naming the line, kIo.
 std::vector<LabRecord> ReadLabFile(const std::filesystem::path& path);
 // A line that was cut off is removed before. Throws kIo.
 void AppendToLabFile(const std::filesystem::path& path, const LabRecord& record);

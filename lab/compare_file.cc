@@ -6,9 +6,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "lab/lines_file.h"
 #include "turboquant/base/error.h"
 
 namespace tq::lab {
@@ -79,28 +79,16 @@ CompareFile::CompareFile(const std::filesystem::path& path, const CompareFacts& 
 }
 
 void CompareFile::Read(const CompareFacts& facts, size_t positions) {
-  std::ifstream in(path_, std::ios::binary);
-  if (!in) Throw(ErrorCode::kIo, "cannot read {}: {}", path_.string(), std::strerror(errno));
-  std::string line;
-  uint64_t whole = 0;  // bytes of lines that end
-  for (int number = 1; std::getline(in, line); ++number) {
-    if (in.eof() && number > 1) break;  // cut off
+  const uint64_t whole = ReadLines(path_, [&](int number, const std::string& line) {
     if (number == 1) {
       ExpectFacts(path_, line, facts);
-    } else {
-      try {
-        const Json json = Json::parse(line);
-        scores_[{json.at("type").get<std::string>(), json.at("window").get<int>()}] =
-            ScoresOf(json, positions);
-      } catch (const std::exception& error) {
-        Throw(ErrorCode::kCorruptFile, "{}, line {}: {}; remove the line, or the file",
-              path_.string(), number, error.what());
-      }
+      return;
     }
-    whole += line.size() + 1;
-  }
-  in.close();
-  if (whole < std::filesystem::file_size(path_)) std::filesystem::resize_file(path_, whole);
+    const Json json = Json::parse(line);
+    scores_[{json.at("type").get<std::string>(), json.at("window").get<int>()}] =
+        ScoresOf(json, positions);
+  });
+  DropCutLine(path_, whole);
 }
 
 const DivergenceScores* CompareFile::Find(const std::string& type, int window) const {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 
+#include "lab/markup.h"
 #include "turboquant/base/error.h"
 
 namespace tq::lab {
@@ -18,26 +19,10 @@ constexpr double kMarker = 5;
 constexpr std::array kColours = {"#0b62a4", "#c8461e", "#3b7d23", "#7a3fa0",
                                  "#8a6d00", "#0f8a8a", "#b0266b", "#555555"};
 
-std::string Escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&') {
-      out += "&amp;";
-    } else if (c == '<') {
-      out += "&lt;";
-    } else if (c == '>') {
-      out += "&gt;";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
 std::string Text(double x, double y, const char* anchor, const std::string& text,
                  const std::string& more = "") {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", x, y,
-                     anchor, more, Escaped(text));
+                     anchor, more, EscapeMarkup(text));
 }
 
 std::string Line(double x1, double y1, double x2, double y2, const std::string& stroke) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
+#include <vector>
 
 #include "turboquant/base/aligned_buffer.h"
 #include "turboquant/base/error.h"
@@ -79,6 +81,18 @@ FakeCodec FakeCodecOf(Codec codec, int head_dim) {
   const PageLayout open = MakePageLayout(head_dim, 1, Codec::kF16, tiles ? Codec::kTurbo8 : codec);
   const PageLayout sealed = MakePageLayout(head_dim, 1, Codec::kF16, codec);
   return [open, sealed](MatrixView<float> rows) { ThroughPages(open, sealed, rows); };
+}
+
+FakeCodec WithCorrection(FakeCodec codec, FakeCorrection correct) {
+  return [codec = std::move(codec), correct = std::move(correct)](MatrixView<float> rows) {
+    const auto dims = static_cast<size_t>(rows.cols);
+    std::vector<float> exact;
+    for (int64_t r = 0; r < rows.rows; ++r)
+      exact.insert(exact.end(), rows.row(r), rows.row(r) + rows.cols);
+    codec(rows);
+    for (int64_t r = 0; r < rows.rows; ++r)
+      correct({exact.data() + static_cast<size_t>(r) * dims, dims}, rows.row(r));
+  };
 }
 
 void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,

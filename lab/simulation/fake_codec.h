@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "turboquant/base/matrix_view.h"
 #include "turboquant/codec/codec.h"
@@ -18,6 +19,10 @@ using FakeCodec = std::function<void(MatrixView<float> rows)>;
 // the cache does. Whole vectors only: no rotation, no reference. Tiles want a head dim of
 // kHeadDims.
 FakeCodec FakeCodecOf(Codec codec, int head_dim);
+
+// The codec with correct(x, y) behind it for every vector x [D] that it gives back as y [D].
+using FakeCorrection = std::function<void(std::span<const float> x, float* y)>;
+FakeCodec WithCorrection(FakeCodec codec, FakeCorrection correct);
 
 enum class FakeCentring {
   kNone,

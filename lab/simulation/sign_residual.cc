@@ -25,7 +25,7 @@ std::shared_ptr<const std::vector<float>> MakeProjection(int head_dim) {
 }
 
 // y <- y + what the signs tell of x - y; dims of x and y as many as S has rows and columns.
-void AddResidual(const std::vector<float>& s, const std::vector<float>& x, float* y) {
+void AddResidual(const std::vector<float>& s, std::span<const float> x, float* y) {
   const size_t dims = x.size();
   std::vector<float> residual(dims);
   for (size_t d = 0; d < dims; ++d) residual[d] = x[d] - y[d];
@@ -43,14 +43,10 @@ void AddResidual(const std::vector<float>& s, const std::vector<float>& x, float
 }  // namespace
 
 FakeCodec WithSignResidual(FakeCodec codec, int head_dim) {
-  return [codec = std::move(codec), s = MakeProjection(head_dim)](MatrixView<float> rows) {
-    std::vector<std::vector<float>> exact;
-    for (int64_t r = 0; r < rows.rows; ++r)
-      exact.emplace_back(rows.row(r), rows.row(r) + rows.cols);
-    codec(rows);
-    for (int64_t r = 0; r < rows.rows; ++r)
-      AddResidual(*s, exact[static_cast<size_t>(r)], rows.row(r));
-  };
+  return WithCorrection(std::move(codec),
+                        [s = MakeProjection(head_dim)](std::span<const float> x, float* y) {
+                          AddResidual(*s, x, y);
+                        });
 }
 
 }  // namespace tq::lab

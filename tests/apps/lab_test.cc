@@ -9,6 +9,7 @@
 #include "apps/experiment_rows.h"
 #include "apps/lab_page.h"
 #include "apps/lab_record.h"
+#include "lab/markup.h"
 #include "tests/support/temp_folder.h"
 #include "turboquant/base/error.h"
 
@@ -141,11 +142,19 @@ TEST(LabFileTest, ADamagedLineIsNamed) {
   }
 }
 
+TEST(LabFileTest, AFileOfSomethingElseIsRefusedAndKept) {
+  const TempFolder folder;
+  const std::filesystem::path path = folder.path() / "notes.txt";
+  std::ofstream(path) << "a line without an end";
+  EXPECT_THROW(ReadLabFile(path), Error);
+  EXPECT_EQ(std::filesystem::file_size(path), 21u);
+}
+
 TEST(LabPageTest, HasEveryExperimentAndEscapesText) {
   const std::string page = LabPage({RecordOf("e5416b")});
   for (const Experiment& e : lab::Experiments()) {
     EXPECT_THAT(page, HasSubstr("id=\"" + std::string(e.id) + "\""));
-    EXPECT_THAT(page, HasSubstr(EscapeHtml(e.published)));
+    EXPECT_THAT(page, HasSubstr(lab::EscapeMarkup(e.published)));
   }
   EXPECT_THAT(page, HasSubstr("a &lt;b&gt; &amp; &quot;c&quot;"));
   EXPECT_THAT(page, HasSubstr("lab run &lt;x&gt;"));
