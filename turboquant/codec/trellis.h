@@ -63,8 +63,10 @@ constexpr uint32_t RingParity(const Trellis& trellis, uint32_t coded, int p) {
   return trellis.ParityOf(window);
 }
 
-// The uncoded bits of code n in words 1 .. bits - 1 of its unit, which must be zero before.
-constexpr void SetFreeBits(int bits, uint32_t* words, int n, uint32_t free) {
+// The uncoded bits of code n in words 1 .. bits - 1 of its unit, which must be zero before. Word:
+// uint32_t, or a vector of them, one of each unit.
+template <class Word>
+constexpr void SetFreeBits(int bits, Word* words, int n, const Word& free) {
   const int j = n / 8, m = n % 8;
   switch (bits) {
     case 2:

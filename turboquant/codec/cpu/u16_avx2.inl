@@ -21,8 +21,23 @@ using MaskU = __m256i;
 static inline MaskU EqualU(U16 x, U16 y) { return _mm256_cmpeq_epi16(x, y); }
 static inline MaskU GreaterSigned(U16 x, U16 y) { return _mm256_cmpgt_epi16(x, y); }
 static inline U16 SelectU(MaskU mask, U16 x, U16 y) { return _mm256_blendv_epi8(y, x, mask); }
-// Bits of two masks at once, and where ring i of the first or second has its own.
-static inline uint64_t BitsOfPair(MaskU even, MaskU odd) {
-  return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_packs_epi16(even, odd)));
+static inline U16 MaskedU(MaskU mask, U16 x) { return _mm256_and_si256(mask, x); }
+static inline U16 AndU(U16 x, U16 y) { return _mm256_and_si256(x, y); }
+static inline U16 AndNotU(U16 x, U16 y) { return _mm256_andnot_si256(x, y); }
+static inline U16 OrU(U16 x, U16 y) { return _mm256_or_si256(x, y); }
+static inline U16 XorU(U16 x, U16 y) { return _mm256_xor_si256(x, y); }
+template <int kBits>
+static inline U16 ShiftLeftU(U16 x) {
+  return _mm256_slli_epi16(x, kBits);
 }
-static inline int BitPlace(int ring, int odd) { return ring / 8 * 16 + odd * 8 + ring % 8; }
+// table[x] for x < 16; table[0] must be 0.
+static inline U16 LookUpU(const uint8_t* table, U16 x) {
+  const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), x);
+}
+// The low bytes.
+static inline void StoreBytesU(void* p, U16 x) {
+  const U16 low = AndU(x, SetU(255));
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(low, low), 0x08);
+  _mm_store_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}

@@ -21,8 +21,19 @@ using MaskU = __mmask32;
 static inline MaskU EqualU(U16 x, U16 y) { return _mm512_cmpeq_epi16_mask(x, y); }
 static inline MaskU GreaterSigned(U16 x, U16 y) { return _mm512_cmpgt_epi16_mask(x, y); }
 static inline U16 SelectU(MaskU mask, U16 x, U16 y) { return _mm512_mask_mov_epi16(y, mask, x); }
-// Bits of two masks at once, and where ring i of the first or second has its own.
-static inline uint64_t BitsOfPair(MaskU even, MaskU odd) {
-  return static_cast<uint64_t>(even) | static_cast<uint64_t>(odd) << 32;
+static inline U16 MaskedU(MaskU mask, U16 x) { return _mm512_maskz_mov_epi16(mask, x); }
+static inline U16 AndU(U16 x, U16 y) { return _mm512_and_si512(x, y); }
+static inline U16 AndNotU(U16 x, U16 y) { return _mm512_andnot_si512(x, y); }
+static inline U16 OrU(U16 x, U16 y) { return _mm512_or_si512(x, y); }
+static inline U16 XorU(U16 x, U16 y) { return _mm512_xor_si512(x, y); }
+template <int kBits>
+static inline U16 ShiftLeftU(U16 x) {
+  return _mm512_slli_epi16(x, kBits);
 }
-static inline int BitPlace(int ring, int odd) { return odd * 32 + ring; }
+static inline U16 LookUpU(const uint8_t* table, U16 x) {
+  const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), x);
+}
+static inline void StoreBytesU(void* p, U16 x) {
+  _mm256_store_si256(static_cast<__m256i*>(p), _mm512_cvtepi16_epi8(x));
+}
