@@ -16,12 +16,11 @@ double Mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 // Blocks of one size share slabs, whatever group or form they belong to.
 std::map<uint64_t, int64_t> BlocksBySize(const KvLayout& layout,
-                                         const std::vector<BlockCount>& blocks) {
+                                         const std::vector<BlockCounts>& blocks) {
   std::map<uint64_t, int64_t> by_size;
   for (size_t g = 0; g < blocks.size(); ++g) {
-    by_size[layout.groups[g].open_bytes] += blocks[g].open;
-    if (layout.groups[g].visibility.seals)
-      by_size[layout.groups[g].sealed_bytes] += blocks[g].sealed;
+    for (size_t form = 0; form < blocks[g].size(); ++form)
+      by_size[layout.groups[g].forms[form].bytes] += blocks[g][form];
   }
   return by_size;
 }
@@ -34,8 +33,7 @@ KvCache::State::State(const KvGeometry& geometry, const CachePolicy& policy,
       policy(policy),
       layout(geometry, policy),
       arena(std::move(memory), budget) {
-  for (const KvGroup& group : layout.groups)
-    records.emplace_back(arena, group.open_bytes, group.sealed_bytes);
+  for (const KvGroup& group : layout.groups) records.emplace_back(arena, FormBytes(group));
 }
 
 KvSequence& KvCache::State::Get(SequenceId id) const {
@@ -54,26 +52,22 @@ SequenceId KvCache::State::Add(std::unique_ptr<KvSequence> sequence) {
 }
 
 void KvCache::State::AbandonPlan() {
-  for (const PlannedSeal& seal : plan_under_way) {
-    PageRecord& record = records[static_cast<size_t>(seal.group)][seal.record];
-    record.planned_tasks = record.sealed_tasks;
-  }
+  for (const PlannedSeal& seal : plan_under_way)
+    RecordOf(seal).planned_tasks = RecordOf(seal).sealed_tasks;
   plan_under_way.clear();
 }
 
 void KvCache::State::DropTail(int g, PageTable& table, int pages) {
   const auto index = static_cast<size_t>(g);
   const KvGroup& group = layout.groups[index];
-  for (int page = std::max(pages, table.first_page); page < table.pages(); ++page) {
-    records[index].Drop(table.records[static_cast<size_t>(page)], table.HasOpen(group, page));
-  }
-  const auto size = static_cast<size_t>(std::min(pages, table.pages()));
-  table.open.resize(size);
-  table.sealed.resize(size);
-  table.records.resize(size);
-  table.first_page = std::min(table.first_page, static_cast<int>(size));
-  table.first_open =
-      std::max(std::min(table.first_open, static_cast<int>(size)), group.visibility.sink_pages);
+  for (int page = std::max(pages, table.first_page); page < table.pages(); ++page)
+    records[index].Drop(table.Record(page), table.FirstForm(group, page));
+  const int size = std::min(pages, table.pages());
+  for (std::vector<uint32_t>& blocks : table.blocks) blocks.resize(static_cast<size_t>(size));
+  table.records.resize(static_cast<size_t>(size));
+  table.first_page = std::min(table.first_page, size);
+  for (int& first : table.first_of_form)
+    first = std::max(std::min(first, size), group.visibility.sink_pages);
 }
 
 void KvCache::State::Trim(int g, PageTable& table, int64_t kept_length) {
@@ -81,18 +75,20 @@ void KvCache::State::Trim(int g, PageTable& table, int64_t kept_length) {
   const KvGroup& group = layout.groups[index];
   for (const int first = group.FirstPage(kept_length); table.first_page < first;
        ++table.first_page) {
-    const auto page = static_cast<size_t>(table.first_page);
-    records[index].Drop(table.records[page], table.HasOpen(group, table.first_page));
-    table.records[page] = kNoRecord;
-    table.open[page] = table.sealed[page] = kNoPage;
+    const int page = table.first_page;
+    records[index].Drop(table.Record(page), table.FirstForm(group, page));
+    table.records[static_cast<size_t>(page)] = kNoRecord;
+    for (std::vector<uint32_t>& blocks : table.blocks) blocks[static_cast<size_t>(page)] = kNoPage;
   }
-  table.first_open = std::max(table.first_open, table.first_page);
-  for (const int first = group.FirstOpen(kept_length); table.first_open < first;
-       ++table.first_open) {
-    const auto page = static_cast<size_t>(table.first_open);
-    if (records[index][table.records[page]].sealed_tasks < group.tasks) break;
-    records[index].DropOpen(table.records[page]);
-    table.open[page] = kNoPage;
+  for (int form = 0; form + 1 < group.num_forms(); ++form) {
+    int& first = table.FirstOf(form);
+    first = std::max(first, table.first_page);
+    for (const int needed = group.FirstOfForm(form, kept_length); first < needed; ++first) {
+      const RecordId record = table.Record(first);
+      if (records[index][record][static_cast<size_t>(form + 1)].sealed_tasks < group.tasks) break;
+      records[index].DropForm(record, form);
+      table.Block(form, first) = kNoPage;
+    }
   }
 }
 
@@ -102,12 +98,15 @@ bool KvCache::State::IsExact(const KvSequence& sequence, int64_t length) const {
     const KvGroup& group = layout.groups[g];
     const PageTable& table = sequence.tables[g];
     if (group.FirstPage(length) < table.first_page) return false;
-    if (group.FirstOpen(length) < std::min(table.first_open, PagesFor(length))) return false;
+    for (int form = 0; form + 1 < group.num_forms(); ++form) {
+      if (group.FirstOfForm(form, length) < std::min(table.FirstOf(form), PagesFor(length)))
+        return false;
+    }
   }
   return true;
 }
 
-uint64_t KvCache::State::ExtraCommit(const std::vector<BlockCount>& blocks) const {
+uint64_t KvCache::State::ExtraCommit(const std::vector<BlockCounts>& blocks) const {
   uint64_t bytes = 0;
   for (const auto& [size, count] : BlocksBySize(layout, blocks))
     bytes += arena.ExtraCommit(size, count);
@@ -124,10 +123,7 @@ const CachePolicy& KvCache::policy() const { return state_->policy; }
 
 SequenceId KvCache::NewSequence() {
   auto sequence = std::make_unique<KvSequence>();
-  sequence->tables.resize(state_->layout.groups.size());
-  for (size_t g = 0; g < sequence->tables.size(); ++g) {
-    sequence->tables[g].first_open = state_->layout.groups[g].visibility.sink_pages;
-  }
+  for (const KvGroup& group : state_->layout.groups) sequence->tables.emplace_back(group);
   return state_->Add(std::move(sequence));
 }
 
@@ -147,8 +143,7 @@ SequenceId KvCache::Fork(SequenceId id) {
   for (size_t g = 0; g < parent.tables.size(); ++g) {
     const PageTable& table = parent.tables[g];
     for (int page = table.first_page; page < table.pages(); ++page) {
-      s.records[g].Share(table.records[static_cast<size_t>(page)],
-                         table.HasOpen(s.layout.groups[g], page));
+      s.records[g].Share(table.Record(page), table.FirstForm(s.layout.groups[g], page));
     }
   }
   return child;
@@ -176,8 +171,9 @@ int64_t KvCache::Truncate(SequenceId id, int64_t length) {
     s.DropTail(static_cast<int>(g), table, PagesFor(length));
     if (length % kPageTokens == 0) continue;
     // The page is not full any more. Its sealing goes on only where a fork still sees it full.
-    table.sealed.back() = kNoPage;
-    if (s.records[g][table.records.back()].holders == 1)
+    for (size_t form = kSealedForm; form < table.blocks.size(); ++form)
+      table.blocks[form].back() = kNoPage;
+    if (s.records[g].Holders(table.records.back()) == 1)
       s.records[g].VoidSealing(table.records.back());
   }
   sequence.length = length;
@@ -197,16 +193,26 @@ KvLayerView KvCache::View(SequenceId id, int layer) const {
   const PageTable& table = sequence.tables[static_cast<size_t>(g)];
   KvLayerView view;
   view.arena = s.arena.base();
-  view.open_pages = table.open.data();
-  view.sealed_pages = table.sealed.data();
+  view.open_pages = table.blocks[kOpenForm].data();
   view.num_pages = table.pages();
   view.length = sequence.length;
-  view.open_layer_offset = place.open_offset;
-  view.sealed_layer_offset = place.sealed_offset;
-  view.open = place.open;
-  view.sealed = place.sealed;
+  view.open_layer_offset = place.places[kOpenForm].offset;
+  view.open = view.sealed = place.open();
   view.visibility = group.visibility;
-  if (group.visibility.seals) view.visibility.sealed_below = table.first_open;
+  if (!group.visibility.seals) {
+    view.sealed_pages = view.open_pages;
+    return view;
+  }
+  view.sealed_pages = table.blocks[kSealedForm].data();
+  view.sealed_layer_offset = place.places[kSealedForm].offset;
+  view.sealed = place.places[kSealedForm].layout;
+  view.visibility.sealed_below = table.FirstOf(kOpenForm);
+  for (int form = kSealedForm + 1; form < group.num_forms(); ++form) {
+    const auto f = static_cast<size_t>(form);
+    view.aged[static_cast<size_t>(view.num_aged++)] = {
+        group.form(form).window_pages, table.FirstOf(form - 1), table.blocks[f].data(),
+        place.places[f].offset, place.places[f].layout};
+  }
   return view;
 }
 
@@ -216,21 +222,21 @@ void KvCache::Reserve(SequenceId id, int64_t tokens) {
   if (tokens < 0) Throw(ErrorCode::kInvalidArgument, "cannot reserve {} tokens", tokens);
   // Blocks that growing by `more` tokens takes at its peak, beyond those held now.
   const auto extra = [&](int64_t more) {
-    std::vector<BlockCount> blocks;
+    std::vector<BlockCounts> blocks;
     for (size_t g = 0; g < s.layout.groups.size(); ++g) {
-      const KvGroup& group = s.layout.groups[g];
-      BlockCount count =
-          MostBlocks(group, s.policy.rollback, sequence.length + more, kReserveChunk);
+      BlockCounts counts =
+          MostBlocks(s.layout.groups[g], s.policy.rollback, sequence.length + more, kReserveChunk);
       const PageTable& table = sequence.tables[g];
       for (int page = table.first_page; page < table.pages(); ++page) {
-        const auto p = static_cast<size_t>(page);
-        // An open page that a fork also holds is copied before it is written.
-        const bool copied =
-            page == sequence.length / kPageTokens && s.records[g][table.records[p]].holders > 1;
-        count.open -= table.open[p] != kNoPage && !copied;
-        count.sealed -= table.sealed[p] != kNoPage;
+        for (int form = 0; form < static_cast<int>(counts.size()); ++form) {
+          // An open page that a fork also holds is copied before it is written.
+          const bool copied = form == kOpenForm && page == sequence.length / kPageTokens &&
+                              s.records[g].Holders(table.Record(page)) > 1;
+          counts[static_cast<size_t>(form)] -= table.Block(form, page) != kNoPage && !copied;
+        }
       }
-      blocks.push_back({std::max<int64_t>(count.open, 0), std::max<int64_t>(count.sealed, 0)});
+      for (int64_t& count : counts) count = std::max<int64_t>(count, 0);
+      blocks.push_back(std::move(counts));
     }
     return s.ExtraCommit(blocks);
   };
@@ -262,7 +268,7 @@ KvMemory KvCache::Memory() const {
       if (sequence == nullptr) continue;
       const PageTable& table = sequence->tables[g];
       for (int page = table.first_page; page < table.pages(); ++page) {
-        int64_t& seen = tokens[static_cast<size_t>(table.records[static_cast<size_t>(page)])];
+        int64_t& seen = tokens[static_cast<size_t>(table.Record(page))];
         seen = std::max(
             seen, std::min<int64_t>(kPageTokens, sequence->length - int64_t{page} * kPageTokens));
       }
@@ -271,8 +277,12 @@ KvMemory KvCache::Memory() const {
       const PageRecord& record = s.records[g][static_cast<RecordId>(r)];
       if (tokens[r] == 0) continue;
       values += tokens[r] * group.values_per_token;
-      if (record.open != kNoPage) memory.open_bytes += group.open_bytes;
-      if (record.sealed != kNoPage) memory.sealed_bytes += group.sealed_bytes;
+      for (int form = 0; form < group.num_forms(); ++form) {
+        if (record[static_cast<size_t>(form)].block == kNoPage) continue;
+        const uint64_t bytes = group.form(form).bytes;
+        (form == kOpenForm ? memory.open_bytes : memory.sealed_bytes) += bytes;
+        if (form > kSealedForm) memory.aged_bytes += bytes;
+      }
     }
   }
   memory.used_bytes = memory.open_bytes + memory.sealed_bytes;
@@ -285,8 +295,7 @@ KvMemory KvCache::Memory() const {
 uint64_t KvCache::BytesPerToken(const KvGeometry& geometry, const CachePolicy& policy) {
   uint64_t page = 0;
   for (const KvGroup& group : KvLayout(geometry, policy).groups) {
-    if (group.visibility.sliding_window == 0)
-      page += group.visibility.seals ? group.sealed_bytes : group.open_bytes;
+    if (group.visibility.sliding_window == 0) page += group.forms.back().bytes;
   }
   return (page + kPageTokens - 1) / kPageTokens;
 }
@@ -301,7 +310,7 @@ double KvCache::BitsPerValue(const KvGeometry& given, const CachePolicy& policy)
 uint64_t KvCache::BytesForContext(const KvGeometry& geometry, const CachePolicy& policy,
                                   int64_t tokens, int chunk) {
   const KvLayout layout(geometry, policy);
-  std::vector<BlockCount> blocks;
+  std::vector<BlockCounts> blocks;
   for (const KvGroup& group : layout.groups)
     blocks.push_back(MostBlocks(group, policy.rollback, tokens, std::max(chunk, 1)));
   uint64_t bytes = 0;
