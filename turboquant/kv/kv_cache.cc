@@ -68,6 +68,7 @@ void KvCache::State::DropTail(int g, PageTable& table, int pages) {
   table.first_page = std::min(table.first_page, size);
   for (int& first : table.first_of_form)
     first = std::max(std::min(first, size), group.visibility.sink_pages);
+  for (int& lost : table.lost_below) lost = std::min(lost, size);
 }
 
 void KvCache::State::Trim(int g, PageTable& table, int64_t kept_length) {
@@ -99,8 +100,10 @@ bool KvCache::State::IsExact(const KvSequence& sequence, int64_t length) const {
     const PageTable& table = sequence.tables[g];
     if (group.FirstPage(length) < table.first_page) return false;
     for (int form = 0; form + 1 < group.num_forms(); ++form) {
-      if (group.FirstOfForm(form, length) < std::min(table.FirstOf(form), PagesFor(length)))
-        return false;
+      const int lost =
+          length < sequence.recomputed ? 0 : table.lost_below[static_cast<size_t>(form)];
+      const int needed = std::max(group.FirstOfForm(form, length), lost);
+      if (needed < std::min(table.FirstOf(form), PagesFor(length))) return false;
     }
   }
   return true;
@@ -158,7 +161,9 @@ int64_t KvCache::Truncate(SequenceId id, int64_t length) {
     Throw(ErrorCode::kInvalidArgument, "a sequence cannot be shortened to {} tokens", length);
   if (length >= sequence.length) return sequence.length;
   s.AbandonPlan();
-  if (!s.IsExact(sequence, length)) {
+  const bool exact = s.IsExact(sequence, length);
+  if (!exact) {
+    sequence.recomputed = length;
     // Whole pages before the window are kept, in whatever form they have; the window's tokens are
     // appended again.
     length = std::max<int64_t>(0, length / kPageTokens - s.policy.window_pages()) * kPageTokens;
@@ -169,6 +174,7 @@ int64_t KvCache::Truncate(SequenceId id, int64_t length) {
   for (size_t g = 0; g < sequence.tables.size(); ++g) {
     PageTable& table = sequence.tables[g];
     s.DropTail(static_cast<int>(g), table, PagesFor(length));
+    if (!exact) table.lost_below = table.first_of_form;
     if (length % kPageTokens == 0) continue;
     // The page is not full any more. Its sealing goes on only where a fork still sees it full.
     for (size_t form = kSealedForm; form < table.blocks.size(); ++form)

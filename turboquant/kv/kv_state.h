@@ -16,12 +16,16 @@ namespace tq {
 struct PageTable {
   explicit PageTable(const KvGroup& group)
       : blocks(group.forms.size()),
-        first_of_form(group.forms.size() - 1, group.visibility.sink_pages) {}
+        first_of_form(group.forms.size() - 1, group.visibility.sink_pages),
+        lost_below(group.forms.size() - 1) {}
 
   std::vector<std::vector<uint32_t>> blocks;  // [forms][pages]
   std::vector<RecordId> records;
   int first_page = 0;
   std::vector<int> first_of_form;  // [forms - 1]: the last form goes with the page
+  // first_of_form as a truncation left it that was not exact: pages below had aged too far for it,
+  // and stay so.
+  std::vector<int> lost_below;
 
   int pages() const { return static_cast<int>(records.size()); }
   RecordId Record(int page) const { return records[static_cast<size_t>(page)]; }
@@ -44,6 +48,7 @@ struct PageTable {
 
 struct KvSequence {
   int64_t length = 0;
+  int64_t recomputed = 0;  // the length to which tokens are appended again after that truncation
   std::vector<PageTable> tables;  // [groups]
 };
 

@@ -330,10 +330,13 @@ static void Seal(const PageLayout& open, const std::byte* open_head, const PageL
   PageToRows(from, open_head, rows);
   const float* r = LoadReference(open, from, open_head, reference);
   const float* own = nullptr;
-  if (side == Side::kKey) {
+  if (side == Side::kKey && from.bits == 8) {
     MeanOfRows(from, open_head, rows, r, mean);
     WriteReference(sealed, sealed_head, mean);
     own = LoadReference(sealed, to, sealed_head, mean);  // as rounded to f16
+  } else if (side == Side::kKey) {  // sealed before: its mean stays
+    WriteReference(sealed, sealed_head, r);
+    own = r;
   }
   if (to.trellis) {
     return SealTrellisRows(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
