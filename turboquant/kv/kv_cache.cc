@@ -2,6 +2,7 @@
 #include "turboquant/kv/kv_cache.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <utility>
@@ -298,19 +299,30 @@ KvMemory KvCache::Memory() const {
   return memory;
 }
 
-uint64_t KvCache::BytesPerToken(const KvGeometry& geometry, const CachePolicy& policy) {
-  uint64_t page = 0;
+uint64_t KvCache::BytesPerToken(const KvGeometry& geometry, const CachePolicy& policy,
+                                int64_t context) {
+  double page_bytes = 0;
   for (const KvGroup& group : KvLayout(geometry, policy).groups) {
-    if (group.visibility.sliding_window == 0) page += group.forms.back().bytes;
+    if (group.visibility.sliding_window != 0) continue;
+    // The part of the tokens that has come to a form or further.
+    const auto reached = [&](int form) {
+      if (form == group.num_forms()) return 0.0;
+      const int window = group.form(form).window_pages;
+      if (form == kOpenForm || window <= policy.window_pages() || context == 0) return 1.0;
+      return std::max(0.0, 1 - static_cast<double>(int64_t{window} * kPageTokens) /
+                                   static_cast<double>(context));
+    };
+    for (int form = 0; form < group.num_forms(); ++form)
+      page_bytes += (reached(form) - reached(form + 1)) * static_cast<double>(group.form(form).bytes);
   }
-  return (page + kPageTokens - 1) / kPageTokens;
+  return static_cast<uint64_t>(std::ceil(page_bytes / kPageTokens));
 }
 
-double KvCache::BitsPerValue(const KvGeometry& given, const CachePolicy& policy) {
+double KvCache::BitsPerValue(const KvGeometry& given, const CachePolicy& policy, int64_t context) {
   KvGeometry geometry = given;
   std::fill(geometry.sliding_window.begin(), geometry.sliding_window.end(), 0);
   const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
-  return 8.0 * static_cast<double>(BytesPerToken(geometry, policy)) / values;
+  return 8.0 * static_cast<double>(BytesPerToken(geometry, policy, context)) / values;
 }
 
 uint64_t KvCache::BytesForContext(const KvGeometry& geometry, const CachePolicy& policy,

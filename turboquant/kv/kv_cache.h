@@ -109,12 +109,13 @@ class KvCache {
   int64_t Truncate(SequenceId, int64_t length);
 
   KvMemory Memory() const;
-  // What one more token of a long context costs: final forms; layers with a sliding window have a
-  // fixed cost instead.
-  static uint64_t BytesPerToken(const KvGeometry&, const CachePolicy&);
-  // What one value of a long context takes in its final form, scales and reference vectors
-  // included; layers with a sliding window as if they had none.
-  static double BitsPerValue(const KvGeometry&, const CachePolicy&);
+  // What a token costs on average in a context of that many (0: one more token of a long context),
+  // window and sinks left aside: sealed forms, aged ones by their share. Layers with a sliding
+  // window have a fixed cost instead.
+  static uint64_t BytesPerToken(const KvGeometry&, const CachePolicy&, int64_t context = 0);
+  // What a value takes, likewise, scales and reference vectors included; layers with a sliding
+  // window as if they had none.
+  static double BitsPerValue(const KvGeometry&, const CachePolicy&, int64_t context = 0);
   // The most that one sequence commits while it grows to `tokens` in steps of at most `chunk`: open
   // pages, reference vectors, scales and partly used slabs included. A budget of this size is
   // enough.

@@ -151,4 +151,14 @@ Codec FinalKeyCodec(const CachePolicy& policy, size_t layer) {
   return codec;
 }
 
+bool Ages(const CachePolicy& policy) {
+  return std::ranges::any_of(policy.ages, [&](const AgeStep& step) {
+    const auto falls_to = [](Codec aged) {
+      return [aged](Codec codec) { return AgedCodec(codec, aged) != codec; };
+    };
+    return std::ranges::any_of(policy.k, falls_to(step.k)) ||
+           std::ranges::any_of(policy.v, falls_to(step.v));
+  });
+}
+
 }  // namespace tq

@@ -59,5 +59,7 @@ Codec OpenCodec(Codec final_codec);
 Codec AgedCodec(Codec codec, Codec aged);
 // What a layer's keys are held in at last.
 Codec FinalKeyCodec(const CachePolicy& policy, size_t layer);
+// Does any side of any layer fall to fewer bits?
+bool Ages(const CachePolicy& policy);
 
 }  // namespace tq
