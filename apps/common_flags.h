@@ -36,8 +36,8 @@ struct CacheFlags {
   CalibrationFlags calibration;
   std::string automatic;  // "auto": the stored recommendation decides
   bool watch = false;
-  std::string ages;         // --cache-age; empty: none
-  uint64_t budget = 0;      // bytes that choose types and ages; 0: none
+  std::string ages;     // --cache-age; empty: none
+  uint64_t budget = 0;  // bytes that choose types and ages; 0: none
 };
 void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv, --cache
 // --cache auto, which excludes the flags of types that `command` has.

@@ -139,7 +139,8 @@ std::string CompareType::Name() const {
 
 std::string CompareOptions() {
   std::string text =
-      "window=N, sinks=N, age=AGE:TYPE,..., no-centring, no-calibration, tokens (count both to the token), "
+      "window=N, sinks=N, age=AGE:TYPE,..., no-centring, no-calibration, tokens (count both to the "
+      "token), "
       "simulated, bare (all cures off); ideas of others, simulated: ";
   for (const lab::IdeaInfo& idea : lab::kIdeas) {
     text += fmt::format("{}{}", &idea == &lab::kIdeas.front() ? "" : ", ", idea.Option());

@@ -33,8 +33,8 @@ struct CompareType {
 std::string CompareOptions();  // "window=N, ...": all there are, for help and errors
 
 // Items separated by commas where they name no layers or ages ("q8_0,turbo4/turbo3"); an item with
-// such stands alone ("turbo4:0-3,q8_0:4-29/turbo3", "turbo4+age=512:turbo3,1024:turbo2"). Each once. Throws kInvalidArgument naming the
-// column.
+// such stands alone ("turbo4:0-3,q8_0:4-29/turbo3", "turbo4+age=512:turbo3,1024:turbo2"). Each
+// once. Throws kInvalidArgument naming the column.
 std::vector<CompareType> ParseCompareTypes(const std::vector<std::string>& words);
 
 }  // namespace tq::app

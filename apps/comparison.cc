@@ -157,11 +157,12 @@ ComparisonRow Comparison::MakeRow(const CompareType& type) const {
   if (const std::string reason = lab::WhyNot(type.ideas, row.policy); !reason.empty())
     Throw(ErrorCode::kInvalidArgument, "--types \"{}\": {}", type.Name(), reason);
   const KvGeometry geometry = engine_->spec().kv_geometry();
-  row.bits_per_value = row.type.no_centring ? BitsOfCodes(row.policy, engine_->spec().head_dim)
-                                            : PolicyBitsPerValue(geometry, row.policy,
-                                                                 flags_.step.context);
+  row.bits_per_value = row.type.no_centring
+                           ? BitsOfCodes(row.policy, engine_->spec().head_dim)
+                           : PolicyBitsPerValue(geometry, row.policy, flags_.step.context);
   row.bits_per_value += lab::ExtraBitsPerValue(type.ideas, geometry.head_dim);
-  row.bytes_per_token = static_cast<double>(KvCache::BytesPerToken(geometry, row.policy, flags_.step.context));
+  row.bytes_per_token =
+      static_cast<double>(KvCache::BytesPerToken(geometry, row.policy, flags_.step.context));
   return row;
 }
 

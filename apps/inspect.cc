@@ -111,7 +111,8 @@ void PrintCacheCosts(const KvGeometry& geometry) {
 }
 
 void PrintBudget(const KvGeometry& geometry, uint64_t budget) {
-  Table table({"context", "K / V", "then", "bits per value", "memory", "KLD expected when full"}, 3);
+  Table table({"context", "K / V", "then", "bits per value", "memory", "KLD expected when full"},
+              3);
   for (const int64_t context : kContexts) {
     std::vector<std::string> row = {fmt::format("{}K tokens", context / 1024)};
     try {

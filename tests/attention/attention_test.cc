@@ -128,9 +128,9 @@ TEST(Attend, ReadsOneFormOfEachPage) {
   c.Build();
   const KvLayerView view = c.built->view();
   const int64_t position = spec.pages.length - 1;  // b = 6: pages 1, 2 aged, 3, 4 sealed
-  const int expected[] = {kOpenForm,   2,         2, kSealedForm, kSealedForm,
-                          kOpenForm, kOpenForm};
-  for (int page = 0; page < 7; ++page) EXPECT_EQ(view.FormAt(page, position), expected[page]) << page;
+  const int expected[] = {kOpenForm, 2, 2, kSealedForm, kSealedForm, kOpenForm, kOpenForm};
+  for (int page = 0; page < 7; ++page)
+    EXPECT_EQ(view.FormAt(page, position), expected[page]) << page;
   const std::vector<float> before = c.Reference();
   for (int page = 0; page < 6; ++page) {
     for (const int form : {kOpenForm, kSealedForm, 2}) {

@@ -44,8 +44,8 @@ class BuiltPages {
       const PageLayout layout = MakePageLayout(spec.head_dim, spec.kv_heads, age.k, age.v);
       std::vector<uint32_t>& ids = aged_ids_.emplace_back();
       for (int page = 0; page < pages; ++page) {
-        ids.push_back(static_cast<uint32_t>(
-            (pages * (open_bytes + sealed_bytes) + aged_bytes) / kPageIdUnit));
+        ids.push_back(static_cast<uint32_t>((pages * (open_bytes + sealed_bytes) + aged_bytes) /
+                                            kPageIdUnit));
         aged_bytes += (layout.bytes() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
       }
       view_.aged[static_cast<size_t>(view_.num_aged++)] = {age.window_pages, age.aged_below,

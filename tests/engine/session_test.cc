@@ -182,13 +182,11 @@ TEST_P(SessionTest, ClearBeginsAnew) {
   EXPECT_TRUE(Append(session, tokens) == first);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, SessionTest,
-                         testing::Values(Case{"llama", "f16", "f16"},
-                                         Case{"llama", "turbo4", "turbo3", 2},
-                                         Case{"llama", "turbo8:0,turbo2:1", "f16"},
-                                         Case{"gemma3", "turbo3", "turbo3"},
-                                         Case{"llama", "turbo4", "turbo4", 2,
-                                              "256:turbo3,384:turbo3/turbo2_tcq"}));
+INSTANTIATE_TEST_SUITE_P(
+    Tiny, SessionTest,
+    testing::Values(Case{"llama", "f16", "f16"}, Case{"llama", "turbo4", "turbo3", 2},
+                    Case{"llama", "turbo8:0,turbo2:1", "f16"}, Case{"gemma3", "turbo3", "turbo3"},
+                    Case{"llama", "turbo4", "turbo4", 2, "256:turbo3,384:turbo3/turbo2_tcq"}));
 
 std::string MessageOf(ErrorCode code, const std::function<void()>& action) {
   try {

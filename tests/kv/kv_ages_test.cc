@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pages that age: their bookkeeping, counted by hand and added up. That the bytes are right whatever
-// happens is kv_random_test's to show.
+// Pages that age: their bookkeeping, counted by hand and added up. That the bytes are right
+// whatever happens is kv_random_test's to show.
 #include <gmock/gmock.h>
 
 #include <map>
@@ -84,8 +84,7 @@ TEST(KvAges, MemoryIsCountedExactly) {
             3 * BlockBytes(4, 4));  // 8, 9, 10
   EXPECT_EQ(cache->Memory().aged_bytes,
             2 * BlockBytes(3, 3) + 7 * BlockBytes(3, 2));  // 7 and 8; 1 .. 7
-  EXPECT_EQ(cache->Memory().used_bytes,
-            cache->Memory().open_bytes + cache->Memory().sealed_bytes);
+  EXPECT_EQ(cache->Memory().used_bytes, cache->Memory().open_bytes + cache->Memory().sealed_bytes);
   cache->FreeSequence(id);
   EXPECT_EQ(cache->Memory().used_bytes, 0u);
   EXPECT_EQ(cache->Memory().committed_bytes, 0u);

@@ -38,8 +38,8 @@ std::vector<Scenario> Scenarios() {
   scenarios[5].policy.window = 300;
   scenarios[5].policy.sink_pages = 2;
   scenarios[5].policy.rollback = 200;
-  scenarios[6].policy.ages = {{256, kTurbo3, kTurbo3}, {300, kTurbo2, kTurbo3},
-                              {513, kTurbo2, kTurbo2}};
+  scenarios[6].policy.ages = {
+      {256, kTurbo3, kTurbo3}, {300, kTurbo2, kTurbo3}, {513, kTurbo2, kTurbo2}};
   scenarios[7].policy.ages = {{200, kTurbo4, kTurbo3}, {384, kTurbo3, kTurbo2}};
   scenarios[7].policy.rollback = 150;
   scenarios[8].policy.ages = {{1, kTurbo2, kTurbo2}};

@@ -92,7 +92,8 @@ std::string AgeErrorOf(std::string_view text) {
 
 TEST(AgeSteps, TextParsesBack) {
   const std::vector<AgeStep> steps = ParseAgeSteps("4096:turbo3_tcq,16384:tbq3_tcq/turbo2");
-  EXPECT_EQ(steps, (std::vector<AgeStep>{{4096, kTurbo3Tcq, kTurbo3Tcq}, {16384, kTurbo3Tcq, kTurbo2}}));
+  EXPECT_EQ(steps,
+            (std::vector<AgeStep>{{4096, kTurbo3Tcq, kTurbo3Tcq}, {16384, kTurbo3Tcq, kTurbo2}}));
   EXPECT_EQ(AgeStepsText(steps), "4096:turbo3_tcq,16384:turbo3_tcq/turbo2");
   EXPECT_EQ(ParseAgeSteps(AgeStepsText(steps)), steps);
   EXPECT_EQ(AgeStepsText({}), "");
@@ -112,7 +113,8 @@ TEST(AgeSteps, ErrorsNameThePosition) {
   EXPECT_THAT(AgeErrorOf("4096:f16"), AllOf(HasSubstr("column 6:"), HasSubstr("cannot age")));
   EXPECT_THAT(AgeErrorOf("4096:turbo8"), AllOf(HasSubstr("column 6:"), HasSubstr("cannot age")));
   EXPECT_THAT(AgeErrorOf("4096:turbo3/"), AllOf(HasSubstr("column 13:"), HasSubstr("cannot age")));
-  EXPECT_THAT(AgeErrorOf("4096:turbo3/turbo2/turbo2"), AllOf(HasSubstr("column 19:"), HasSubstr("'/'")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo3/turbo2/turbo2"),
+              AllOf(HasSubstr("column 19:"), HasSubstr("'/'")));
   EXPECT_THAT(AgeErrorOf("4096:turbo3,"), AllOf(HasSubstr("column 13:"), HasSubstr("missing")));
   EXPECT_THAT(AgeErrorOf("4096:turbo3,4000:turbo2"),
               AllOf(HasSubstr("column 13:"), HasSubstr("not older")));

@@ -17,11 +17,21 @@ struct Rung {
 
 using enum Codec;
 constexpr std::array kLadder = {
-    Rung{kTurbo8, kTurbo8, 0.07},       Rung{kTurbo8, kTurbo4Tcq, 0.14},
-    Rung{kTurbo4Tcq, kTurbo4Tcq, 0.7},  Rung{kTurbo4Tcq, kTurbo3Tcq, 1},
-    Rung{kTurbo3Tcq, kTurbo3Tcq, 2.4},  Rung{kTurbo3Tcq, kTurbo2Tcq, 4},
+    Rung{kTurbo8, kTurbo8, 0.07},      Rung{kTurbo8, kTurbo4Tcq, 0.14},
+    Rung{kTurbo4Tcq, kTurbo4Tcq, 0.7}, Rung{kTurbo4Tcq, kTurbo3Tcq, 1},
+    Rung{kTurbo3Tcq, kTurbo3Tcq, 2.4}, Rung{kTurbo3Tcq, kTurbo2Tcq, 4},
     Rung{kTurbo2Tcq, kTurbo2Tcq, 14},
 };
+
+// What a step down costs pages that have been below 8 bits before, over what it costs others: the
+// noise of both codecs adds up (a trellis at 3 bits has 1.0 dB more behind 4 bits, one at 2 bits .9
+// dB more behind 3).
+constexpr double kSealedAgain = 1.35;
+
+double CostOfAgeing(const Rung& upper, const Rung& lower) {
+  const Codec falls = upper.k != lower.k ? upper.k : upper.v;
+  return (lower.divergence - upper.divergence) * (InfoOf(falls).bits == 8 ? 1 : kSealedAgain);
+}
 
 CachePolicy PolicyOf(const CachePolicy& shape, size_t layers, const Rung& rung) {
   CachePolicy policy = shape;
@@ -35,7 +45,8 @@ CachePolicy PolicyOf(const CachePolicy& shape, size_t layers, const Rung& rung) 
 double PartOlder(const KvGeometry& geometry, int64_t context, int64_t age) {
   double sum = 0;
   for (const int window : geometry.sliding_window) {
-    const auto held = static_cast<double>(window == 0 ? context : std::min<int64_t>(window, context));
+    const auto held =
+        static_cast<double>(window == 0 ? context : std::min<int64_t>(window, context));
     sum += std::max(0.0, 1 - static_cast<double>(age) / held);
   }
   return sum / static_cast<double>(geometry.sliding_window.size());
@@ -71,7 +82,8 @@ BudgetedCache FitBudget(const KvGeometry& geometry, const CachePolicy& shape, in
     }
     age = middle;
     const double part = PartOlder(geometry, context, int64_t{age} * kPageTokens);
-    best = {std::move(policy), part * lower.divergence + (1 - part) * upper.divergence};
+    const double divergence = upper.divergence + part * CostOfAgeing(upper, lower);
+    if (divergence < lower.divergence) best = {std::move(policy), divergence};
   }
   return best;
 }

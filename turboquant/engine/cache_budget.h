@@ -19,10 +19,11 @@ struct BudgetedCache {
 };
 
 // The best cache whose full context fits: two neighbours of a ladder of types, the older tokens
-// with the lower one, from an age that is as great as the bytes allow. Neighbours, because each
-// step down the ladder costs more divergence per byte than the one before. A function of the
-// context and not of what is in the cache at a time: which codec a page has must depend on
-// positions alone. Throws kOutOfMemory, saying what would fit, if the lowest does not.
+// with the lower one, from an age that is as great as the bytes allow; or the lower one throughout,
+// where sealing nearly everything twice would cost more. Neighbours, because each step down the
+// ladder costs more divergence per byte than the one before. A function of the context and not of
+// what is in the cache at a time: which codec a page has must depend on positions alone. Throws
+// kOutOfMemory, saying what would fit, if the lowest does not.
 BudgetedCache FitBudget(const KvGeometry& geometry, const CachePolicy& shape, int64_t context,
                         int chunk, uint64_t budget_bytes);
 

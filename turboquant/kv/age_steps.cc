@@ -4,9 +4,9 @@
 #include <cctype>
 
 #include "turboquant/base/error.h"
+#include "turboquant/kv/escaped_text.h"
 #include "turboquant/kv/kv_view.h"
 #include "turboquant/kv/policy.h"
-#include "turboquant/kv/escaped_text.h"
 
 namespace tq {
 namespace {

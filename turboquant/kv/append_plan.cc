@@ -70,9 +70,8 @@ class AppendPlanner {
       sequence.length += request.tokens;
     }
     std::ranges::stable_sort(plan_.seal_early, {}, &SealTask::form);
-    std::ranges::stable_sort(plan_.seal_after_encode, {}, [](const SealTask& task) {
-      return std::pair(task.layer, task.form);
-    });
+    std::ranges::stable_sort(plan_.seal_after_encode, {},
+                             [](const SealTask& task) { return std::pair(task.layer, task.form); });
     return std::move(plan_);
   }
 

@@ -313,7 +313,8 @@ uint64_t KvCache::BytesPerToken(const KvGeometry& geometry, const CachePolicy& p
                                    static_cast<double>(context));
     };
     for (int form = 0; form < group.num_forms(); ++form)
-      page_bytes += (reached(form) - reached(form + 1)) * static_cast<double>(group.form(form).bytes);
+      page_bytes +=
+          (reached(form) - reached(form + 1)) * static_cast<double>(group.form(form).bytes);
   }
   return static_cast<uint64_t>(std::ceil(page_bytes / kPageTokens));
 }

@@ -26,7 +26,7 @@ struct KvGroup {
     uint64_t offset;  // within the block
   };
   struct Layer {
-    int layer;  // in the model
+    int layer;                  // in the model
     std::vector<Place> places;  // [forms]
 
     const PageLayout& open() const { return places[kOpenForm].layout; }

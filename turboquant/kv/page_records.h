@@ -19,7 +19,8 @@ inline constexpr RecordId kNoRecord = -1;
 struct PageFormRecord {
   uint32_t block = kNoPage;  // freed when no holder keeps it; a sealed one is there from the first
                              // seal task on
-  int holders = 0;  // sequences that may still read it, truncate into it, or make the next form of it
+  int holders =
+      0;  // sequences that may still read it, truncate into it, or make the next form of it
   int sealed_tasks = 0;   // carried out
   int planned_tasks = 0;  // carried out when the plan under way is committed
 };

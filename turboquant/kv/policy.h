@@ -40,12 +40,12 @@ std::vector<AgeStep> ParseAgeSteps(std::string_view text);
 std::string AgeStepsText(const std::vector<AgeStep>& steps);
 
 struct CachePolicy {
-  std::vector<Codec> k;  // [L] codec of keys behind the window
-  std::vector<Codec> v;  // [L]
-  int window = 128;      // newest tokens kept at 8 bits; rounded up to whole pages
-  int sink_pages = 1;    // leading pages kept at 8 bits
-  int rollback = 64;     // tokens for which a published page keeps its 8-bit form
-  bool centring = true;  // page reference vectors; off only to measure what they bring
+  std::vector<Codec> k;            // [L] codec of keys behind the window
+  std::vector<Codec> v;            // [L]
+  int window = 128;                // newest tokens kept at 8 bits; rounded up to whole pages
+  int sink_pages = 1;              // leading pages kept at 8 bits
+  int rollback = 64;               // tokens for which a published page keeps its 8-bit form
+  bool centring = true;            // page reference vectors; off only to measure what they bring
   std::vector<AgeStep> ages = {};  // fewer bits for older tokens; at most kMaxAges (kv_view.h)
 
   int window_pages() const { return (window + 127) / 128; }

@@ -225,7 +225,10 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
       if (Hash64(buffer) != checksum) {
         Throw(ErrorCode::kCorruptFile,
               "it is damaged: the {} form of page {} (at byte {}) does not match its checksum",
-              form == kOpenForm ? "8-bit" : form == kSealedForm ? "sealed" : "aged", page, offset);
+              form == kOpenForm     ? "8-bit"
+              : form == kSealedForm ? "sealed"
+                                    : "aged",
+              page, offset);
       }
       id = s.arena.Allocate(size);
       s.arena.memory().WriteBlock(id * kPageIdUnit, buffer.data(), size);

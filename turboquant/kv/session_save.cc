@@ -18,9 +18,8 @@ SessionGroup GroupOf(const KvGroup& group, const PageTable& table, const PageRec
     const PageRecord& record = records[table.Record(page)];
     SessionPage saved;
     for (int form = table.FirstForm(group, page); form < group.num_forms(); ++form) {
-      const bool whole =
-          form == kOpenForm ||
-          (full && record[static_cast<size_t>(form)].sealed_tasks == group.tasks);
+      const bool whole = form == kOpenForm ||
+                         (full && record[static_cast<size_t>(form)].sealed_tasks == group.tasks);
       if (!whole || table.Block(form, page) == kNoPage) break;
       saved.forms |= static_cast<uint8_t>(1 << form);
     }

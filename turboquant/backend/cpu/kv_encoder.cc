@@ -86,17 +86,16 @@ void SealOnCpu(const KvCache& cache, std::span<const SealTask> tasks, const Thre
         std::ranges::find_if(
             tasks, [&](const SealTask& task) { return task.form != tasks.front().form; }) -
         tasks.begin());
-    pool.ParallelForDynamic(
-        static_cast<int64_t>(same), 1, [&](int64_t begin, int64_t end, int) {
-          for (int64_t i = begin; i < end; ++i) {
-            const SealTask& task = tasks[static_cast<size_t>(i)];
-            const KvLayerView kv = cache.View(task.sequence, task.layer);
-            const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
-            const int from = task.form - 1;
-            seal(kv.Layout(from), kv.Head(from, task.page, task.head), kv.Layout(task.form),
-                 kv.Head(task.form, task.page, task.head));
-          }
-        });
+    pool.ParallelForDynamic(static_cast<int64_t>(same), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const SealTask& task = tasks[static_cast<size_t>(i)];
+        const KvLayerView kv = cache.View(task.sequence, task.layer);
+        const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
+        const int from = task.form - 1;
+        seal(kv.Layout(from), kv.Head(from, task.page, task.head), kv.Layout(task.form),
+             kv.Head(task.form, task.page, task.head));
+      }
+    });
     tasks = tasks.subspan(same);
   }
 }
