@@ -224,15 +224,16 @@ CachePolicy BudgetPolicy(const Engine& engine, const CacheFlags& flags, const Ca
              FormatBytes(static_cast<double>(flags.budget)), context, CodecListText(policy.k),
              CodecListText(policy.v), policy.ages.empty() ? "" : " --cache-age ",
              AgeStepsText(policy.ages));
-  fmt::print(stderr, "         KLD expected when it is full: {}\n", ExpectedDivergence(cache));
+  fmt::print(stderr, "         expected KLD when it is full: {} (docs/quality.md)\n",
+             ExpectedDivergence(cache));
   return policy;
 }
 
 }  // namespace
 
 std::string ExpectedDivergence(const BudgetedCache& cache) {
-  return fmt::format("{:.2g} x the default types', about {:.2g} to {:.2g} (docs/quality.md)",
-                     cache.divergence, cache.divergence * kLeastDefaultDivergence,
+  return fmt::format("{:.2f} x the default types', {:.4f} to {:.4f}", cache.divergence,
+                     cache.divergence * kLeastDefaultDivergence,
                      cache.divergence * kMostDefaultDivergence);
 }
 

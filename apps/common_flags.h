@@ -86,7 +86,7 @@ void PrintCacheSummary(const Session& session);
 // long run.
 double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy,
                           int64_t context = 0);
-// "1.4 x the default types' (.0013 to .0039 ...)": what a budget is expected to cost.
+// What a budget is expected to cost: "1.40 x the default types', 0.0013 to 0.0039".
 std::string ExpectedDivergence(const BudgetedCache& cache);
 
 }  // namespace tq::app

@@ -111,7 +111,7 @@ void PrintCacheCosts(const KvGeometry& geometry) {
 }
 
 void PrintBudget(const KvGeometry& geometry, uint64_t budget) {
-  Table table({"context", "K / V", "then", "bits per value", "memory", "KLD expected when full"},
+  Table table({"context", "K / V", "then", "bits per value", "memory", "expected KLD when full"},
               3);
   for (const int64_t context : kContexts) {
     std::vector<std::string> row = {fmt::format("{}K tokens", context / 1024)};
@@ -130,8 +130,10 @@ void PrintBudget(const KvGeometry& geometry, uint64_t budget) {
     }
     table.AddRow(std::move(row));
   }
-  fmt::print("\nWhat --cache-budget {} makes of a context:\n{}",
-             FormatBytes(static_cast<double>(budget)), table.Text());
+  fmt::print(
+      "\nWhat --cache-budget {} makes of a context (expected KLD: an estimate, "
+      "docs/quality.md):\n{}",
+      FormatBytes(static_cast<double>(budget)), table.Text());
 }
 
 void Inspect(const InspectFlags& flags) {

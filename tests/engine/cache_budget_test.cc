@@ -63,7 +63,10 @@ TEST(CacheBudget, ExpectedDivergenceGoesByShares) {
 }
 
 TEST(CacheBudget, TheShapeStays) {
-  const CachePolicy shape = {.window = 512, .sink_pages = 2, .rollback = 10};
+  CachePolicy shape;
+  shape.window = 512;
+  shape.sink_pages = 2;
+  shape.rollback = 10;
   const CachePolicy policy = FitBudget(Geometry(), shape, kContext, 512, 300 * kMiB).policy;
   EXPECT_EQ(policy.window, 512);
   EXPECT_EQ(policy.sink_pages, 2);
