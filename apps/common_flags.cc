@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "apps/auto_policy.h"
+#include "apps/budget_policy.h"
 #include "apps/cache_watch_report.h"
 #include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
@@ -210,31 +211,6 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
              spec.kv_heads, FormatBytes(static_cast<double>(engine->weights().bytes())),
              engine->backend().name());
   return engine;
-}
-
-namespace {
-
-CachePolicy BudgetPolicy(const Engine& engine, const CacheFlags& flags, const CachePolicy& shape,
-                         int64_t context, int chunk) {
-  if (context <= 0) context = engine.spec().context;
-  const BudgetedCache cache =
-      FitBudget(engine.spec().kv_geometry(), shape, context, chunk, flags.budget);
-  const CachePolicy& policy = cache.policy;
-  fmt::print(stderr, "budget   {} for {} tokens: -ctk {} -ctv {}{}{}\n",
-             FormatBytes(static_cast<double>(flags.budget)), context, CodecListText(policy.k),
-             CodecListText(policy.v), policy.ages.empty() ? "" : " --cache-age ",
-             AgeStepsText(policy.ages));
-  fmt::print(stderr, "         expected KLD when it is full: {} (docs/quality.md)\n",
-             ExpectedDivergence(cache));
-  return policy;
-}
-
-}  // namespace
-
-std::string ExpectedDivergence(const BudgetedCache& cache) {
-  return fmt::format("{:.2f} x the default types', {:.4f} to {:.4f}", cache.divergence,
-                     cache.divergence * kLeastDefaultDivergence,
-                     cache.divergence * kMostDefaultDivergence);
 }
 
 CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context,

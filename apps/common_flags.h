@@ -8,7 +8,6 @@
 #include <string>
 
 #include "apps/calibration_flags.h"
-#include "turboquant/engine/cache_budget.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/engine/sampler.h"
 #include "turboquant/engine/session.h"
@@ -86,7 +85,5 @@ void PrintCacheSummary(const Session& session);
 // long run.
 double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy,
                           int64_t context = 0);
-// What a budget is expected to cost: "1.40 x the default types', 0.0013 to 0.0039".
-std::string ExpectedDivergence(const BudgetedCache& cache);
 
 }  // namespace tq::app

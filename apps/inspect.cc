@@ -5,9 +5,9 @@
 #include <map>
 #include <memory>
 
+#include "apps/budget_policy.h"
 #include "apps/calibration_flags.h"
 #include "apps/commands.h"
-#include "apps/common_flags.h"
 #include "apps/fetch_model/model_table.h"
 #include "apps/progress.h"
 #include "apps/table.h"
