@@ -25,8 +25,8 @@ constexpr std::array kLadder = {
 
 // What a step down costs pages that have been below 8 bits before, over what it costs others: the
 // noise of both codecs adds up (a trellis at 3 bits has 1.0 dB more behind 4 bits, one at 2 bits .9
-// dB more behind 3).
-constexpr double kSealedAgain = 1.35;
+// dB more behind 3), and divergence grows faster than noise (docs/recommend.md).
+constexpr double kSealedAgain = 1.4;
 
 double CostOfAgeing(const Rung& upper, const Rung& lower) {
   const Codec falls = upper.k != lower.k ? upper.k : upper.v;
