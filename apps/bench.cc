@@ -130,6 +130,7 @@ void Bench(const BenchFlags& flags) {
     options.warm_up = !flags.no_warm_up;
     options.session.cache =
         MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen);
+    options.session.cache_budget_bytes = cache.budget;
     // A synthetic model has no words to calibrate on.
     if (calibration == nullptr && (!synthetic || !cache.calibration.file.empty()))
       calibration = CalibrationFor(*engine, cache.calibration, options.session.cache);
@@ -189,6 +190,8 @@ void AddBenchCommand(CLI::App& root) {
       ->delimiter(',');
   AddAutomaticCacheFlag(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheAgeFlag(*command, flags->cache);
+  AddCacheBudgetFlag(*command, flags->cache);
   command->add_option("-o,--output", flags->output, "md, json, jsonl or csv")
       ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))
       ->capture_default_str();

@@ -62,7 +62,7 @@ int HeadsWithMap(const Calibration& calibration, const CachePolicy& policy) {
   int heads = 0;
   for (int layer = 0; layer < calibration.num_layers; ++layer) {
     for (int g = 0; g < calibration.kv_heads; ++g)
-      heads += calibration.head(layer, g).Uses(policy.k[static_cast<size_t>(layer)]);
+      heads += calibration.head(layer, g).Uses(FinalKeyCodec(policy, static_cast<size_t>(layer)));
   }
   return heads;
 }

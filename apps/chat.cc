@@ -175,6 +175,8 @@ void AddChatCommand(CLI::App& root) {
   AddGenerateFlags(*command, flags->generate);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheAgeFlag(*command, flags->cache);
+  AddCacheBudgetFlag(*command, flags->cache);
   AddCacheWatchFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kGenerate);
   AddSamplingFlags(*command, flags->sampler, flags->seed);

@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "apps/auto_policy.h"
+#include "apps/budget_policy.h"
 #include "apps/cache_watch_report.h"
 #include "apps/device_flags.h"
 #include "apps/fetch_model/model_table.h"
@@ -86,6 +87,23 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
       "Open pages without subtracting a mean from keys; sealed pages always do (compare's "
       "+no-centring simulates a cache without)");
   AddCalibrationFlags(command, flags.calibration);
+}
+
+void AddCacheAgeFlag(CLI::App& command, CacheFlags& flags) {
+  command.add_option("--cache-age", flags.ages,
+                     "Fewer bits for older tokens: AGE:TYPE or AGE:TYPE_K/TYPE_V,... such as "
+                     "4096:turbo3_tcq,16384:turbo2_tcq (rounded up to pages of 128; CPU only)");
+}
+
+void AddCacheBudgetFlag(CLI::App& command, CacheFlags& flags) {
+  CLI::Option* budget =
+      command
+          .add_option("--cache-budget", flags.budget,
+                      "What the cache of a full context may take, such as 2GiB: chooses types that "
+                      "fall with age from turbo8 to turbo2_tcq")
+          ->transform(CLI::AsSizeValue(false));
+  for (const char* other : {"--cache-type-k", "--cache-type-v", "--cache", "--cache-age"})
+    budget->excludes(other);
 }
 
 void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags) {
@@ -195,12 +213,26 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags) {
   return engine;
 }
 
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context) {
-  if (flags.automatic == kAutomaticCache) return AutomaticPolicy(engine, flags, context);
-  CachePolicy policy = MakePolicy(engine, flags.type_k, flags.type_v);
-  policy.window = flags.window;
-  policy.sink_pages = (flags.sinks + kPageTokens - 1) / kPageTokens;
-  policy.centring = !flags.no_centring;
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context,
+                            int chunk) {
+  CachePolicy policy;
+  if (flags.automatic == kAutomaticCache) {
+    policy = AutomaticPolicy(engine, flags, context);
+  } else {
+    policy = MakePolicy(engine, flags.type_k, flags.type_v);
+    policy.window = flags.window;
+    policy.sink_pages = (flags.sinks + kPageTokens - 1) / kPageTokens;
+    policy.centring = !flags.no_centring;
+  }
+  if (flags.budget > 0) return BudgetPolicy(engine, flags, policy, context, chunk);
+  if (!flags.ages.empty()) {
+    policy.ages = ParseAgeSteps(flags.ages);
+    if (!Ages(policy)) {
+      Throw(ErrorCode::kInvalidArgument,
+            "--cache-age {}: nothing falls to fewer bits; keys are {} and values {}", flags.ages,
+            CodecListText(policy.k), CodecListText(policy.v));
+    }
+  }
   return policy;
 }
 
@@ -208,11 +240,12 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use) {
   const bool measure = use == StepUse::kMeasure;
   SessionOptions options;
-  options.cache = MakeCachePolicy(engine, cache, step.context);
+  options.chunk = std::min(step.batch, step.ubatch);
+  options.cache = MakeCachePolicy(engine, cache, step.context, options.chunk);
+  options.cache_budget_bytes = cache.budget;
   options.cache_watch.on = cache.watch;
   options.cache_watch.on_broken = WarnOfDrift;
   options.context = step.context;
-  options.chunk = std::min(step.batch, step.ubatch);
   options.precision =
       step.precise || (measure && !step.fast) ? Precision::kPrecise : Precision::kFast;
   const bool exact = step.prefill.empty() ? measure && !step.fast : step.prefill == "exact";
@@ -220,8 +253,8 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
   return options;
 }
 
-double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy) {
-  return KvCache::BitsPerValue(geometry, policy);
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy, int64_t context) {
+  return KvCache::BitsPerValue(geometry, policy, context);
 }
 
 void PrintCacheSummary(const Session& session) {
@@ -233,9 +266,14 @@ void PrintCacheSummary(const Session& session) {
   const bool tiles =
       std::any_of(policy.k.begin(), policy.k.end(), [](Codec c) { return InfoOf(c).tiles; }) ||
       std::any_of(policy.v.begin(), policy.v.end(), [](Codec c) { return InfoOf(c).tiles; });
-  fmt::print(stderr, "cache    K {}, V {}: {:.3f} bits per value, {:.2f} KiB per token",
-             CodecListText(policy.k), CodecListText(policy.v), PolicyBitsPerValue(geometry, policy),
-             static_cast<double>(KvCache::BytesPerToken(geometry, policy)) / 1024);
+  fmt::print(stderr, "cache    K {}, V {}", CodecListText(policy.k), CodecListText(policy.v));
+  for (const AgeStep& step : policy.ages) {
+    fmt::print(stderr, ", {} tokens back K {}, V {}", step.window_pages() * kPageTokens,
+               InfoOf(step.k).name, InfoOf(step.v).name);
+  }
+  fmt::print(stderr, ": {:.3f} bits per value, {:.2f} KiB per token",
+             PolicyBitsPerValue(geometry, policy, context),
+             static_cast<double>(KvCache::BytesPerToken(geometry, policy, context)) / 1024);
   if (tiles) {
     fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
                policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);

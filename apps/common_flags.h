@@ -35,6 +35,8 @@ struct CacheFlags {
   CalibrationFlags calibration;
   std::string automatic;  // "auto": the stored recommendation decides
   bool watch = false;
+  std::string ages;     // --cache-age; empty: none
+  uint64_t budget = 0;  // bytes that choose types and ages; 0: none
 };
 void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv, --cache
 // --cache auto, which excludes the flags of types that `command` has.
@@ -42,6 +44,10 @@ void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags);
 void AddCacheShapeFlags(CLI::App& command,
                         CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring,
                                              // --calibration, --no-calibration
+
+void AddCacheAgeFlag(CLI::App& command, CacheFlags& flags);  // --cache-age
+// --cache-budget, which excludes all flags of types and ages that `command` has.
+void AddCacheBudgetFlag(CLI::App& command, CacheFlags& flags);
 
 struct StepFlags {
   int64_t context = 0;  // 0 = the model's
@@ -67,13 +73,17 @@ SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use);
 void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags);  // --cache-watch
 
-// For a context of that many tokens (0: the model's): a stored recommendation has to reach it.
-CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context);
+// For a context of that many tokens (0: the model's), which a stored recommendation has to reach
+// and a budget to hold, read in passes of at most `chunk`.
+CachePolicy MakeCachePolicy(const Engine& engine, const CacheFlags& flags, int64_t context,
+                            int chunk = KvCache::kReserveChunk);
 
 // Says on stderr which layers are compressed with what and what it costs (docs/cli.md).
 void PrintCacheSummary(const Session& session);
 
-// Every value of a token stored under `policy`, scales included, in the long run.
-double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy);
+// Every value of a token stored under `policy`, scales included, on average at a context; 0: in the
+// long run.
+double PolicyBitsPerValue(const KvGeometry& geometry, const CachePolicy& policy,
+                          int64_t context = 0);
 
 }  // namespace tq::app

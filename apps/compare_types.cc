@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "turboquant/base/error.h"
+#include "turboquant/kv/policy.h"
 
 namespace tq::app {
 namespace {
@@ -53,6 +54,8 @@ class ItemParser {
     if (name == "window" || name == "sinks") {
       (name == "window" ? type.window : type.sinks) =
           ParseTokens(begin + std::min(equals, option.size()), end);
+    } else if (name == "age") {
+      type.ages = ParseAges(begin + std::min(equals, option.size()), end);
     } else if (option == "no-centring") {
       type.no_centring = true;
     } else if (option == "no-calibration") {
@@ -86,6 +89,16 @@ class ItemParser {
     Fail(begin, "{} wants a number {}", idea.Option(), idea.Range());
   }
 
+  // "=AGE:TYPE,..."
+  std::string ParseAges(size_t begin, size_t end) const {
+    try {
+      return AgeStepsText(ParseAgeSteps(std::string_view(word_).substr(
+          std::min(begin + 1, end), end - std::min(begin + 1, end))));
+    } catch (const Error& error) {
+      Fail(begin, "{}", error.what());
+    }
+  }
+
   // "=N"
   int ParseTokens(size_t begin, size_t end) const {
     int tokens = -1;
@@ -115,6 +128,7 @@ std::string CompareType::Name() const {
   } else {
     if (window) name += fmt::format(" +window={}", *window);
     if (sinks) name += fmt::format(" +sinks={}", *sinks);
+    if (!ages.empty()) name += fmt::format(" +age={}", ages);
     if (no_centring) name += " +no-centring";
     if (no_calibration) name += " +no-calibration";
     if (tokens) name += " +tokens";
@@ -125,7 +139,8 @@ std::string CompareType::Name() const {
 
 std::string CompareOptions() {
   std::string text =
-      "window=N, sinks=N, no-centring, no-calibration, tokens (count both to the token), "
+      "window=N, sinks=N, age=AGE:TYPE,..., no-centring, no-calibration, tokens (count both to the "
+      "token), "
       "simulated, bare (all cures off); ideas of others, simulated: ";
   for (const lab::IdeaInfo& idea : lab::kIdeas) {
     text += fmt::format("{}{}", &idea == &lab::kIdeas.front() ? "" : ", ", idea.Option());

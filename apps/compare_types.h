@@ -14,6 +14,7 @@ namespace tq::app {
 struct CompareType {
   std::string k = {}, v = {};                  // types; with layers, as --cache-type-k takes them
   std::optional<int> window = {}, sinks = {};  // tokens; else what the command says
+  std::string ages = {};                       // as --cache-age has them; empty: as it says
   bool no_centring = false;
   bool no_calibration = false;  // the model's calibrated key transforms are not used
   bool tokens = false;          // sinks and window to the token, the page being filled is no part
@@ -31,9 +32,9 @@ struct CompareType {
 
 std::string CompareOptions();  // "window=N, ...": all there are, for help and errors
 
-// Items separated by commas where they name no layers ("q8_0,turbo4/turbo3"); an item with layers
-// stands alone ("turbo4:0-3,q8_0:4-29/turbo3"). Each once. Throws kInvalidArgument naming the
-// column.
+// Items separated by commas where they name no layers or ages ("q8_0,turbo4/turbo3"); an item with
+// such stands alone ("turbo4:0-3,q8_0:4-29/turbo3", "turbo4+age=512:turbo3,1024:turbo2"). Each
+// once. Throws kInvalidArgument naming the column.
 std::vector<CompareType> ParseCompareTypes(const std::vector<std::string>& words);
 
 }  // namespace tq::app

@@ -19,7 +19,7 @@ namespace tq::app {
 namespace {
 
 bool SameCodecs(const ComparisonRow& a, const ComparisonRow& b) {
-  return a.policy.k == b.policy.k && a.policy.v == b.policy.v;
+  return a.policy.k == b.policy.k && a.policy.v == b.policy.v && a.policy.ages == b.policy.ages;
 }
 
 bool AllOf(const std::vector<Codec>& codecs, Codec codec) {
@@ -51,6 +51,7 @@ void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags) {
   AddModelFlags(command, flags.model);
   AddTextFlags(command, flags.text);
   AddCacheShapeFlags(command, flags.cache);
+  AddCacheAgeFlag(command, flags.cache);
   AddStepFlags(command, flags.step, StepUse::kMeasure);
   command.add_option("--chunks", flags.chunks, "Windows to score at most (0: all)")
       ->capture_default_str();
@@ -122,6 +123,12 @@ const ComparisonRow* Comparison::floor() const {
   return found == rows_.end() ? nullptr : &*found;
 }
 
+CacheFlags Comparison::CacheShape() const {
+  CacheFlags cache = flags_.cache;
+  cache.ages.clear();
+  return cache;
+}
+
 ComparisonRow Comparison::MakeRow(const CompareType& type) const {
   CacheFlags cache = flags_.cache;
   cache.type_k = type.k;
@@ -132,8 +139,16 @@ ComparisonRow Comparison::MakeRow(const CompareType& type) const {
   ComparisonRow row;
   row.asked = type;
   if (type.k == kAutomaticCache && type.v == kAutomaticCache) cache.automatic = kAutomaticCache;
+  cache.ages = type.ages;
   row.policy = MakeCachePolicy(*engine_, cache, flags_.step.context);
+  if (type.ages.empty() && !flags_.cache.ages.empty()) {
+    row.policy.ages = ParseAgeSteps(flags_.cache.ages);
+    if (!Ages(row.policy)) row.policy.ages.clear();
+  }
   row.type = type;
+  row.type.ages = AgeStepsText(row.policy.ages);
+  if (!row.policy.ages.empty() && row.type.IsSimulated())
+    Throw(ErrorCode::kInvalidArgument, "--types \"{}\": ages are not simulated", type.Name());
   if (cache.automatic.empty()) {
     row.type.k = CodecListText(row.policy.k);
     row.type.v = CodecListText(row.policy.v);
@@ -142,10 +157,12 @@ ComparisonRow Comparison::MakeRow(const CompareType& type) const {
   if (const std::string reason = lab::WhyNot(type.ideas, row.policy); !reason.empty())
     Throw(ErrorCode::kInvalidArgument, "--types \"{}\": {}", type.Name(), reason);
   const KvGeometry geometry = engine_->spec().kv_geometry();
-  row.bits_per_value = row.type.no_centring ? BitsOfCodes(row.policy, engine_->spec().head_dim)
-                                            : PolicyBitsPerValue(geometry, row.policy);
+  row.bits_per_value = row.type.no_centring
+                           ? BitsOfCodes(row.policy, engine_->spec().head_dim)
+                           : PolicyBitsPerValue(geometry, row.policy, flags_.step.context);
   row.bits_per_value += lab::ExtraBitsPerValue(type.ideas, geometry.head_dim);
-  row.bytes_per_token = static_cast<double>(KvCache::BytesPerToken(geometry, row.policy));
+  row.bytes_per_token =
+      static_cast<double>(KvCache::BytesPerToken(geometry, row.policy, flags_.step.context));
   return row;
 }
 
@@ -169,7 +186,7 @@ lab::SimulatedCache Comparison::Simulated(const ComparisonRow& row) {
 
 std::unique_ptr<lab::SessionLogits> Comparison::MakeSource(const ComparisonRow& row) {
   SessionOptions options =
-      MakeSessionOptions(*engine_, flags_.cache, flags_.step, StepUse::kMeasure);
+      MakeSessionOptions(*engine_, CacheShape(), flags_.step, StepUse::kMeasure);
   options.cache = row.policy;
   if (!row.type.IsSimulated()) {
     options.calibration = CalibrationOf(row);
@@ -194,7 +211,7 @@ std::string Comparison::KeyOf(const ComparisonRow& row) const {
 
 lab::CompareFacts Comparison::Facts() const {
   const SessionOptions options =
-      MakeSessionOptions(*engine_, flags_.cache, flags_.step, StepUse::kMeasure);
+      MakeSessionOptions(*engine_, CacheShape(), flags_.step, StepUse::kMeasure);
   return {{"build", kBuildCommit},
           {"model", engine_->spec().name},
           {"model_id", HexString(engine_->model_id())},

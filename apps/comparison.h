@@ -84,6 +84,9 @@ class Comparison {
   std::string KeyOf(const ComparisonRow& row) const;
   lab::CompareFacts Facts() const;
 
+  // The command's flags without ages: those are for the rows that they change.
+  CacheFlags CacheShape() const;
+
   const ComparisonFlags& flags_;
   std::shared_ptr<const Engine> engine_;
   std::string text_hash_;

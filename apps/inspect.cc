@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "apps/budget_policy.h"
 #include "apps/calibration_flags.h"
 #include "apps/commands.h"
 #include "apps/fetch_model/model_table.h"
@@ -24,7 +25,10 @@ struct InspectFlags {
   std::string model;
   bool tensors = false;
   bool metadata = false;
+  uint64_t budget = 0;
 };
+
+constexpr int64_t kContexts[] = {4096, 8192, 16384, 32768, 65536, 131072};
 
 std::string ValueText(const GgufValue& value) {
   const auto list = [](const auto& items) {
@@ -80,7 +84,6 @@ void PrintFormats(const GgufFile& file) {
 }
 
 void PrintCacheCosts(const KvGeometry& geometry) {
-  constexpr int64_t kContexts[] = {4096, 8192, 16384, 32768, 65536, 131072};
   std::vector<std::string> header = {"cache type (K and V)", "bits per value", "KiB per token"};
   for (const int64_t context : kContexts)
     header.push_back(fmt::format("{}K tokens", context / 1024));
@@ -105,6 +108,32 @@ void PrintCacheCosts(const KvGeometry& geometry) {
   }
   fmt::print("\nMemory of the cache of one sequence (scales and 8-bit pages included):\n{}",
              table.Text());
+}
+
+void PrintBudget(const KvGeometry& geometry, uint64_t budget) {
+  Table table({"context", "K / V", "then", "bits per value", "memory", "expected KLD when full"},
+              3);
+  for (const int64_t context : kContexts) {
+    std::vector<std::string> row = {fmt::format("{}K tokens", context / 1024)};
+    try {
+      const BudgetedCache cache = FitBudget(geometry, {}, context, 0, budget);
+      const CachePolicy& policy = cache.policy;
+      row.push_back(fmt::format("{} / {}", CodecListText(policy.k), CodecListText(policy.v)));
+      row.push_back(policy.ages.empty() ? "-" : AgeStepsText(policy.ages));
+      row.push_back(fmt::format("{:.3f}", KvCache::BitsPerValue(geometry, policy, context)));
+      row.push_back(
+          FormatBytes(static_cast<double>(KvCache::BytesForContext(geometry, policy, context))));
+      row.push_back(ExpectedDivergence(cache));
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kOutOfMemory) throw;
+      row.insert(row.end(), {"does not fit", "-", "-", "-", "-"});
+    }
+    table.AddRow(std::move(row));
+  }
+  fmt::print(
+      "\nWhat --cache-budget {} makes of a context (expected KLD: an estimate, "
+      "docs/quality.md):\n{}",
+      FormatBytes(static_cast<double>(budget)), table.Text());
 }
 
 void Inspect(const InspectFlags& flags) {
@@ -155,6 +184,7 @@ void Inspect(const InspectFlags& flags) {
   }
   if (!spec) return;
   PrintCacheCosts(spec->kv_geometry());
+  if (flags.budget > 0) PrintBudget(spec->kv_geometry(), flags.budget);
   if (const auto calibration =
           FindCalibration(CalibrationFolder(), file.Identity(), spec->kv_geometry())) {
     fmt::print("\n{}", CalibrationTable(*calibration));
@@ -176,6 +206,10 @@ void AddInspectCommand(CLI::App& root) {
       ->required();
   command->add_flag("--metadata", flags->metadata, "List the metadata");
   command->add_flag("--tensors", flags->tensors, "List the tensors");
+  command
+      ->add_option("--cache-budget", flags->budget,
+                   "Show what this flag makes of contexts, such as 2GiB")
+      ->transform(CLI::AsSizeValue(false));
   command->callback([flags] { Inspect(*flags); });
 }
 

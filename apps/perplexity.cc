@@ -113,6 +113,8 @@ void AddPerplexityCommand(CLI::App& root) {
   AddTextFlags(*command, flags->text);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheAgeFlag(*command, flags->cache);
+  AddCacheBudgetFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kMeasure);
   command->add_option("--chunks", flags->chunks, "Windows to score (0 or -1: all)");
   command->add_option("--kl-divergence-base", flags->base_file,

@@ -158,6 +158,8 @@ void AddRunCommand(CLI::App& root) {
   AddGenerateFlags(*command, flags->generate);
   AddCacheTypeFlags(*command, flags->cache);
   AddCacheShapeFlags(*command, flags->cache);
+  AddCacheAgeFlag(*command, flags->cache);
+  AddCacheBudgetFlag(*command, flags->cache);
   AddCacheWatchFlag(*command, flags->cache);
   AddStepFlags(*command, flags->step, StepUse::kGenerate);
   AddSamplingFlags(*command, flags->sampler, flags->seed);

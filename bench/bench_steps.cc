@@ -3,8 +3,8 @@
 // way. Prints median, 99 % and their ratio, of single steps and of the best of several rounds over
 // the same positions (what other programs on the machine do is gone from these), and where in a
 // page the slow ones lie.
-//   bench_steps MODEL.gguf [-ctk TYPE] [-ctv TYPE] [--depth N] [--steps N] [--rounds N] [--threads
-//   N]
+//   bench_steps MODEL.gguf [-ctk TYPE] [-ctv TYPE] [--cache-age STEPS] [--depth N] [--steps N]
+//     [--rounds N] [--threads N]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,7 +24,7 @@ namespace {
 constexpr double kBar = 1.25;  // of the 99 % step over the median
 
 struct Options {
-  std::string model, type_k = "turbo3", type_v = "turbo3";
+  std::string model, type_k = "turbo3", type_v = "turbo3", ages;
   int depth = 1024, steps = 512, rounds = 3, threads = 0;
 };
 
@@ -42,6 +42,8 @@ Options Parse(int argc, char** argv) {
       options.type_k = value;
     } else if (flag == "-ctv") {
       options.type_v = value;
+    } else if (flag == "--cache-age") {
+      options.ages = value;
     } else if (int* number = flag == "--depth"     ? &options.depth
                              : flag == "--steps"   ? &options.steps
                              : flag == "--rounds"  ? &options.rounds
@@ -79,6 +81,7 @@ int Run(const Options& options) {
   const auto engine = Engine::Load(engine_options);
   SessionOptions session_options;
   session_options.cache = MakePolicy(*engine, options.type_k, options.type_v);
+  if (!options.ages.empty()) session_options.cache.ages = ParseAgeSteps(options.ages);
   session_options.context = options.depth + options.steps;
 
   // Every round in a session of its own, so that each meets the same states of the cache.
@@ -102,9 +105,9 @@ int Run(const Options& options) {
       least = std::min(least, taken.count());
     }
   }
-  fmt::print("{}, {}, {}/{}, {} steps from depth {}, {} rounds\n", engine->spec().name,
-             engine->backend().name(), options.type_k, options.type_v, options.steps, options.depth,
-             options.rounds);
+  fmt::print("{}, {}, {}/{} {}, {} steps from depth {}, {} rounds\n", engine->spec().name,
+             engine->backend().name(), options.type_k, options.type_v, options.ages, options.steps,
+             options.depth, options.rounds);
   Print("single steps", Summarize(all));
   const Summary rounds = Summarize(best);
   Print("best of rounds", rounds);

@@ -13,5 +13,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     TQ_CHECK(tq::ParseCodecList(tq::CodecListText(codecs), layers, tq::Codec::kF16) == codecs);
   } catch (const tq::Error&) {
   }
+  try {
+    const auto steps = tq::ParseAgeSteps(text);
+    TQ_CHECK(!steps.empty() && tq::ParseAgeSteps(tq::AgeStepsText(steps)) == steps);
+  } catch (const tq::Error&) {
+  }
   return 0;
 }

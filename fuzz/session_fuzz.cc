@@ -26,6 +26,7 @@ CachePolicy Policy() {
   CachePolicy policy;
   policy.k = {Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo8};
   policy.v = {Codec::kTurbo3, Codec::kTurbo2, Codec::kTurbo8};
+  policy.ages = {{300, Codec::kTurbo3, Codec::kTurbo2}, {500, Codec::kTurbo2, Codec::kTurbo2}};
   return policy;
 }
 
@@ -40,8 +41,10 @@ std::vector<std::byte> Assemble(SessionHeader header, std::vector<std::byte> pag
   };
   for (SessionGroup& group : header.groups) {
     for (SessionPage& page : group.pages) {
-      if (page.has_open) page.open_checksum = checksum(group.open_bytes);
-      if (page.has_sealed) page.sealed_checksum = checksum(group.sealed_bytes);
+      for (size_t form = 0; form < group.form_bytes.size(); ++form) {
+        if (page.Has(static_cast<int>(form)))
+          page.checksums[form] = checksum(group.form_bytes[form]);
+      }
     }
   }
   std::vector<std::byte> bytes = WriteSessionHeader(header);
@@ -84,19 +87,16 @@ std::vector<std::byte> MakeUp(std::span<const std::byte> data) {
   uint64_t bytes = 0;
   for (const KvGroup& group : KvLayout(header.geometry, header.policy).groups) {
     const int first = static_cast<int>(next() % 12) - 1;
-    SessionGroup saved{group.visibility.sliding_window,
-                       group.visibility.seals,
-                       group.open_bytes,
-                       group.sealed_bytes,
-                       first,
-                       {}};
+    SessionGroup saved{group.visibility.sliding_window, FormBytes(group), first, {}};
     const int shift = static_cast<int>(next() % 8);
     for (int page = first;
          page < PagesFor(static_cast<int64_t>(header.tokens.size())) + (shift == 7 ? 1 : 0);
          ++page) {
-      const unsigned forms = next() % 4;
-      saved.pages.push_back({forms != 2, forms >= 2, 0, 0});
-      bytes += (forms != 2 ? group.open_bytes : 0) + (forms >= 2 ? group.sealed_bytes : 0);
+      SessionPage forms;
+      forms.forms = static_cast<uint8_t>(1 + next() % ((1u << group.forms.size()) - 1));
+      for (int form = 0; form < group.num_forms(); ++form)
+        bytes += forms.Has(form) ? group.form(form).bytes : 0;
+      saved.pages.push_back(forms);
     }
     header.groups.push_back(saved);
   }
@@ -111,8 +111,7 @@ void CheckUsable(const KvCache& cache, SequenceId id, int64_t begin, int64_t end
       const int pages = std::min(view.num_pages, static_cast<int>(position / kPageTokens) + 1);
       for (int page = static_cast<int>(view.visibility.FirstVisible(position) / kPageTokens);
            page < pages; ++page) {
-        const bool sealed = view.visibility.Sealed(page, position);
-        TQ_CHECK((sealed ? view.sealed_pages : view.open_pages)[page] != kNoPage);
+        TQ_CHECK(view.PageId(view.FormAt(page, position), page) != kNoPage);
       }
     }
   }

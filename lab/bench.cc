@@ -62,9 +62,10 @@ BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test
         static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()));
   }
   const KvGeometry geometry = engine->spec().kv_geometry();
-  result.kv_bytes_per_token =
-      static_cast<double>(KvCache::BytesPerToken(geometry, session_options.cache));
-  result.kv_bits_per_value = KvCache::BitsPerValue(geometry, session_options.cache);
+  result.kv_bytes_per_token = static_cast<double>(
+      KvCache::BytesPerToken(geometry, session_options.cache, session_options.context));
+  result.kv_bits_per_value =
+      KvCache::BitsPerValue(geometry, session_options.cache, session_options.context);
   result.kv_bytes_total = session.cache().Memory().used_bytes;
   return result;
 }

@@ -380,6 +380,34 @@ TEST(RecommendTest, MeasuresStoresAndIsTakenByCacheAuto) {
       app::kExitUsage);
 }
 
+TEST(AgeTest, OlderTokensFallAndBudgetsHold) {
+  const CliResult aged = RunWell(
+      Tiny("run", {"-f", LongTextFile(), "-n", "4", "-c", "2000", "--temp", "0", "-ctk", "turbo4",
+                   "-ctv", "turbo4", "--cache-age", "300:turbo3,600:turbo3/turbo2"}));
+  EXPECT_THAT(aged.err,
+              HasSubstr("cache    K turbo4, V turbo4, 384 tokens back K turbo3, V turbo3, "
+                        "640 tokens back K turbo3, V turbo2: "));
+  const auto bench = [](const Words& more) {
+    Words words = {"-p", "0", "-n", "2", "-d", "1500", "-r", "1", "-o", "json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return nlohmann::json::parse(RunWell(Tiny("bench", words)).out)[0];
+  };
+  const nlohmann::json eight = bench({"-ctk", "turbo8", "-ctv", "turbo8"});
+  const nlohmann::json two =
+      bench({"-ctk", "turbo8", "-ctv", "turbo8", "--cache-age", "700:turbo2"});
+  EXPECT_LT(two["kv_bytes_total"], eight["kv_bytes_total"]);
+  EXPECT_LT(two["kv_bits_per_value"], eight["kv_bits_per_value"]);
+
+  const CliResult budget = RunWell(Tiny(
+      "run", {"-p", "The cat", "-n", "4", "-c", "2000", "--temp", "0", "--cache-budget", "1GiB"}));
+  EXPECT_THAT(budget.err,
+              AllOf(HasSubstr("budget   1.0 GiB for 2000 tokens: -ctk turbo8 -ctv turbo8"),
+                    HasSubstr("expected KLD"), HasSubstr("docs/quality.md")));
+  EXPECT_THAT(RunWell({"inspect", TinyModelFile(), "--cache-budget", "16MiB"}).out,
+              AllOf(HasSubstr("--cache-budget 16.0 MiB"), HasSubstr("128K tokens"),
+                    HasSubstr("turbo8 / turbo8")));
+}
+
 TEST(RecommendTest, TableSaysWhyAndLimitsThatCannotHoldSayWhatWould) {
   const CliResult shown =
       RunWell(Tiny("recommend", {"-c", "1024", "--max-kld", "0.5", "--no-store"}));

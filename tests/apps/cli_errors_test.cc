@@ -84,6 +84,32 @@ TEST(CliUsageTest, NegativeThreads) {
                 HasSubstr("--threads -3"));
 }
 
+TEST(CliUsageTest, AgesThatCannotBe) {
+  ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-age", "512:turbo3,256:turbo2"})),
+                app::kExitUsage, AllOf(HasSubstr("column 12"), HasSubstr("not older")));
+  ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-age", "100:turbo2"})), app::kExitUsage,
+                AllOf(HasSubstr("cache age 100"), HasSubstr("128 tokens")));
+  ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-age", "512:turbo4"})), app::kExitUsage,
+                AllOf(HasSubstr("nothing falls"), HasSubstr("keys are turbo4_tcq")));
+  ExpectRefused(
+      RunCli({"perplexity", "-m", TinyModelFile(), "-p", "a", "--cache-age", "512:turbo2"}),
+      app::kExitUsage, HasSubstr("keys are f16 and values f16"));
+  ExpectRefused(RunCli({"compare", "-m", TinyModelFile(), "-p", "a", "--types",
+                        "turbo3+simulated+age=512:turbo2"}),
+                app::kExitUsage, HasSubstr("not simulated"));
+}
+
+TEST(CliUsageTest, BudgetsThatCannotBe) {
+  ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-budget", "1MiB"})), app::kExitOutOfMemory,
+                AllOf(HasSubstr("fewest bits"), HasSubstr("1.0 MiB")));
+  ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-budget", "lots"})), app::kExitUsage,
+                HasSubstr("--cache-budget"));
+  for (const char* other : {"--cache-type-k", "--cache-age"}) {
+    ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-budget", "1GiB", other, "turbo4"})),
+                  app::kExitUsage, HasSubstr(other));
+  }
+}
+
 TEST(CliUsageTest, UnknownDevice) {
   ExpectRefused(RunCli(TinyRun({"-p", "a", "--device", "abacus"})), app::kExitBadInput,
                 AllOf(HasSubstr("abacus"), HasSubstr("cpu")));

@@ -105,6 +105,18 @@ TEST(CompareTypesTest, CuresAreSwitchedOffByOptions) {
   EXPECT_TRUE(types[3].IsSimulated() && !types[3].IsBare());
 }
 
+TEST(CompareTypesTest, AgesStandAlone) {
+  const std::vector<CompareType> types =
+      ParseCompareTypes({"turbo4/turbo3+age=512:tbq3,1024:turbo3/turbo2+window=0", "turbo3"});
+  ASSERT_EQ(types.size(), 2u);
+  EXPECT_EQ(types[0].ages, "512:turbo3,1024:turbo3/turbo2");
+  EXPECT_EQ(types[0].Name(), "turbo4 / turbo3 +window=0 +age=512:turbo3,1024:turbo3/turbo2");
+  EXPECT_FALSE(types[0].IsSimulated());
+  EXPECT_THAT(RefusedTypes("turbo4+age=512:turbo9"),
+              testing::AllOf(testing::HasSubstr("column 11"), testing::HasSubstr("turbo9")));
+  EXPECT_THAT(RefusedTypes("turbo4+age"), testing::HasSubstr("empty"));
+}
+
 TEST(CompareTypesTest, IdeasAreOptionsToo) {
   for (const lab::IdeaInfo& idea : lab::kIdeas) {
     const std::string option = std::string(idea.name) + (idea.TakesNumber() ? "=0.5" : "");

@@ -99,6 +99,51 @@ TEST(Attend, PagesThatLostTheirOpenForm) {
   }
 }
 
+TEST(Attend, PagesOfSeveralAges) {
+  for (int d : {64, 80}) {
+    CaseSpec spec{Pages(d, Codec::kTurbo4Tcq, Codec::kTurbo3, 900)};
+    spec.group = 2;
+    spec.pages.visibility.window_pages = 1;
+    spec.pages.ages = {{2, Codec::kTurbo3, Codec::kTurbo3}, {4, Codec::kTurbo3, Codec::kTurbo2Tcq}};
+    for (int tokens : {1, 5, 20, 300}) {
+      spec.tokens = tokens;
+      spec.pages.visibility.sealed_below = 0;
+      spec.pages.ages[0].aged_below = spec.pages.ages[1].aged_below = 0;
+      Check(spec);
+      // The same pages, further on than these queries ask for.
+      spec.pages.visibility.sealed_below = 6;
+      spec.pages.ages[0].aged_below = 5;
+      spec.pages.ages[1].aged_below = 4;
+      Check(spec);
+    }
+  }
+}
+
+// What is read is the form of its age: other bytes in other forms change nothing.
+TEST(Attend, ReadsOneFormOfEachPage) {
+  CaseSpec spec{Pages(64, Codec::kTurbo4, Codec::kTurbo4, 800)};
+  spec.pages.visibility.window_pages = 1;
+  spec.pages.ages = {{3, Codec::kTurbo3, Codec::kTurbo2}};
+  Case c(spec);
+  c.Build();
+  const KvLayerView view = c.built->view();
+  const int64_t position = spec.pages.length - 1;  // b = 6: pages 1, 2 aged, 3, 4 sealed
+  const int expected[] = {kOpenForm, 2, 2, kSealedForm, kSealedForm, kOpenForm, kOpenForm};
+  for (int page = 0; page < 7; ++page)
+    EXPECT_EQ(view.FormAt(page, position), expected[page]) << page;
+  const std::vector<float> before = c.Reference();
+  for (int page = 0; page < 6; ++page) {
+    for (const int form : {kOpenForm, kSealedForm, 2}) {
+      if (form != expected[page])
+        std::memset(view.Head(form, page, 0), 0x11, view.Layout(form).head_bytes);
+    }
+  }
+  CheckOnAllIsas(c);
+  std::vector<float> after;
+  AttendReference(c.Args(after));
+  EXPECT_EQ(before, after);
+}
+
 TEST(Attend, Prefill) {
   for (int d : {64, 80, 256}) {
     for (Codec codec : {Codec::kTurbo4, Codec::kF32}) {

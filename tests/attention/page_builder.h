@@ -21,6 +21,12 @@ struct PageSpec {
   Codec v = Codec::kTurbo3;
   int length = 0;
   Visibility visibility = {};
+  struct Age {
+    int window_pages;
+    Codec k, v;
+    int aged_below = 0;
+  };
+  std::vector<Age> ages = {};
 };
 
 class BuiltPages {
@@ -33,7 +39,21 @@ class BuiltPages {
     const int pages = (spec.length + kPageTokens - 1) / kPageTokens;
     const uint64_t open_bytes = (open.bytes() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
     const uint64_t sealed_bytes = (sealed.bytes() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
-    arena_ = AlignedBuffer<std::byte>(pages * (open_bytes + sealed_bytes) + kPageIdUnit);
+    uint64_t aged_bytes = 0;
+    for (const PageSpec::Age& age : spec.ages) {
+      const PageLayout layout = MakePageLayout(spec.head_dim, spec.kv_heads, age.k, age.v);
+      std::vector<uint32_t>& ids = aged_ids_.emplace_back();
+      for (int page = 0; page < pages; ++page) {
+        ids.push_back(static_cast<uint32_t>((pages * (open_bytes + sealed_bytes) + aged_bytes) /
+                                            kPageIdUnit));
+        aged_bytes += (layout.bytes() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
+      }
+      view_.aged[static_cast<size_t>(view_.num_aged++)] = {age.window_pages, age.aged_below,
+                                                           nullptr, 0, layout};
+    }
+    for (size_t i = 0; i < aged_ids_.size(); ++i) view_.aged[i].pages = aged_ids_[i].data();
+    arena_ =
+        AlignedBuffer<std::byte>(pages * (open_bytes + sealed_bytes) + aged_bytes + kPageIdUnit);
     std::memset(arena_.data(), 0xff, arena_.size());  // stale bytes: NaN as f16 and f32
     for (int page = 0; page < pages; ++page) {
       open_ids_.push_back(static_cast<uint32_t>(page * open_bytes / kPageIdUnit));
@@ -72,12 +92,17 @@ class BuiltPages {
     codec.EncodeKeys(view_.open, open, 0, {k + offset, tokens, d, stride});
     codec.EncodeValues(view_.open, open, 0, {v + offset, tokens, d, stride});
     if (tokens < kPageTokens || !view_.visibility.seals) return;
-    codec.SealKeys(view_.open, open, view_.sealed, view_.SealedHead(page, head));
-    codec.SealValues(view_.open, open, view_.sealed, view_.SealedHead(page, head));
+    for (int form = kSealedForm; form <= kSealedForm + view_.num_aged; ++form) {
+      const PageLayout& from = view_.Layout(form - 1);
+      const std::byte* before = view_.Head(form - 1, page, head);
+      codec.SealKeys(from, before, view_.Layout(form), view_.Head(form, page, head));
+      codec.SealValues(from, before, view_.Layout(form), view_.Head(form, page, head));
+    }
   }
 
   AlignedBuffer<std::byte> arena_;
   std::vector<uint32_t> open_ids_, sealed_ids_;
+  std::vector<std::vector<uint32_t>> aged_ids_;
   KvLayerView view_;
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 #include "turboquant/base/random.h"
@@ -114,43 +115,57 @@ double Decibels(const std::vector<float>& x, const std::vector<float>& y, int di
   return -10 * std::log10(ratio * dims / static_cast<double>(x.size()));
 }
 
-// Through the page codec: 8 bits, sealed, decoded.
+// Through the page codec: 8 bits, sealed, sealed again for each further codec, decoded.
 TEST(Trellis, DistortionOfSealedPages) {
   struct Case {
-    Codec codec;
+    std::vector<Codec> codecs;
     int head_dim;
     double keys, values;
   };
+  using enum Codec;
   const Case cases[] = {
-      {Codec::kTurbo2Tcq, 128, 11.1, 11.0}, {Codec::kTurbo3Tcq, 128, 17.1, 16.9},
-      {Codec::kTurbo4Tcq, 128, 22.5, 22.3}, {Codec::kTurbo3Tcq, 64, 17.0, 16.9},
-      {Codec::kTurbo3Tcq, 80, 16.9, 16.9},  {Codec::kTurbo3Tcq, 256, 17.0, 16.9},
+      {{kTurbo2Tcq}, 128, 11.1, 11.0},
+      {{kTurbo3Tcq}, 128, 17.1, 16.9},
+      {{kTurbo4Tcq}, 128, 22.5, 22.3},
+      {{kTurbo3Tcq}, 64, 17.0, 16.9},
+      {{kTurbo3Tcq}, 80, 16.9, 16.9},
+      {{kTurbo3Tcq}, 256, 17.0, 16.9},
+      {{kTurbo4Tcq, kTurbo3Tcq}, 128, 16.1, 15.9},
+      {{kTurbo4Tcq, kTurbo2Tcq}, 128, 10.8, 10.7},
+      {{kTurbo3Tcq, kTurbo2Tcq}, 128, 10.2, 10.1},
+      {{kTurbo4Tcq, kTurbo3Tcq, kTurbo2Tcq}, 128, 10.0, 9.9},
+      {{kTurbo4, kTurbo3}, 128, 14.6, 14.6},  // levels nearly nest
+      {{kTurbo3, kTurbo2}, 128, 9.1, 9.1},
   };
   for (const Case& c : cases) {
     const int dims = c.head_dim;
-    const PageLayout open = MakePageLayout(dims, 1, Codec::kTurbo8, Codec::kTurbo8);
-    const PageLayout sealed = MakePageLayout(dims, 1, c.codec, c.codec);
     const PageCodec& codec = GetPageCodec();
     double k_total = 0, v_total = 0;
     constexpr int kPages = 8;
     for (int page = 0; page < kPages; ++page) {
       const std::vector<float> x = Gaussians(kPageTokens, dims, static_cast<uint64_t>(page) + 7);
       const MatrixView<const float> rows(x.data(), kPageTokens, dims);
-      std::vector<std::byte> from(open.bytes()), to(sealed.bytes());
+      PageLayout layout = MakePageLayout(dims, 1, kTurbo8, kTurbo8);
+      std::vector<std::byte> bytes(layout.bytes());
       const std::vector<float> r(static_cast<size_t>(dims));
-      codec.SetReference(open, from.data(), r.data());
-      codec.EncodeKeys(open, from.data(), 0, rows);
-      codec.EncodeValues(open, from.data(), 0, rows);
-      codec.SealKeys(open, from.data(), sealed, to.data());
-      codec.SealValues(open, from.data(), sealed, to.data());
+      codec.SetReference(layout, bytes.data(), r.data());
+      codec.EncodeKeys(layout, bytes.data(), 0, rows);
+      codec.EncodeValues(layout, bytes.data(), 0, rows);
+      for (const Codec sealed : c.codecs) {
+        const PageLayout from = std::exchange(layout, MakePageLayout(dims, 1, sealed, sealed));
+        const std::vector<std::byte> before =
+            std::exchange(bytes, std::vector<std::byte>(layout.bytes()));
+        codec.SealKeys(from, before.data(), layout, bytes.data());
+        codec.SealValues(from, before.data(), layout, bytes.data());
+      }
       std::vector<float> k(x.size()), v(x.size());
-      codec.DecodeKeys(sealed, to.data(), 0, {k.data(), kPageTokens, dims});
-      codec.DecodeValues(sealed, to.data(), 0, {v.data(), kPageTokens, dims});
+      codec.DecodeKeys(layout, bytes.data(), 0, {k.data(), kPageTokens, dims});
+      codec.DecodeValues(layout, bytes.data(), 0, {v.data(), kPageTokens, dims});
       k_total += Decibels(x, k, dims) / kPages;
       v_total += Decibels(x, v, dims) / kPages;
     }
-    std::printf("%s D = %d: keys %.3f dB, values %.3f dB\n", InfoOf(c.codec).name.data(), dims,
-                k_total, v_total);
+    for (const Codec sealed : c.codecs) std::printf("%s ", InfoOf(sealed).name.data());
+    std::printf("D = %d: keys %.3f dB, values %.3f dB\n", dims, k_total, v_total);
     EXPECT_GE(k_total, c.keys);
     EXPECT_GE(v_total, c.values);
   }

@@ -26,9 +26,11 @@ struct Case {
   const char* type_k;
   const char* type_v;
   int threads = 1;
+  const char* ages = nullptr;
 };
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.architecture << " " << c.type_k << "/" << c.type_v;
+  if (c.ages != nullptr) *out << " " << c.ages;
 }
 
 class SessionTest : public testing::TestWithParam<Case> {
@@ -37,7 +39,9 @@ class SessionTest : public testing::TestWithParam<Case> {
       LoadTinyEngine({.architecture = GetParam().architecture}, GetParam().threads);
 
   SessionOptions Options() const {
-    return ExactOptions(*engine_, GetParam().type_k, GetParam().type_v);
+    SessionOptions options = ExactOptions(*engine_, GetParam().type_k, GetParam().type_v);
+    if (GetParam().ages != nullptr) options.cache.ages = ParseAgeSteps(GetParam().ages);
+    return options;
   }
 };
 
@@ -65,11 +69,10 @@ std::vector<std::byte> VisibleBytes(Session& session) {
     const int64_t next = view.length;
     for (int page = static_cast<int>(view.visibility.FirstVisible(next) / kPageTokens);
          page < view.num_pages; ++page) {
-      const bool sealed = view.visibility.Sealed(page, next);
+      const int form = view.FormAt(page, next);
       for (int head = 0; head < view.open.kv_heads; ++head) {
-        const std::byte* data = sealed ? view.SealedHead(page, head) : view.OpenHead(page, head);
-        bytes.insert(bytes.end(), data,
-                     data + (sealed ? view.sealed.head_bytes : view.open.head_bytes));
+        const std::byte* data = view.Head(form, page, head);
+        bytes.insert(bytes.end(), data, data + view.Layout(form).head_bytes);
       }
     }
   }
@@ -179,11 +182,11 @@ TEST_P(SessionTest, ClearBeginsAnew) {
   EXPECT_TRUE(Append(session, tokens) == first);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, SessionTest,
-                         testing::Values(Case{"llama", "f16", "f16"},
-                                         Case{"llama", "turbo4", "turbo3", 2},
-                                         Case{"llama", "turbo8:0,turbo2:1", "f16"},
-                                         Case{"gemma3", "turbo3", "turbo3"}));
+INSTANTIATE_TEST_SUITE_P(
+    Tiny, SessionTest,
+    testing::Values(Case{"llama", "f16", "f16"}, Case{"llama", "turbo4", "turbo3", 2},
+                    Case{"llama", "turbo8:0,turbo2:1", "f16"}, Case{"gemma3", "turbo3", "turbo3"},
+                    Case{"llama", "turbo4", "turbo4", 2, "256:turbo3,384:turbo3/turbo2_tcq"}));
 
 std::string MessageOf(ErrorCode code, const std::function<void()>& action) {
   try {

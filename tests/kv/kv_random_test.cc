@@ -28,12 +28,22 @@ std::vector<Scenario> Scenarios() {
       {"rows", TestGeometry({0, 300}, 1, 32), TestPolicy({kQ8_0, kF16}, {kQ4_0, kF32})},
       {"no window", TestGeometry({0, 300}), TestPolicy({kTurbo2, kTurbo2}, {kTurbo2, kTurbo4})},
       {"wide window", TestGeometry({0, 600}), TestPolicy({kTurbo3, kTurbo4}, {kTurbo2, kTurbo4})},
+      {"ages", TestGeometry({0, 0}, 2), TestPolicy({kTurbo4, kTurbo3}, {kTurbo4, kTurbo2})},
+      {"ages, mixed", TestGeometry({0, 400, 0, 200}),
+       TestPolicy({kTurbo8, kTurbo4, kF16, kTurbo8}, {kTurbo8, kTurbo4Tcq, kTurbo4, kTurbo8})},
+      {"ages, no window", TestGeometry({0, 300}), TestPolicy({kTurbo4, kTurbo3}, {kTurbo3, kF16})},
   };
   scenarios[4].policy.window = 0;
   scenarios[4].policy.rollback = 0;
   scenarios[5].policy.window = 300;
   scenarios[5].policy.sink_pages = 2;
   scenarios[5].policy.rollback = 200;
+  scenarios[6].policy.ages = {
+      {256, kTurbo3, kTurbo3}, {300, kTurbo2, kTurbo3}, {513, kTurbo2, kTurbo2}};
+  scenarios[7].policy.ages = {{200, kTurbo4, kTurbo3}, {384, kTurbo3, kTurbo2}};
+  scenarios[7].policy.rollback = 150;
+  scenarios[8].policy.ages = {{1, kTurbo2, kTurbo2}};
+  scenarios[8].policy.window = scenarios[8].policy.rollback = 0;
   return scenarios;
 }
 
@@ -140,7 +150,7 @@ TEST_P(KvHistory, AnyHistoryShowsTheSameBytes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, KvHistory, testing::Range<size_t>(0, 6));
+INSTANTIATE_TEST_SUITE_P(Policies, KvHistory, testing::Range<size_t>(0, 9));
 
 }  // namespace
 }  // namespace tq

@@ -79,6 +79,69 @@ TEST(CodecList, TextParsesBack) {
   }
 }
 
+std::string AgeErrorOf(std::string_view text) {
+  try {
+    ParseAgeSteps(text);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    return error.what();
+  }
+  ADD_FAILURE() << text << " was accepted";
+  return "";
+}
+
+TEST(AgeSteps, TextParsesBack) {
+  const std::vector<AgeStep> steps = ParseAgeSteps("4096:turbo3_tcq,16384:tbq3_tcq/turbo2");
+  EXPECT_EQ(steps,
+            (std::vector<AgeStep>{{4096, kTurbo3Tcq, kTurbo3Tcq}, {16384, kTurbo3Tcq, kTurbo2}}));
+  EXPECT_EQ(AgeStepsText(steps), "4096:turbo3_tcq,16384:turbo3_tcq/turbo2");
+  EXPECT_EQ(ParseAgeSteps(AgeStepsText(steps)), steps);
+  EXPECT_EQ(AgeStepsText({}), "");
+  EXPECT_EQ(steps[0].window_pages(), 32);
+  EXPECT_EQ((AgeStep{129, kTurbo3, kTurbo3}.window_pages()), 2);
+}
+
+TEST(AgeSteps, ErrorsNameThePosition) {
+  EXPECT_THAT(AgeErrorOf(""), HasSubstr("empty"));
+  EXPECT_THAT(AgeErrorOf("turbo3"), AllOf(HasSubstr("column 1:"), HasSubstr("age in tokens")));
+  EXPECT_THAT(AgeErrorOf("4096"), AllOf(HasSubstr("column 5:"), HasSubstr("a ':' and a type")));
+  EXPECT_THAT(AgeErrorOf("4096:"), AllOf(HasSubstr("column 6:"), HasSubstr("age to \"\"")));
+  EXPECT_THAT(AgeErrorOf("0:turbo3"), AllOf(HasSubstr("column 1:"), HasSubstr("give 1 to")));
+  EXPECT_THAT(AgeErrorOf("99999999999999999999:turbo3"), HasSubstr("give 1 to"));
+  EXPECT_THAT(AgeErrorOf("4096:turbo5"),
+              AllOf(HasSubstr("column 6:"), HasSubstr("turbo5"), HasSubstr("turbo2_tcq")));
+  EXPECT_THAT(AgeErrorOf("4096:f16"), AllOf(HasSubstr("column 6:"), HasSubstr("cannot age")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo8"), AllOf(HasSubstr("column 6:"), HasSubstr("cannot age")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo3/"), AllOf(HasSubstr("column 13:"), HasSubstr("cannot age")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo3/turbo2/turbo2"),
+              AllOf(HasSubstr("column 19:"), HasSubstr("'/'")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo3,"), AllOf(HasSubstr("column 13:"), HasSubstr("missing")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo3,4000:turbo2"),
+              AllOf(HasSubstr("column 13:"), HasSubstr("not older")));
+  EXPECT_THAT(AgeErrorOf("4000:turbo3,4090:turbo2"), HasSubstr("not older"));  // one page
+  EXPECT_THAT(AgeErrorOf("4096:turbo3,8192:turbo3_tcq"),
+              AllOf(HasSubstr("column 13:"), HasSubstr("takes bits off")));
+  EXPECT_THAT(AgeErrorOf("4096:turbo2/turbo4,8192:turbo3"), HasSubstr("takes bits off"));
+  EXPECT_THAT(AgeErrorOf("1:turbo4,200:turbo4/turbo3,400:turbo3,600:turbo3/turbo2,800:turbo2"),
+              HasSubstr("more than 4"));
+  EXPECT_THAT(AgeErrorOf("4096:turbo3\n"), HasSubstr("\\x0a"));
+}
+
+TEST(AgeSteps, BitsOnlyFall) {
+  EXPECT_EQ(AgedCodec(kTurbo4, kTurbo3Tcq), kTurbo3Tcq);
+  EXPECT_EQ(AgedCodec(kTurbo3, kTurbo3Tcq), kTurbo3);
+  EXPECT_EQ(AgedCodec(kTurbo2, kTurbo3), kTurbo2);
+  EXPECT_EQ(AgedCodec(kF16, kTurbo2), kF16);
+  CachePolicy policy{.k = {kTurbo4, kTurbo2}, .v = {kF16, kTurbo3}};
+  EXPECT_FALSE(Ages(policy));
+  policy.ages = {{512, kTurbo3, kTurbo3}};
+  EXPECT_TRUE(Ages(policy));
+  EXPECT_EQ(FinalKeyCodec(policy, 0), kTurbo3);
+  EXPECT_EQ(FinalKeyCodec(policy, 1), kTurbo2);
+  policy.k = policy.v;
+  EXPECT_FALSE(Ages(policy));
+}
+
 TEST(OpenCodec, TilesEnterAtEightBits) {
   for (const CodecInfo& info : kCodecs)
     EXPECT_EQ(OpenCodec(info.codec), info.tiles ? kTurbo8 : info.codec);

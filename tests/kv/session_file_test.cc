@@ -152,6 +152,37 @@ TEST_F(SessionFileTest, SaveAfterForkAndDeepTruncation) {
   restored.Append(c, TestTokens(100, 3));
 }
 
+TEST_F(SessionFileTest, AgedPagesAreRestored) {
+  CachePolicy policy = Policy();
+  policy.ages = {{300, kTurbo3, kTurbo2}, {500, kTurbo2, kTurbo2}};
+  for (const int64_t length : {385, 640, 1000}) {
+    SCOPED_TRACE(length);
+    uint64_t bytes = 0;
+    const TokenList tokens = TestTokens(length, 5);
+    {
+      auto cache = MakeTestCache(Geometry(), policy);
+      KvDriver driver(*cache);
+      const SequenceId id = driver.New();
+      driver.Append(id, tokens);
+      SessionFile::Save(file_, *cache, id, {kModel, 0, tokens, {}});
+      bytes = cache->Memory().used_bytes;
+    }
+    EXPECT_EQ(SessionFile::ReadHeader(file_).policy, policy);
+    auto cache = MakeTestCache(Geometry(), policy);
+    KvDriver driver(*cache);
+    const SequenceId id = SessionFile::Load(file_, *cache, kModel).sequence;
+    EXPECT_LE(cache->Memory().used_bytes, bytes);  // without forms half sealed
+    driver.tokens()[id] = tokens;
+    driver.CheckNextQuery(id);
+    EXPECT_EQ(cache->Truncate(id, length - 64), length - 64);
+    driver.tokens()[id].resize(static_cast<size_t>(length - 64));
+    driver.CheckNextQuery(id);
+    driver.Append(id, TestTokens(300, 6));
+    EXPECT_THAT(LoadError(ErrorCode::kInvalidArgument),
+                AllOf(HasSubstr("cache ages 300:turbo3/turbo2,500:turbo2"), HasSubstr("none")));
+  }
+}
+
 TEST_F(SessionFileTest, HeaderCanBeReadAlone) {
   SaveOne(300);
   const SessionHeader header = SessionFile::ReadHeader(file_);
@@ -177,7 +208,7 @@ TEST_F(SessionFileTest, OtherThingsAreRefusedByName) {
   EXPECT_THAT(LoadError(ErrorCode::kInvalidArgument, 0x77),
               AllOf(HasSubstr("model"), HasSubstr("1234"), HasSubstr("77")));
   std::string bytes = ReadAll(file_);
-  bytes[8] = 2;
+  bytes[8] = 1;
   WriteAll(file_, bytes);
   EXPECT_THAT(LoadError(ErrorCode::kUnsupported),
               AllOf(HasSubstr("version 2"), HasSubstr("version 1")));

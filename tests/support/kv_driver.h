@@ -36,11 +36,11 @@ inline std::vector<float> TestValues(std::span<const int32_t> tokens, int layer,
   return z;
 }
 
-// The two forms of one head of one page, built from scratch.
+// The forms of one head of one page, built from scratch.
 struct ExpectedPage {
-  std::vector<std::byte> open;    // head_bytes of the open layout
-  std::vector<std::byte> sealed;  // empty unless full
-  std::vector<float> mean;        // of the decoded keys, if full
+  // [forms], each head_bytes of its layout; the open one alone unless full.
+  std::vector<std::vector<std::byte>> forms;
+  std::vector<float> mean;  // of the decoded keys, if full
 };
 
 class ExpectedPages {
@@ -55,7 +55,8 @@ class ExpectedPages {
     if (const auto it = pages_.find(key); it != pages_.end()) return it->second;
     const PageCodec& codec = GetPageCodec();
     ExpectedPage expected;
-    expected.open.resize(view.open.head_bytes);
+    expected.forms.emplace_back(view.open.head_bytes);
+    std::byte* open = expected.forms[kOpenForm].data();
     expected.mean.resize(static_cast<size_t>(view.open.head_dim));
     const std::vector<float> zero(expected.mean.size());
     const float* r = zero.data();
@@ -63,20 +64,23 @@ class ExpectedPages {
       r = Get(view, TokenList(tokens.begin(), tokens.begin() + static_cast<int64_t>(begin)), layer,
               head, page - 1)
               .mean.data();
-    codec.SetReference(view.open, expected.open.data(), r);
+    codec.SetReference(view.open, open, r);
     const auto in_page = std::span(tokens).subspan(begin, end - begin);
     for (const Side side : {Side::kKey, Side::kValue}) {
       const std::vector<float> z = TestValues(in_page, layer, head, side, view.open.head_dim);
       const MatrixView<const float> rows(z.data(), static_cast<int64_t>(in_page.size()),
                                          view.open.head_dim);
-      (side == Side::kKey ? codec.EncodeKeys : codec.EncodeValues)(view.open, expected.open.data(),
-                                                                   0, rows);
+      (side == Side::kKey ? codec.EncodeKeys : codec.EncodeValues)(view.open, open, 0, rows);
     }
     if (in_page.size() == kPageTokens) {
-      codec.MeanKey(view.open, expected.open.data(), expected.mean.data());
-      expected.sealed.resize(view.sealed.head_bytes);
-      codec.SealKeys(view.open, expected.open.data(), view.sealed, expected.sealed.data());
-      codec.SealValues(view.open, expected.open.data(), view.sealed, expected.sealed.data());
+      codec.MeanKey(view.open, open, expected.mean.data());
+      for (int form = kSealedForm; form <= kSealedForm + view.num_aged; ++form) {
+        const PageLayout &from = view.Layout(form - 1), &to = view.Layout(form);
+        expected.forms.emplace_back(to.head_bytes);
+        const std::byte* before = expected.forms[static_cast<size_t>(form - 1)].data();
+        codec.SealKeys(from, before, to, expected.forms.back().data());
+        codec.SealValues(from, before, to, expected.forms.back().data());
+      }
     }
     return pages_[key] = std::move(expected);
   }
@@ -161,15 +165,18 @@ class KvDriver {
         const ExpectedPage& expected = expected_.Get(view, tokens, layer, head, page);
         SCOPED_TRACE(testing::Message() << "sequence " << id << " layer " << layer << " page "
                                         << page << " query " << position);
+        int form = view.FormAt(page, position);
         // Without a window a page is sealed in the very step that reads it so: before that it is
         // only open.
-        const bool not_yet = position == view.length && view.visibility.window_pages == 0 &&
-                             view.sealed_pages[page] == kNoPage;
-        if (view.visibility.Sealed(page, position) && !not_yet) {
-          ASSERT_NE(view.sealed_pages[page], kNoPage);
-          ASSERT_EQ(std::memcmp(view.SealedHead(page, head), expected.sealed.data(),
-                                expected.sealed.size()),
-                    0);
+        if (form == kSealedForm && position == view.length && view.visibility.window_pages == 0 &&
+            view.sealed_pages[page] == kNoPage) {
+          form = kOpenForm;
+        }
+        if (form != kOpenForm) {
+          ASSERT_NE(view.PageId(form, page), kNoPage) << "form " << form;
+          const std::vector<std::byte>& bytes = expected.forms[static_cast<size_t>(form)];
+          ASSERT_EQ(std::memcmp(view.Head(form, page, head), bytes.data(), bytes.size()), 0)
+              << "form " << form;
         } else {
           ASSERT_NE(view.open_pages[page], kNoPage);
           CheckOpen(view, page, head, expected,
@@ -188,9 +195,9 @@ class KvDriver {
  private:
   static void CheckOpen(const KvLayerView& view, int page, int head, const ExpectedPage& expected,
                         int tokens) {
+    const std::vector<std::byte>& open = expected.forms[kOpenForm];
     if (tokens == kPageTokens) {
-      ASSERT_EQ(std::memcmp(view.OpenHead(page, head), expected.open.data(), expected.open.size()),
-                0);
+      ASSERT_EQ(std::memcmp(view.OpenHead(page, head), open.data(), open.size()), 0);
       return;
     }
     // Behind the last token lie stale codes, which mean nothing.
@@ -199,7 +206,7 @@ class KvDriver {
     std::vector<float> have(static_cast<size_t>(tokens * dim)), want(have.size());
     for (const auto decode : {codec.DecodeKeys, codec.DecodeValues}) {
       decode(view.open, view.OpenHead(page, head), 0, {have.data(), tokens, dim});
-      decode(view.open, expected.open.data(), 0, {want.data(), tokens, dim});
+      decode(view.open, open.data(), 0, {want.data(), tokens, dim});
       ASSERT_EQ(std::memcmp(have.data(), want.data(), have.size() * sizeof(float)), 0);
     }
   }
@@ -236,11 +243,12 @@ class KvDriver {
     const PageCodec& codec = GetPageCodec();
     const KvLayerView view = cache_.View(task.sequence, task.layer);
     ASSERT_TRUE(view.visibility.seals);
-    ASSERT_NE(view.open_pages[task.page], kNoPage);
-    ASSERT_NE(view.sealed_pages[task.page], kNoPage);
+    const int from = task.form - 1;
+    ASSERT_NE(view.PageId(from, task.page), kNoPage);
+    ASSERT_NE(view.PageId(task.form, task.page), kNoPage);
     (task.side == Side::kKey ? codec.SealKeys : codec.SealValues)(
-        view.open, view.OpenHead(task.page, task.head), view.sealed,
-        view.SealedHead(task.page, task.head));
+        view.Layout(from), view.Head(from, task.page, task.head), view.Layout(task.form),
+        view.Head(task.form, task.page, task.head));
   }
 
   KvCache& cache_;

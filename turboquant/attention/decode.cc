@@ -88,10 +88,10 @@ class SegmentRunner {
   // blocks of a head lie too far apart for the hardware to guess. It follows long ones by itself,
   // and fetching those as well costs time.
   void SetAhead(int page) {
-    const PageForm form = FormOf(args_, args_.tokens - 1, page);
-    ahead_left_ = form == PageForm::kNone ? 0 : LayoutOf(args_.kv, form).head_bytes;
+    const int form = FormOf(args_, args_.tokens - 1, page);
+    ahead_left_ = form == kNoForm ? 0 : args_.kv.Layout(form).head_bytes;
     if (ahead_left_ > kMostAhead) ahead_left_ = 0;
-    if (ahead_left_ != 0) ahead_ = HeadOf(args_.kv, form, page, kv_head_);
+    if (ahead_left_ != 0) ahead_ = args_.kv.Head(form, page, kv_head_);
     ahead_part_ = (ahead_left_ / 4 + 63) / 64 * 64;
   }
   void FetchAhead() {
@@ -104,12 +104,12 @@ class SegmentRunner {
   // Queries that see the page in the same form are neighbours: one run of columns each.
   void RunPage(int page) {
     for (int t = 0; t < args_.tokens;) {
-      const PageForm form = FormOf(args_, t, page);
+      const int form = FormOf(args_, t, page);
       int end = t + 1;
       while (end < args_.tokens && FormOf(args_, end, page) == form) ++end;
-      if (form != PageForm::kNone) {
-        const PageLayout& layout = LayoutOf(args_.kv, form);
-        const std::byte* head = HeadOf(args_.kv, form, page, kv_head_);
+      if (form != kNoForm) {
+        const PageLayout& layout = args_.kv.Layout(form);
+        const std::byte* head = args_.kv.Head(form, page, kv_head_);
         RunColumns(layout.tile, KeySide(layout, head), ValueSide(layout, head), t, end,
                    static_cast<int64_t>(page) * kPageTokens, EndOfPages(args_));
       }

@@ -98,10 +98,9 @@ class ItemRunner {
     const TokenRange last = VisibleInPage(args_, item_.last_token - 1, page);
     const TokenRange first = VisibleInPage(args_, item_.first_token, page);
     if (last.empty() && first.empty()) return;
-    const PageForm form =
-        FormOf(args_, first.empty() ? item_.last_token - 1 : item_.first_token, page);
-    const PageLayout& layout = LayoutOf(args_.kv, form);
-    const std::byte* head = HeadOf(args_.kv, form, page, item_.kv_head);
+    const int form = FormOf(args_, first.empty() ? item_.last_token - 1 : item_.first_token, page);
+    const PageLayout& layout = args_.kv.Layout(form);
+    const std::byte* head = args_.kv.Head(form, page, item_.kv_head);
     const MatrixView<float> rows(w_.decoded, std::max(first.last, last.last), dims_);
     codec_.DecodeKeys(layout, head, 0, rows);
     kernels_.PackKeys(rows, padded_, w_.k_panel);

@@ -22,16 +22,16 @@ class DecodedPages {
  public:
   DecodedPages(const AttentionArgs& args, int head) : args_(args), head_(head) {}
 
-  const DecodedPage& Get(int page, PageForm form) {
+  const DecodedPage& Get(int page, int form) {
     const auto [it, is_new] = pages_.try_emplace({page, form});
     if (is_new) Decode(page, form, it->second);
     return it->second;
   }
 
  private:
-  void Decode(int page, PageForm form, DecodedPage& out) const {
-    const PageLayout& layout = LayoutOf(args_.kv, form);
-    const std::byte* head = HeadOf(args_.kv, form, page, head_);
+  void Decode(int page, int form, DecodedPage& out) const {
+    const PageLayout& layout = args_.kv.Layout(form);
+    const std::byte* head = args_.kv.Head(form, page, head_);
     // What lies past the end of the cache is undefined: only what is there is decoded.
     const int64_t begin = static_cast<int64_t>(page) * kPageTokens;
     const int64_t rows = std::min<int64_t>(kPageTokens, EndOfPages(args_) - begin);
@@ -44,7 +44,7 @@ class DecodedPages {
 
   const AttentionArgs& args_;
   int head_;
-  std::map<std::pair<int, PageForm>, DecodedPage> pages_;
+  std::map<std::pair<int, int>, DecodedPage> pages_;
 };
 
 struct Visible {
@@ -60,8 +60,8 @@ void AttendOne(const AttentionArgs& args, int t, int head, DecodedPages& pages,
   visible.clear();
   const PageRange range = PagesOf(args);
   for (int page = range.first; page < range.last; ++page) {
-    const PageForm form = FormOf(args, t, page);
-    if (form == PageForm::kNone) continue;
+    const int form = FormOf(args, t, page);
+    if (form == kNoForm) continue;
     const DecodedPage& decoded = pages.Get(page, form);
     const TokenRange tokens = VisibleInPage(args, t, page);
     for (int i = tokens.first; i < tokens.last; ++i) {

@@ -10,7 +10,7 @@
 
 namespace tq {
 
-enum class PageForm : uint8_t { kNone, kOpen, kSealed };
+inline constexpr int kNoForm = -1;  // a page of which a query sees nothing
 
 struct TokenRange {
   int first = 0;  // within the page
@@ -36,10 +36,9 @@ inline TokenRange VisibleInPage(const AttentionArgs& args, int t, int page) {
   return VisibleTokens(args, t, static_cast<int64_t>(page) * kPageTokens, EndOfPages(args));
 }
 
-inline PageForm FormOf(const AttentionArgs& args, int t, int page) {
-  if (VisibleInPage(args, t, page).empty()) return PageForm::kNone;
-  return args.kv.visibility.Sealed(page, args.first_position + t) ? PageForm::kSealed
-                                                                  : PageForm::kOpen;
+inline int FormOf(const AttentionArgs& args, int t, int page) {
+  if (VisibleInPage(args, t, page).empty()) return kNoForm;
+  return args.kv.FormAt(page, args.first_position + t);
 }
 
 // Pages [first, last) that any query of the call reads.
@@ -52,13 +51,6 @@ inline PageRange PagesOf(const AttentionArgs& args) {
   const int64_t begin = args.kv.visibility.FirstVisible(args.first_position);
   if (begin >= end) return {};
   return {static_cast<int>(begin / kPageTokens), static_cast<int>((end - 1) / kPageTokens + 1)};
-}
-
-inline const PageLayout& LayoutOf(const KvLayerView& kv, PageForm form) {
-  return form == PageForm::kSealed ? kv.sealed : kv.open;
-}
-inline const std::byte* HeadOf(const KvLayerView& kv, PageForm form, int page, int head) {
-  return form == PageForm::kSealed ? kv.SealedHead(page, head) : kv.OpenHead(page, head);
 }
 
 }  // namespace tq

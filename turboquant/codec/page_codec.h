@@ -24,8 +24,10 @@ struct PageCodec {
   void (*EncodeValues)(const PageLayout&, std::byte* head, int first,
                        MatrixView<const float> z) noexcept;
 
-  // Compresses one side of a full open page into a sealed page of another layout, a pure function
-  // of the open bytes. Keys: the sealed r is the mean of the page's decoded keys. Rows are copied.
+  // Compresses one side of a full page, open or sealed before at more bits, into a sealed page of
+  // another layout, a pure function of its bytes. Keys: the sealed r is the mean of the page's
+  // decoded keys, the first time; it stays when keys are sealed again. A side whose codec stays is
+  // copied.
   void (*SealKeys)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
                    std::byte* sealed_head) noexcept;
   void (*SealValues)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,

@@ -72,10 +72,10 @@ class DriftMeasure {
   using Decode = void (*)(const PageLayout&, const std::byte*, int, MatrixView<float>) noexcept;
 
   // The form that the newest query reads.
-  bool Sealed(int page) const { return kv_.visibility.Sealed(page, last_); }
+  int Form(int page) const { return kv_.FormAt(page, last_); }
   const std::byte* CopyOf(int page) const {
     const auto it = copies_.find(page);
-    return Sealed(page) && it != copies_.end() ? it->second.data() : nullptr;
+    return Form(page) != kOpenForm && it != copies_.end() ? it->second.data() : nullptr;
   }
   bool AnyCopyUsed() const {
     for (int page = first_page_; page < kv_.num_pages; ++page) {
@@ -90,9 +90,8 @@ class DriftMeasure {
 
   // Both versions of a page's keys or values; the same one twice where there is only one.
   void DecodePage(int page, Decode decode) {
-    const bool sealed = Sealed(page);
-    decode(sealed ? kv_.sealed : kv_.open,
-           sealed ? kv_.SealedHead(page, head_) : kv_.OpenHead(page, head_), 0,
+    const int form = Form(page);
+    decode(kv_.Layout(form), kv_.Head(form, page, head_), 0,
            {sealed_.decoded.data(), Tokens(page), dim_});
     if (const std::byte* copy = CopyOf(page)) {
       decode(kv_.open, copy, 0, {copied_.decoded.data(), Tokens(page), dim_});

@@ -28,7 +28,7 @@ std::vector<Watchable> WatchableLayers(const ModelSpec& spec, const CachePolicy&
     if (!g.visibility.seals) continue;
     const int64_t sliding = g.visibility.sliding_window;
     const int64_t held = sliding > 0 ? std::min(sliding + kPageTokens, context) : context;
-    const uint64_t head_bytes = g.layers[static_cast<size_t>(index)].open.head_bytes;
+    const uint64_t head_bytes = g.layers[static_cast<size_t>(index)].open().head_bytes;
     layers.push_back({layer, static_cast<uint64_t>(PagesFor(held)) * head_bytes});
   }
   return layers;

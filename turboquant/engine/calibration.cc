@@ -57,7 +57,7 @@ KeyMapSet::KeyMapSet(const Calibration& calibration, const CachePolicy& policy)
   const int dim = calibration.head_dim;
   const size_t square = static_cast<size_t>(dim) * dim;
   const auto codec_of = [&](size_t head) {
-    return policy.k[head / static_cast<size_t>(calibration.kv_heads)];
+    return FinalKeyCodec(policy, head / static_cast<size_t>(calibration.kv_heads));
   };
   size_t floats = 0;
   for (size_t h = 0; h < maps_.size(); ++h) {

@@ -45,8 +45,10 @@ class BlockStash {
 
 // One call of PlanAppend.
 class AppendPlanner {
+  using State = KvCache::State;
+
  public:
-  AppendPlanner(KvCache::State& state, std::span<const AppendRequest> batch)
+  AppendPlanner(State& state, std::span<const AppendRequest> batch)
       : s_(state), batch_(batch), stash_(state.arena) {}
 
   AppendPlan Plan() {
@@ -67,8 +69,9 @@ class AppendPlanner {
       }
       sequence.length += request.tokens;
     }
-    std::stable_sort(plan_.seal_after_encode.begin(), plan_.seal_after_encode.end(),
-                     [](const SealTask& a, const SealTask& b) { return a.layer < b.layer; });
+    std::ranges::stable_sort(plan_.seal_early, {}, &SealTask::form);
+    std::ranges::stable_sort(plan_.seal_after_encode, {},
+                             [](const SealTask& task) { return std::pair(task.layer, task.form); });
     return std::move(plan_);
   }
 
@@ -92,19 +95,20 @@ class AppendPlanner {
     }
   }
 
-  // Calls fn(page) for the pages that get seal tasks in this step, newest first, among those [..,
-  // end). Older pages than the first sealed one are sealed too, and pages that no query of this
-  // step or later sees are left alone.
+  // Calls fn(form, page) for the pages that get seal tasks in this step, form by form, newest page
+  // first. Pages that have lost the form before are sealed; pages that no query of this step or
+  // later sees are left alone.
   template <typename Fn>
   static void ForPagesToSeal(const KvGroup& group, const PageTable& table, int64_t length,
                              int64_t new_length, Fn&& fn) {
-    if (!group.visibility.seals) return;
-    const int first =
-        std::max({table.first_page, group.visibility.sink_pages, group.FirstPage(length)});
-    for (int page = static_cast<int>(new_length / kPageTokens) - 1; page >= first; --page) {
-      const bool known = page < table.pages();
-      if (known && page < table.first_open) return;
-      if (group.TasksDue(page, 0, length, new_length) > 0) fn(page);
+    for (int form = kSealedForm; form < group.num_forms(); ++form) {
+      const int first = std::max({table.first_page, group.visibility.sink_pages,
+                                  group.FirstPage(length), table.FirstOf(form - 1)});
+      const int64_t full = new_length / kPageTokens;
+      for (int64_t page = std::min(full, group.BegunBelow(form, new_length)) - 1; page >= first;
+           --page) {
+        fn(form, static_cast<int>(page));
+      }
     }
   }
 
@@ -114,40 +118,41 @@ class AppendPlanner {
     const KvGroup& group = s_.layout.groups[g];
     std::map<RecordId, int>
         leaving;  // how many of the batch's sequences write a copy of a shared record
-    std::set<RecordId> sealing;  // records that get a sealed block
-    int64_t open = 0, sealed = 0, new_pages = 0;
+    std::set<std::pair<int, RecordId>> sealing;  // forms of records that get a block
+    BlockCounts blocks(group.forms.size());
+    int64_t new_pages = 0;
     size_t tasks = 0;
     for (const AppendRequest& request : batch_) {
       KvSequence& sequence = s_.Get(request.sequence);
       PageTable& table = sequence.tables[g];
       const int64_t new_length = sequence.length + request.tokens;
       const int pages = PagesFor(new_length);
-      table.open.reserve(static_cast<size_t>(pages));
-      table.sealed.reserve(static_cast<size_t>(pages));
+      for (std::vector<uint32_t>& of_form : table.blocks)
+        of_form.reserve(static_cast<size_t>(pages));
       table.records.reserve(static_cast<size_t>(pages));
       new_pages += pages - table.pages();
       bool writes_copy = false;
       if (sequence.length % kPageTokens != 0) {
         const RecordId last = table.records.back();
-        writes_copy = s_.records[g][last].holders - leaving[last] > 1;
+        writes_copy = s_.records[g].Holders(last) - leaving[last] > 1;
         if (writes_copy) ++leaving[last], ++new_pages;
       }
-      open += pages - table.pages() + (writes_copy ? 1 : 0);
-      ForPagesToSeal(group, table, sequence.length, new_length, [&](int page) {
+      blocks[kOpenForm] += pages - table.pages() + (writes_copy ? 1 : 0);
+      ForPagesToSeal(group, table, sequence.length, new_length, [&](int form, int page) {
         tasks += static_cast<size_t>(group.tasks);
-        // A page written in this step is the sequence's own, without a sealed form.
-        const bool written = page >= sequence.length / kPageTokens;
-        if (written) {
-          ++sealed;
-        } else {
-          const RecordId record = table.records[static_cast<size_t>(page)];
-          if (s_.records[g][record].sealed == kNoPage && sealing.insert(record).second) ++sealed;
+        // A page written in this step is the sequence's own, without sealed forms.
+        bool takes = page >= sequence.length / kPageTokens;
+        if (!takes) {
+          const RecordId record = table.Record(page);
+          takes = s_.records[g][record][static_cast<size_t>(form)].block == kNoPage &&
+                  sealing.insert({form, record}).second;
         }
+        blocks[static_cast<size_t>(form)] += takes;
       });
     }
     s_.records[g].Prepare(static_cast<size_t>(new_pages));
-    stash_.Fill(group.open_bytes, open);
-    if (group.visibility.seals) stash_.Fill(group.sealed_bytes, sealed);
+    for (size_t form = 0; form < blocks.size(); ++form)
+      stash_.Fill(group.forms[form].bytes, blocks[form]);
     return tasks;
   }
 
@@ -158,23 +163,26 @@ class AppendPlanner {
     PageRecords& records = s_.records[g];
     if (sequence.length % kPageTokens != 0) {
       RecordId& last = table.records.back();
-      if (records[last].holders > 1) {
-        const uint32_t copy = stash_.Take(group.open_bytes);
-        s_.arena.memory().CopyBlock(records[last].open * kPageIdUnit, copy * kPageIdUnit,
-                                    group.open_bytes);
-        records.Drop(last, true);
-        last = records.Add(copy, kNoPage);
-        table.open.back() = copy;
+      if (records.Holders(last) > 1) {
+        const uint64_t bytes = group.form(kOpenForm).bytes;
+        const uint32_t copy = stash_.Take(bytes);
+        s_.arena.memory().CopyBlock(records[last][kOpenForm].block * kPageIdUnit,
+                                    copy * kPageIdUnit, bytes);
+        records.Drop(last, kOpenForm);
+        last = records.AddOpen(copy);
+        table.blocks[kOpenForm].back() = copy;
       } else {
         records.VoidSealing(last);  // left over from a fork that saw the page full
       }
-      table.sealed.back() = kNoPage;
+      for (size_t form = kSealedForm; form < table.blocks.size(); ++form)
+        table.blocks[form].back() = kNoPage;
     }
     for (int page = table.pages(); page < PagesFor(sequence.length + tokens); ++page) {
-      const uint32_t block = stash_.Take(group.open_bytes);
-      table.records.push_back(records.Add(block, kNoPage));
-      table.open.push_back(block);
-      table.sealed.push_back(kNoPage);
+      const uint32_t block = stash_.Take(group.form(kOpenForm).bytes);
+      table.records.push_back(records.AddOpen(block));
+      table.blocks[kOpenForm].push_back(block);
+      for (size_t form = kSealedForm; form < table.blocks.size(); ++form)
+        table.blocks[form].push_back(kNoPage);
     }
   }
 
@@ -182,21 +190,22 @@ class AppendPlanner {
     const KvGroup& group = s_.layout.groups[g];
     PageTable& table = sequence.tables[g];
     const int64_t length = sequence.length, new_length = length + tokens;
-    ForPagesToSeal(group, table, length, new_length, [&](int page) {
-      const RecordId record_id = table.records[static_cast<size_t>(page)];
-      PageRecord& record = s_.records[g][record_id];
-      if (record.sealed == kNoPage) record.sealed = stash_.Take(group.sealed_bytes);
-      table.sealed[static_cast<size_t>(page)] = record.sealed;
-      const int due = group.TasksDue(page, record.planned_tasks, length, new_length);
+    ForPagesToSeal(group, table, length, new_length, [&](int form, int page) {
+      const State::PlannedSeal seal = {static_cast<int>(g), table.Record(page), form};
+      PageFormRecord& record = s_.RecordOf(seal);
+      if (record.block == kNoPage) record.block = stash_.Take(group.form(form).bytes);
+      table.Block(form, page) = record.block;
+      const int due = group.TasksDue(form, page, record.planned_tasks, length, new_length);
       const bool full_before = (int64_t{page} + 1) * kPageTokens <= length;
-      std::vector<SealTask>& tasks = full_before ? plan_.seal_early : plan_.seal_after_encode;
-      for (int i = 0; i < due; ++i) tasks.push_back(group.Task(id, page, record.planned_tasks + i));
-      if (due > 0) s_.plan_under_way.push_back({static_cast<int>(g), record_id});
+      std::vector<SealTask>& list = full_before ? plan_.seal_early : plan_.seal_after_encode;
+      for (int i = 0; i < due; ++i)
+        list.push_back(group.Task(id, page, form, record.planned_tasks + i));
+      if (due > 0) s_.plan_under_way.push_back(seal);
       record.planned_tasks += due;
     });
   }
 
-  KvCache::State& s_;
+  State& s_;
   std::span<const AppendRequest> batch_;
   BlockStash stash_;
   AppendPlan plan_;
@@ -209,10 +218,8 @@ AppendPlan KvCache::PlanAppend(std::span<const AppendRequest> batch) {
 
 void KvCache::Commit(const AppendPlan& plan) {
   State& s = *state_;
-  for (const State::PlannedSeal& seal : s.plan_under_way) {
-    PageRecord& record = s.records[static_cast<size_t>(seal.group)][seal.record];
-    record.sealed_tasks = record.planned_tasks;
-  }
+  for (const State::PlannedSeal& seal : s.plan_under_way)
+    s.RecordOf(seal).sealed_tasks = s.RecordOf(seal).planned_tasks;
   s.plan_under_way.clear();
   for (const AppendPlan::Span& span : plan.spans) {
     KvSequence& sequence = s.Get(span.sequence);

@@ -25,14 +25,15 @@ struct KvGeometry {
 
 using SequenceId = int32_t;
 
-// One unit of sealing work: one side of one head of one layer of one page; independent of all
-// others.
+// One unit of sealing work: one side of one head of one layer of one page, from the form before to
+// `form`. Independent of all others but the one that makes the form before.
 struct SealTask {
   SequenceId sequence;
   int layer;
   int page;
   int head;
   Side side;
+  int form = kSealedForm;
 };
 
 struct AppendRequest {
@@ -42,11 +43,12 @@ struct AppendRequest {
 
 // What has to happen in one step, besides encoding the new tokens. Made before anything is changed.
 struct AppendPlan {
-  // Due from earlier steps: any order, any time in this step before the layer in question attends.
+  // Due from earlier steps: any time in this step before the layer in question attends. Sorted by
+  // form; any order among tasks of one form.
   std::vector<SealTask> seal_early;
   // Of pages that fill within this step: what a query of this step already reads sealed, and the
   // step's share of the work on the newest ones. After the layer's EncodeKv, before its Attend.
-  // Sorted by layer.
+  // Sorted by layer, then by form.
   std::vector<SealTask> seal_after_encode;
   struct Span {
     SequenceId sequence;
@@ -60,7 +62,8 @@ struct KvMemory {
   uint64_t committed_bytes = 0;  // memory taken from the system
   uint64_t used_bytes = 0;  // pages in use, open and sealed, reference vectors and scales included
   uint64_t open_bytes = 0;
-  uint64_t sealed_bytes = 0;
+  uint64_t sealed_bytes = 0;  // aged ones included
+  uint64_t aged_bytes = 0;
   double bits_per_value =
       0;  // used_bytes * 8 over all cached values of all layers and sides (shared ones once)
 };
@@ -101,16 +104,18 @@ class KvCache {
   // going on is bit-exact: at least within `rollback` tokens of the longest length there was (of a
   // recomputed one: not below it). Else it is the length from which the caller must append the
   // tokens again (DESIGN: whole sealed pages up to n - window; 0 if a sliding-window layer has
-  // given up pages that would be needed).
+  // given up pages that would be needed). Pages never come back to more bits: those that have aged
+  // further than their age at the new length stay as they are.
   int64_t Truncate(SequenceId, int64_t length);
 
   KvMemory Memory() const;
-  // What one more token of a long context costs: final forms; layers with a sliding window have a
-  // fixed cost instead.
-  static uint64_t BytesPerToken(const KvGeometry&, const CachePolicy&);
-  // What one value of a long context takes in its final form, scales and reference vectors
-  // included; layers with a sliding window as if they had none.
-  static double BitsPerValue(const KvGeometry&, const CachePolicy&);
+  // What a token costs on average in a context of that many (0: one more token of a long context),
+  // window and sinks left aside: sealed forms, aged ones by their share. Layers with a sliding
+  // window have a fixed cost instead.
+  static uint64_t BytesPerToken(const KvGeometry&, const CachePolicy&, int64_t context = 0);
+  // What a value takes, likewise, scales and reference vectors included; layers with a sliding
+  // window as if they had none.
+  static double BitsPerValue(const KvGeometry&, const CachePolicy&, int64_t context = 0);
   // The most that one sequence commits while it grows to `tokens` in steps of at most `chunk`: open
   // pages, reference vectors, scales and partly used slabs included. A budget of this size is
   // enough.

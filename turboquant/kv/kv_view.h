@@ -3,6 +3,7 @@
 // layer.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -36,6 +37,23 @@ struct Visibility {
   }
 };
 
+// The forms that a page goes through, by number: 0 open, 1 sealed, 2 and more aged: sealed again,
+// each from the one before, at fewer bits.
+inline constexpr int kMaxAges = 4;
+inline constexpr int kMaxForms = 2 + kMaxAges;
+inline constexpr int kOpenForm = 0;
+inline constexpr int kSealedForm = 1;
+
+// One aged form. Which query reads it is the same function of positions as for the sealed one, with
+// the age for a window: queries see older pages in later forms, at any position.
+struct AgedPages {
+  int window_pages = 0;             // ceil(age / 128)
+  int aged_below = 0;               // pages below it have lost the form before this one
+  const uint32_t* pages = nullptr;  // [num_pages] page id, or kNoPage
+  uint64_t layer_offset = 0;
+  PageLayout layout = {};
+};
+
 struct KvLayerView {
   std::byte* arena = nullptr;
   const uint32_t* open_pages =
@@ -48,6 +66,35 @@ struct KvLayerView {
   PageLayout open;
   PageLayout sealed;
   Visibility visibility;
+  std::array<AgedPages, kMaxAges> aged;
+  int num_aged = 0;
+
+  // The form in which the query at `position` reads page `page`.
+  int FormAt(int page, int64_t position) const {
+    if (!visibility.Sealed(page, position)) return kOpenForm;
+    int n = 0;
+    for (; n < num_aged; ++n) {
+      const AgedPages& form = aged[static_cast<size_t>(n)];
+      if (page > position / kPageTokens - 1 - form.window_pages && page >= form.aged_below) break;
+    }
+    return kSealedForm + n;
+  }
+  const PageLayout& Layout(int form) const {
+    return form == kOpenForm ? open : form == kSealedForm ? sealed : Aged(form).layout;
+  }
+  uint32_t PageId(int form, int page) const {
+    return (form == kOpenForm     ? open_pages
+            : form == kSealedForm ? sealed_pages
+                                  : Aged(form).pages)[page];
+  }
+  std::byte* Head(int form, int page, int head) const {
+    const uint64_t offset = form == kOpenForm     ? open_layer_offset
+                            : form == kSealedForm ? sealed_layer_offset
+                                                  : Aged(form).layer_offset;
+    return arena + PageId(form, page) * kPageIdUnit + offset +
+           static_cast<uint64_t>(head) * Layout(form).head_bytes;
+  }
+  const AgedPages& Aged(int form) const { return aged[static_cast<size_t>(form - 2)]; }
 
   std::byte* OpenHead(int page, int head) const {
     return arena + open_pages[page] * kPageIdUnit + open_layer_offset +

@@ -14,15 +14,18 @@ void OpeningReference(const PageCodec& codec, const KvLayerView& view, int page,
     codec.MeanKey(view.open, view.OpenHead(page - 1, head), r);
     return;
   }
-  TQ_CHECK(view.sealed_pages[page - 1] != kNoPage);
-  const std::byte* sealed = view.SealedHead(page - 1, head);
-  if (view.sealed.k == view.open.k) {
-    codec.MeanKey(view.sealed, sealed, r);
+  int form = kSealedForm;
+  while (form - kSealedForm < view.num_aged && view.PageId(form, page - 1) == kNoPage) ++form;
+  TQ_CHECK(view.PageId(form, page - 1) != kNoPage);
+  const PageLayout& layout = view.Layout(form);
+  const std::byte* sealed = view.Head(form, page - 1, head);
+  if (layout.k == view.open.k) {
+    codec.MeanKey(layout, sealed, r);
     return;
   }
-  for (int dim = 0; dim < view.sealed.head_dim; ++dim) {
+  for (int dim = 0; dim < layout.head_dim; ++dim) {
     Half h;
-    std::memcpy(&h, sealed + view.sealed.reference_offset + 2 * dim, sizeof(h));
+    std::memcpy(&h, sealed + layout.reference_offset + 2 * dim, sizeof(h));
     r[dim] = HalfToFloat(h);
   }
 }

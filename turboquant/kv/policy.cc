@@ -6,19 +6,10 @@
 #include <optional>
 
 #include "turboquant/base/error.h"
+#include "turboquant/kv/escaped_text.h"
 
 namespace tq {
 namespace {
-
-// Text for a message: control characters and foreign bytes as \xNN.
-std::string Printable(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += byte >= 0x20 && byte < 0x7f ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
-  }
-  return out;
-}
 
 // Walks over the text and knows the column (from 1) of what it looks at.
 class CodecListParser {
@@ -52,7 +43,7 @@ class CodecListParser {
  private:
   template <typename... Args>
   [[noreturn]] void Fail(size_t at, fmt::format_string<Args...> format, Args&&... args) const {
-    Throw(ErrorCode::kInvalidArgument, "cache type \"{}\", column {}: {}", Printable(text_), at + 1,
+    Throw(ErrorCode::kInvalidArgument, "cache type \"{}\", column {}: {}", Escaped(text_), at + 1,
           fmt::format(format, std::forward<Args>(args)...));
   }
 
@@ -68,7 +59,7 @@ class CodecListParser {
     try {
       return ParseCodec(name);
     } catch (const Error&) {
-      Fail(start, "unknown type \"{}\"; cache types are {}", Printable(name), CodecNames());
+      Fail(start, "unknown type \"{}\"; cache types are {}", Escaped(name), CodecNames());
     }
   }
 
@@ -97,7 +88,7 @@ class CodecListParser {
     }
     if (at_ < text_.size() && text_[at_] != ',') {
       Fail(at_, "'{}' cannot stand here; after a layer comes '-', ',' or the end",
-           Printable(text_.substr(at_, 1)));
+           Escaped(text_.substr(at_, 1)));
     }
     if (last < first) Fail(start, "the range {}-{} is empty", first, last);
     for (int layer = first; layer <= last; ++layer) {
@@ -148,6 +139,26 @@ std::string CodecListText(const std::vector<Codec>& codecs) {
 
 Codec OpenCodec(Codec final_codec) {
   return InfoOf(final_codec).tiles ? Codec::kTurbo8 : final_codec;
+}
+
+Codec AgedCodec(Codec codec, Codec aged) {
+  return InfoOf(codec).tiles && InfoOf(aged).bits < InfoOf(codec).bits ? aged : codec;
+}
+
+Codec FinalKeyCodec(const CachePolicy& policy, size_t layer) {
+  Codec codec = policy.k[layer];
+  for (const AgeStep& step : policy.ages) codec = AgedCodec(codec, step.k);
+  return codec;
+}
+
+bool Ages(const CachePolicy& policy) {
+  return std::ranges::any_of(policy.ages, [&](const AgeStep& step) {
+    const auto falls_to = [](Codec aged) {
+      return [aged](Codec codec) { return AgedCodec(codec, aged) != codec; };
+    };
+    return std::ranges::any_of(policy.k, falls_to(step.k)) ||
+           std::ranges::any_of(policy.v, falls_to(step.v));
+  });
 }
 
 }  // namespace tq

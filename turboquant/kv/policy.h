@@ -21,13 +21,32 @@ std::vector<Codec> ParseCodecList(std::string_view text, int num_layers, Codec f
 // The shortest text that parses back to the same list.
 std::string CodecListText(const std::vector<Codec>& codecs);
 
+// Tokens at least `age` behind the newest one (whole pages of them, as for the window) are held in
+// these codecs: a side falls to its codec if it has fewer bits than what the side had, and never
+// rises. Sides in rows stay as they are.
+struct AgeStep {
+  int age = 0;
+  Codec k = Codec::kTurbo2Tcq;
+  Codec v = Codec::kTurbo2Tcq;
+
+  int window_pages() const { return (age + 127) / 128; }
+  bool operator==(const AgeStep&) const = default;
+};
+
+// "4096:turbo3_tcq,16384:turbo3_tcq/turbo2_tcq" (AGE:TYPE or AGE:TYPE_K/TYPE_V, from young to old).
+// Ages rise by whole pages, bits fall. Errors name the position in the text.
+std::vector<AgeStep> ParseAgeSteps(std::string_view text);
+// The text that parses back to the same steps.
+std::string AgeStepsText(const std::vector<AgeStep>& steps);
+
 struct CachePolicy {
-  std::vector<Codec> k;  // [L] final codec of keys
-  std::vector<Codec> v;  // [L]
-  int window = 128;      // newest tokens kept at 8 bits; rounded up to whole pages
-  int sink_pages = 1;    // leading pages kept at 8 bits
-  int rollback = 64;     // tokens for which a published page keeps its 8-bit form
-  bool centring = true;  // page reference vectors; off only to measure what they bring
+  std::vector<Codec> k;            // [L] codec of keys behind the window
+  std::vector<Codec> v;            // [L]
+  int window = 128;                // newest tokens kept at 8 bits; rounded up to whole pages
+  int sink_pages = 1;              // leading pages kept at 8 bits
+  int rollback = 64;               // tokens for which a published page keeps its 8-bit form
+  bool centring = true;            // page reference vectors; off only to measure what they bring
+  std::vector<AgeStep> ages = {};  // fewer bits for older tokens; at most kMaxAges (kv_view.h)
 
   int window_pages() const { return (window + 127) / 128; }
   bool operator==(const CachePolicy&) const = default;
@@ -35,5 +54,12 @@ struct CachePolicy {
 
 // The codec in which tokens of a final codec enter: turbo8 for tiles, itself for rows.
 Codec OpenCodec(Codec final_codec);
+
+// What a side in `codec` is held in after an age step to `aged`.
+Codec AgedCodec(Codec codec, Codec aged);
+// What a layer's keys are held in at last.
+Codec FinalKeyCodec(const CachePolicy& policy, size_t layer);
+// Does any side of any layer fall to fewer bits?
+bool Ages(const CachePolicy& policy);
 
 }  // namespace tq

@@ -95,15 +95,24 @@ std::vector<Codec> GetCodecs(Reader& in, size_t count) {
   return codecs;
 }
 
-SessionPage GetPage(Reader& in) {
+SessionPage GetPage(Reader& in, size_t forms) {
   SessionPage page;
-  const auto forms = in.Get<uint8_t>();
-  if (forms == 0 || forms > 3) Reader::Bad("a page has the forms {}", forms);
-  page.has_open = (forms & 1) != 0;
-  page.has_sealed = (forms & 2) != 0;
-  if (page.has_open) page.open_checksum = in.Get<uint64_t>();
-  if (page.has_sealed) page.sealed_checksum = in.Get<uint64_t>();
+  page.forms = in.Get<uint8_t>();
+  if (page.forms == 0 || page.forms >> forms != 0)
+    Reader::Bad("a page has the forms {}", page.forms);
+  for (int form = 0; form < static_cast<int>(forms); ++form) {
+    if (page.Has(form)) page.checksums[static_cast<size_t>(form)] = in.Get<uint64_t>();
+  }
   return page;
+}
+
+AgeStep GetAgeStep(Reader& in) {
+  AgeStep step;
+  step.age = in.Get<int32_t>();
+  const std::vector<Codec> codecs = GetCodecs(in, 2);
+  step.k = codecs[0];
+  step.v = codecs[1];
+  return step;
 }
 
 }  // namespace
@@ -129,6 +138,12 @@ std::vector<std::byte> WriteSessionHeader(const SessionHeader& h) {
   out.Put<int32_t>(h.policy.sink_pages);
   out.Put<int32_t>(h.policy.rollback);
   out.Put<uint8_t>(h.policy.centring ? 1 : 0);
+  out.Put(static_cast<uint32_t>(h.policy.ages.size()));
+  for (const AgeStep& step : h.policy.ages) {
+    out.Put<int32_t>(step.age);
+    out.Put(static_cast<uint8_t>(step.k));
+    out.Put(static_cast<uint8_t>(step.v));
+  }
   out.Put(static_cast<uint32_t>(h.codebooks.size()));
   for (const auto& codebook : h.codebooks) {
     out.Put(static_cast<uint8_t>(codebook.codec));
@@ -141,15 +156,15 @@ std::vector<std::byte> WriteSessionHeader(const SessionHeader& h) {
   out.Put(static_cast<uint32_t>(h.groups.size()));
   for (const SessionGroup& group : h.groups) {
     out.Put<int32_t>(group.sliding_window);
-    out.Put<uint8_t>(group.seals ? 1 : 0);
-    out.Put(group.open_bytes);
-    out.Put(group.sealed_bytes);
+    out.Put(static_cast<uint8_t>(group.form_bytes.size()));
+    out.PutAll(std::span<const uint64_t>(group.form_bytes));
     out.Put<int32_t>(group.first_page);
     out.Put(static_cast<uint32_t>(group.pages.size()));
     for (const SessionPage& page : group.pages) {
-      out.Put(static_cast<uint8_t>((page.has_open ? 1 : 0) | (page.has_sealed ? 2 : 0)));
-      if (page.has_open) out.Put(page.open_checksum);
-      if (page.has_sealed) out.Put(page.sealed_checksum);
+      out.Put(page.forms);
+      for (int form = 0; form < kMaxForms; ++form) {
+        if (page.Has(form)) out.Put(page.checksums[static_cast<size_t>(form)]);
+      }
     }
   }
   return out.Take();
@@ -176,6 +191,8 @@ SessionHeader ReadSessionHeader(std::span<const std::byte> bytes) {
   h.policy.sink_pages = in.Get<int32_t>();
   h.policy.rollback = in.Get<int32_t>();
   h.policy.centring = in.GetBool();
+  for (size_t n = in.GetCount(in.Get<uint32_t>(), 6, "ages"); n > 0; --n)
+    h.policy.ages.push_back(GetAgeStep(in));
   for (size_t n = in.GetCount(in.Get<uint32_t>(), 5, "codebooks"); n > 0; --n) {
     const Codec codec = GetCodecs(in, 1)[0];
     h.codebooks.push_back({codec, in.Get<uint32_t>()});
@@ -185,16 +202,16 @@ SessionHeader ReadSessionHeader(std::span<const std::byte> bytes) {
   const auto extra = in.Get<uint64_t>();
   h.extra = in.GetAll<std::byte>(in.GetCount(extra, 1, "bytes of the session's own"));
   const auto groups = in.Get<uint32_t>();
-  h.groups.resize(in.GetCount(groups, 29, "groups of layers"));
+  h.groups.resize(in.GetCount(groups, 21, "groups of layers"));
   for (SessionGroup& group : h.groups) {
     group.sliding_window = in.Get<int32_t>();
-    group.seals = in.GetBool();
-    group.open_bytes = in.Get<uint64_t>();
-    group.sealed_bytes = in.Get<uint64_t>();
+    const auto forms = in.Get<uint8_t>();
+    if (forms == 0 || forms > kMaxForms) Reader::Bad("its pages go through {} forms", forms);
+    group.form_bytes = in.GetAll<uint64_t>(forms);
     group.first_page = in.Get<int32_t>();
     const auto pages = in.Get<uint32_t>();
     group.pages.reserve(in.GetCount(pages, 9, "pages"));
-    for (uint32_t i = 0; i < pages; ++i) group.pages.push_back(GetPage(in));
+    for (uint32_t i = 0; i < pages; ++i) group.pages.push_back(GetPage(in, forms));
   }
   in.End();
   return h;
@@ -212,6 +229,7 @@ uint64_t TransformId(const KvGeometry& geometry, const CachePolicy& policy) {
 std::vector<SessionHeader::CodebookId> CodebookIds(const CachePolicy& policy) {
   std::set<Codec> used(policy.k.begin(), policy.k.end());
   used.insert(policy.v.begin(), policy.v.end());
+  for (const AgeStep& step : policy.ages) used.insert({step.k, step.v});
   std::vector<SessionHeader::CodebookId> ids;
   for (const Codec codec : used) {
     const CodecInfo& info = InfoOf(codec);

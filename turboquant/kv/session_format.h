@@ -14,7 +14,7 @@
 
 namespace tq {
 
-inline constexpr uint32_t kSessionVersion = 1;
+inline constexpr uint32_t kSessionVersion = 2;
 inline constexpr uint64_t kSessionAlignment = 64;  // of the head, and of where the pages begin
 inline constexpr std::array<char, 8> kSessionMagic = {'T', 'Q', 'S', 'E', 'S', 'S', '\x1a', '\n'};
 
@@ -38,13 +38,14 @@ inline uint64_t SessionPagesOffset(uint64_t header_bytes) {
 
 // Which of a page's forms are in the file, and the checksums of their blocks.
 struct SessionPage {
-  bool has_open = false, has_sealed = false;
-  uint64_t open_checksum = 0, sealed_checksum = 0;
+  uint8_t forms = 0;  // bit n: form n (kv_view.h)
+  std::array<uint64_t, kMaxForms> checksums = {};
+
+  bool Has(int form) const { return (forms >> form & 1) != 0; }
 };
 struct SessionGroup {
   int32_t sliding_window = 0;
-  bool seals = false;
-  uint64_t open_bytes = 0, sealed_bytes = 0;
+  std::vector<uint64_t> form_bytes;  // of a block in each form
   int32_t first_page = 0;
   std::vector<SessionPage> pages;  // from first_page on
 };

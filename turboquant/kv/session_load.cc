@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -105,6 +106,10 @@ void CheckBelongsHere(const SessionHeader& h, const KvGeometry& geometry, const 
              std::to_string(policy.sink_pages));
   ExpectSame("rollback range", std::to_string(h.policy.rollback), std::to_string(policy.rollback));
   ExpectSame("centring", h.policy.centring ? "on" : "off", policy.centring ? "on" : "off");
+  const auto ages = [](const CachePolicy& p) {
+    return p.ages.empty() ? "none" : AgeStepsText(p.ages);
+  };
+  ExpectSame("cache ages", ages(h.policy), ages(policy));
   if (h.calibration_id != calibration_id) {
     const auto name = [](uint64_t id) {
       return id == 0 ? "none" : fmt::format("calibration {}", HexString(id));
@@ -128,8 +133,7 @@ PageTable CheckGroup(const KvGroup& group, const SessionGroup& saved, int64_t le
     Throw(ErrorCode::kCorruptFile, "its page tables are damaged: {}", what);
   };
   if (saved.sliding_window != group.visibility.sliding_window ||
-      saved.seals != group.visibility.seals || saved.open_bytes != group.open_bytes ||
-      saved.sealed_bytes != group.sealed_bytes) {
+      saved.form_bytes != FormBytes(group)) {
     bad("a group of layers has another shape");
   }
   const int pages = PagesFor(length), sinks = group.visibility.sink_pages;
@@ -137,22 +141,24 @@ PageTable CheckGroup(const KvGroup& group, const SessionGroup& saved, int64_t le
       saved.pages.size() != static_cast<size_t>(pages - saved.first_page)) {
     bad("pages are missing");
   }
-  PageTable table;
+  PageTable table(group);
   table.first_page = saved.first_page;
-  table.first_open = std::max(saved.first_page, sinks);
+  for (int& first : table.first_of_form) first = std::max(saved.first_page, sinks);
   for (int page = saved.first_page; page < pages; ++page) {
     const SessionPage& forms = saved.pages[static_cast<size_t>(page - saved.first_page)];
     const bool full = (int64_t{page} + 1) * kPageTokens <= length;
-    if (forms.has_sealed && (!group.visibility.seals || group.IsSink(page) || !full))
-      bad("a page is sealed that cannot be");
-    if (group.IsSink(page) && !forms.has_open) bad("a sink page has no 8-bit form");
-    if (!forms.has_open) {
-      if (page != table.first_open) bad("a page lacks its 8-bit form between others that have it");
-      ++table.first_open;
+    if ((group.IsSink(page) || !full) && forms.forms != 1)
+      bad("a page that cannot be sealed has other forms than the 8-bit one");
+    const int first = std::countr_zero(forms.forms);
+    const unsigned neighbours = static_cast<unsigned>(forms.forms) >> first;
+    if ((neighbours & (neighbours + 1)) != 0) bad("a page lacks a form between others");
+    for (int form = 0; form < first; ++form) {
+      if (page != table.FirstOf(form)) bad("a page lacks a form between others that have it");
+      ++table.FirstOf(form);
     }
   }
-  table.open.assign(static_cast<size_t>(pages), kNoPage);
-  table.sealed.assign(static_cast<size_t>(pages), kNoPage);
+  for (std::vector<uint32_t>& blocks : table.blocks)
+    blocks.assign(static_cast<size_t>(pages), kNoPage);
   table.records.assign(static_cast<size_t>(pages), kNoRecord);
   return table;
 }
@@ -179,11 +185,10 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
   std::vector<PageTable>& tables = sequence->tables;
   const auto give_back = [&] {
     for (size_t g = 0; g < tables.size(); ++g) {
-      for (const uint32_t id : tables[g].open) {
-        if (id != kNoPage) s.arena.Free(id, s.layout.groups[g].open_bytes);
-      }
-      for (const uint32_t id : tables[g].sealed) {
-        if (id != kNoPage) s.arena.Free(id, s.layout.groups[g].sealed_bytes);
+      for (size_t form = 0; form < tables[g].blocks.size(); ++form) {
+        for (const uint32_t id : tables[g].blocks[form]) {
+          if (id != kNoPage) s.arena.Free(id, s.layout.groups[g].forms[form].bytes);
+        }
       }
     }
   };
@@ -200,9 +205,10 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
     uint64_t bytes = SessionPagesOffset(preamble.header_bytes);
     for (size_t g = 0; g < header.groups.size(); ++g) {
       tables.push_back(CheckGroup(s.layout.groups[g], header.groups[g], sequence->length));
+      const std::vector<uint64_t>& form_bytes = header.groups[g].form_bytes;
       for (const SessionPage& page : header.groups[g].pages) {
-        bytes += (page.has_open ? header.groups[g].open_bytes : 0) +
-                 (page.has_sealed ? header.groups[g].sealed_bytes : 0);
+        for (size_t form = 0; form < form_bytes.size(); ++form)
+          bytes += page.Has(static_cast<int>(form)) ? form_bytes[form] : 0;
       }
     }
     if (bytes != preamble.file_bytes) {
@@ -213,13 +219,16 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
     uint64_t offset = SessionPagesOffset(preamble.header_bytes);
     std::vector<std::byte> buffer;
     const auto read_block = [&](uint32_t& id, uint64_t size, uint64_t checksum, int page,
-                                const char* form) {
+                                int form) {
       buffer.resize(size);
       file.ReadAt(offset, buffer);
       if (Hash64(buffer) != checksum) {
         Throw(ErrorCode::kCorruptFile,
               "it is damaged: the {} form of page {} (at byte {}) does not match its checksum",
-              form, page, offset);
+              form == kOpenForm     ? "8-bit"
+              : form == kSealedForm ? "sealed"
+                                    : "aged",
+              page, offset);
       }
       id = s.arena.Allocate(size);
       s.arena.memory().WriteBlock(id * kPageIdUnit, buffer.data(), size);
@@ -228,14 +237,14 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
     for (size_t g = 0; g < tables.size(); ++g) {
       const SessionGroup& group = header.groups[g];
       for (size_t i = 0; i < group.pages.size(); ++i) {
-        const SessionPage& forms = group.pages[i];
+        const SessionPage& saved = group.pages[i];
         const int page = group.first_page + static_cast<int>(i);
-        const auto p = static_cast<size_t>(page);
-        if (forms.has_open)
-          read_block(tables[g].open[p], group.open_bytes, forms.open_checksum, page, "8-bit");
-        if (forms.has_sealed)
-          read_block(tables[g].sealed[p], group.sealed_bytes, forms.sealed_checksum, page,
-                     "sealed");
+        for (int form = 0; form < s.layout.groups[g].num_forms(); ++form) {
+          const auto f = static_cast<size_t>(form);
+          if (saved.Has(form))
+            read_block(tables[g].Block(form, page), group.form_bytes[f], saved.checksums[f], page,
+                       form);
+        }
       }
       s.records[g].Prepare(group.pages.size());
     }
@@ -244,11 +253,16 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
     const SequenceId id = s.Add(nullptr);
     for (size_t g = 0; g < tables.size(); ++g) {
       PageTable& table = tables[g];
-      for (auto page = static_cast<size_t>(table.first_page); page < table.records.size(); ++page) {
-        table.records[page] = s.records[g].Add(table.open[page], table.sealed[page]);
-        PageRecord& record = s.records[g][table.records[page]];
-        record.sealed_tasks = record.planned_tasks =
-            table.sealed[page] == kNoPage ? 0 : s.layout.groups[g].tasks;
+      const KvGroup& group = s.layout.groups[g];
+      for (int page = table.first_page; page < table.pages(); ++page) {
+        const RecordId record_id = s.records[g].Add(table.FirstForm(group, page));
+        table.records[static_cast<size_t>(page)] = record_id;
+        for (int form = 0; form < group.num_forms(); ++form) {
+          PageFormRecord& record = s.records[g][record_id][static_cast<size_t>(form)];
+          record.block = table.Block(form, page);
+          if (form != kOpenForm && record.block != kNoPage)
+            record.sealed_tasks = record.planned_tasks = group.tasks;
+        }
       }
     }
     s.sequences[static_cast<size_t>(id)] = std::move(sequence);

@@ -12,19 +12,18 @@ namespace {
 // from the open one.
 SessionGroup GroupOf(const KvGroup& group, const PageTable& table, const PageRecords& records,
                      int64_t length) {
-  SessionGroup out{group.visibility.sliding_window,
-                   group.visibility.seals,
-                   group.open_bytes,
-                   group.sealed_bytes,
-                   table.first_page,
-                   {}};
+  SessionGroup out{group.visibility.sliding_window, FormBytes(group), table.first_page, {}};
   for (int page = table.first_page; page < table.pages(); ++page) {
-    const auto p = static_cast<size_t>(page);
     const bool full = (int64_t{page} + 1) * kPageTokens <= length;
-    const bool published =
-        group.visibility.seals && records[table.records[p]].sealed_tasks == group.tasks;
-    out.pages.push_back(
-        {table.HasOpen(group, page), full && published && table.sealed[p] != kNoPage, 0, 0});
+    const PageRecord& record = records[table.Record(page)];
+    SessionPage saved;
+    for (int form = table.FirstForm(group, page); form < group.num_forms(); ++form) {
+      const bool whole = form == kOpenForm ||
+                         (full && record[static_cast<size_t>(form)].sealed_tasks == group.tasks);
+      if (!whole || table.Block(form, page) == kNoPage) break;
+      saved.forms |= static_cast<uint8_t>(1 << form);
+    }
+    out.pages.push_back(saved);
   }
   return out;
 }
@@ -70,11 +69,12 @@ void SessionFile::Save(const std::filesystem::path& path, const KvCache& cache, 
     SessionGroup& group = header.groups[g];
     const PageTable& table = sequence.tables[g];
     for (size_t i = 0; i < group.pages.size(); ++i) {
-      const size_t page = static_cast<size_t>(group.first_page) + i;
-      if (group.pages[i].has_open)
-        group.pages[i].open_checksum = write_block(table.open[page], group.open_bytes);
-      if (group.pages[i].has_sealed)
-        group.pages[i].sealed_checksum = write_block(table.sealed[page], group.sealed_bytes);
+      const int page = group.first_page + static_cast<int>(i);
+      for (size_t form = 0; form < group.form_bytes.size(); ++form) {
+        if (group.pages[i].Has(static_cast<int>(form)))
+          group.pages[i].checksums[form] =
+              write_block(table.Block(static_cast<int>(form), page), group.form_bytes[form]);
+      }
     }
   }
   std::vector<std::byte> bytes = WriteSessionHeader(header);

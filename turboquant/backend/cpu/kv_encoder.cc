@@ -81,16 +81,23 @@ void EncodeKvOnCpu(const EncodeArgs& args, const ThreadPool& pool) {
 
 void SealOnCpu(const KvCache& cache, std::span<const SealTask> tasks, const ThreadPool& pool) {
   const PageCodec& codec = GetPageCodec();
-  pool.ParallelForDynamic(
-      static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i) {
-          const SealTask& task = tasks[i];
-          const KvLayerView kv = cache.View(task.sequence, task.layer);
-          const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
-          seal(kv.open, kv.OpenHead(task.page, task.head), kv.sealed,
-               kv.SealedHead(task.page, task.head));
-        }
-      });
+  while (!tasks.empty()) {  // form by form: each is made from the one before
+    const auto same = static_cast<size_t>(
+        std::ranges::find_if(
+            tasks, [&](const SealTask& task) { return task.form != tasks.front().form; }) -
+        tasks.begin());
+    pool.ParallelForDynamic(static_cast<int64_t>(same), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const SealTask& task = tasks[static_cast<size_t>(i)];
+        const KvLayerView kv = cache.View(task.sequence, task.layer);
+        const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
+        const int from = task.form - 1;
+        seal(kv.Layout(from), kv.Head(from, task.page, task.head), kv.Layout(task.form),
+             kv.Head(task.form, task.page, task.head));
+      }
+    });
+    tasks = tasks.subspan(same);
+  }
 }
 
 }  // namespace tq

@@ -62,10 +62,13 @@ class CudaBackend final : public Backend {
   void CheckCache(const KvGeometry& geometry, const CachePolicy& policy,
                   int q_heads) const override {
     for (const KvGroup& group : KvLayout(geometry, policy).groups) {
+      if (group.num_forms() > kSealedForm + 1) {
+        Throw(ErrorCode::kUnsupported,
+              "pages that are sealed again as they age (--cache-age, --cache-budget) run on the "
+              "CPU only: leave the ages away, or give one age to turbo8 (-ctk turbo8 -ctv turbo8)");
+      }
       for (const KvGroup::Layer& layer : group.layers) {
-        for (const PageLayout* layout : {&layer.open, &layer.sealed}) {
-          CheckAttention(*layout, q_heads);
-        }
+        for (const KvGroup::Place& place : layer.places) CheckAttention(place.layout, q_heads);
       }
     }
   }

@@ -78,17 +78,20 @@ struct Quantizer {
   float gain;      // sigma * sqrt(D)
 };
 
-// Norm-matched codes of a turbo8 vector (decoded, r added, the sealed page's own mean taken off);
-// returns the f16 scale. `codes` may be `bytes`.
+// Norm-matched codes of a vector of level bytes (decoded, r added, the sealed page's own mean taken
+// off); returns the f16 scale. `codes` may be `bytes`.
 template <int kBits>
 static inline uint16_t SealVector(const Quantizer& q, const std::byte* bytes, float scale,
-                                  const float* r, const float* mean, int n, std::byte* codes) {
+                                  const float* r, bool half, const float* mean, int n,
+                                  std::byte* codes) {
   constexpr int kMagnitudes = 1 << (kBits - 1);
   float x[512];
   const F16 wide = SetF(scale);
   F16 sums = SetF(0);
   for (int i = 0; i < n; i += 16) {
-    F16 value = Decode16<false>(bytes + i, wide, r == nullptr ? r : r + i);
+    const float* reference = r == nullptr ? r : r + i;
+    F16 value = half ? Decode16<true>(bytes + i, wide, reference)
+                     : Decode16<false>(bytes + i, wide, reference);
     if (mean != nullptr) value = SubF(value, LoadF(mean + i));
     StoreF(x + i, value);
     sums = AddF(sums, MulF(value, value));

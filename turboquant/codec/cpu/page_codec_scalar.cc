@@ -266,17 +266,15 @@ void SealKeys(const PageLayout& open, const std::byte* open_head, const PageLayo
   const TileSide to = SideOf(sealed, Side::kKey);
   const bool other_in_rows = sealed.v_row_bytes != 0;
   const std::byte* r = open_head + open.reference_offset;
-  if (from.codec == to.codec) {
-    CopySide(from, open_head, to, other_in_rows, sealed_head);
-    if (!from.rows) {
-      std::memcpy(sealed_head + sealed.reference_offset, r,
-                  open.tiles_offset - open.reference_offset);
-    }
-    return;
+  if (!from.rows && (from.codec == to.codec || from.bits != 8)) {
+    std::memcpy(sealed_head + sealed.reference_offset, r,
+                open.tiles_offset - open.reference_offset);
+  } else if (!from.rows) {
+    float mean[kMaxDim];
+    MeanKey(open, open_head, mean);
+    WriteReference(sealed, sealed_head, mean);
   }
-  float mean[kMaxDim];
-  MeanKey(open, open_head, mean);
-  WriteReference(sealed, sealed_head, mean);
+  if (from.codec == to.codec) return CopySide(from, open_head, to, other_in_rows, sealed_head);
   SealTokens(to, other_in_rows, sealed_head, [&](int token, float* x) {
     DecodeToken(from, open_head, r, token, x);
     for (int dim = 0; dim < open.head_dim; ++dim) {

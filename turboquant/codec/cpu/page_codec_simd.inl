@@ -281,7 +281,7 @@ static void MeanKey(const PageLayout& layout, const std::byte* head, float* mean
   MeanOfRows(s, head, rows, LoadReference(layout, s, head, reference), mean);
 }
 
-// Rows [128][D] of turbo8 codes, overwritten, to sealed tiles.
+// Rows [128][D] of level bytes, overwritten, to sealed tiles.
 template <int kBits>
 static void SealRows(const TileSide& from, const std::byte* open, const TileSide& to,
                      bool other_in_rows, std::byte* sealed, std::byte* rows, const float* r,
@@ -293,7 +293,7 @@ static void SealRows(const TileSide& from, const std::byte* open, const TileSide
     std::byte* row = rows + token * dims;
     const float scale = HalfAt(open + from.ScaleOffset(token));
     WriteScale(to, other_in_rows, sealed, token,
-               SealVector<kBits>(q, row, scale, r, mean, dims, row));
+               SealVector<kBits>(q, row, scale, r, HasHalf(from), mean, dims, row));
   }
   for (int tile = 0; tile < to.tile.tiles_per_page(); ++tile) {
     RowsToTile<kBits>(to, rows + tile * to.tile.tokens * dims, sealed, tile);
@@ -302,7 +302,7 @@ static void SealRows(const TileSide& from, const std::byte* open, const TileSide
 
 #include "turboquant/codec/cpu/trellis_tile.inl"
 
-// Rows [128][D] of turbo8 codes to tiles of a trellis.
+// Rows [128][D] of level bytes to tiles of a trellis.
 static void SealTrellisRows(const TileSide& from, const std::byte* open, const TileSide& to,
                             bool other_in_rows, std::byte* sealed, const std::byte* rows,
                             const float* r, const float* mean) {
@@ -313,7 +313,8 @@ static void SealTrellisRows(const TileSide& from, const std::byte* open, const T
     for (int i = 0; i < to.tile.tokens; ++i) {
       const int token = tile * to.tile.tokens + i;
       float* y = x + i * dims;
-      DecodeVector(rows + token * dims, HalfAt(open + from.ScaleOffset(token)), r, false, dims, y);
+      DecodeVector(rows + token * dims, HalfAt(open + from.ScaleOffset(token)), r, HasHalf(from),
+                   dims, y);
       for (int dim = 0; mean != nullptr && dim < dims; ++dim) y[dim] -= mean[dim];
     }
     SealTrellisTile(to, other_in_rows, x, sealed, tile, work);
@@ -329,10 +330,13 @@ static void Seal(const PageLayout& open, const std::byte* open_head, const PageL
   PageToRows(from, open_head, rows);
   const float* r = LoadReference(open, from, open_head, reference);
   const float* own = nullptr;
-  if (side == Side::kKey) {
+  if (side == Side::kKey && from.bits == 8) {
     MeanOfRows(from, open_head, rows, r, mean);
     WriteReference(sealed, sealed_head, mean);
     own = LoadReference(sealed, to, sealed_head, mean);  // as rounded to f16
+  } else if (side == Side::kKey) {  // sealed before: its mean stays
+    WriteReference(sealed, sealed_head, r);
+    own = r;
   }
   if (to.trellis) {
     return SealTrellisRows(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
