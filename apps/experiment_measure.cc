@@ -126,10 +126,10 @@ int WindowTokens(int size, bool quick, int64_t text_tokens, int64_t model_contex
                                     static_cast<int>(model_context)}));
 }
 
-DivergenceMeter::DivergenceMeter(std::shared_ptr<const Engine> engine, const std::string& text,
-                                 const LabRunFlags& flags, int context, const std::string& scores,
+DivergenceMeter::DivergenceMeter(const ModelAndText& loaded, const LabRunFlags& flags, int context,
+                                 const std::string& scores,
                                  const std::vector<const Experiment*>& experiments)
-    : num_layers_(engine->spec().num_layers) {
+    : num_layers_(loaded.engine->spec().num_layers) {
   comparison_flags_.cache.calibration = flags.calibration;
   comparison_flags_.step.context = context;
   comparison_flags_.chunks =
@@ -146,7 +146,7 @@ DivergenceMeter::DivergenceMeter(std::shared_ptr<const Engine> engine, const std
       return MeasuredRow{};
     });
   }
-  comparison_ = std::make_unique<Comparison>(engine, text, comparison_flags_, types);
+  comparison_ = std::make_unique<Comparison>(loaded, comparison_flags_, types);
 }
 
 void DivergenceMeter::Score() {

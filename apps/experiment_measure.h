@@ -54,8 +54,8 @@ class SpeedMeter {
 class DivergenceMeter {
  public:
   // `scores`: file that keeps what is scored until all is.
-  DivergenceMeter(std::shared_ptr<const Engine> engine, const std::string& text,
-                  const LabRunFlags& flags, int context, const std::string& scores,
+  DivergenceMeter(const ModelAndText& loaded, const LabRunFlags& flags, int context,
+                  const std::string& scores,
                   const std::vector<const lab::Experiment*>& experiments);
 
   void Score();  // throws kCancelled on Ctrl-C

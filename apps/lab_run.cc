@@ -93,8 +93,7 @@ class LabRun {
     conditions.device = engine_->backend().name();
     conditions.model = engine_->spec().name;
     conditions.model_id = HexString(engine_->model_id());
-    if (experiment.measure == Measure::kDivergence)
-      conditions.text_id = HexString(Hash64(std::as_bytes(std::span(text_))));
+    if (experiment.measure == Measure::kDivergence) conditions.text_id = TextHash(text_);
     return conditions;
   }
 
@@ -113,22 +112,22 @@ class LabRun {
 
   void MeasureDivergences(ExperimentList pending) {
     if (pending.empty()) return;
-    const auto tokens =
-        static_cast<int64_t>(engine_->tokenizer().Encode(text_, true, false).size());
+    const ModelAndText loaded = Tokenised(engine_, text_);
     const auto window = [&](const Experiment* e) {
-      return WindowTokens(e->size, flags_.quick, tokens, engine_->spec().context);
+      return WindowTokens(e->size, flags_.quick, static_cast<int64_t>(loaded.tokens.size()),
+                          engine_->spec().context);
     };
     std::ranges::stable_sort(pending, {}, window);
     for (auto begin = pending.begin(); begin != pending.end();) {
       const int context = window(*begin);
       const auto end =
           std::find_if(begin, pending.end(), [&](auto* e) { return window(e) != context; });
-      MeasureGroup({begin, end}, context);
+      MeasureGroup(loaded, {begin, end}, context);
       begin = end;
     }
   }
 
-  void MeasureGroup(const ExperimentList& group, int context) {
+  void MeasureGroup(const ModelAndText& loaded, const ExperimentList& group, int context) {
     if (const int asked = flags_.quick ? kQuickContext : group.back()->size; context < asked) {
       fmt::print(stderr, "windows of {} tokens instead of {}: the {} has no more (-f FILE)\n",
                  context, asked, context < engine_->spec().context ? "text" : "model");
@@ -141,7 +140,7 @@ class LabRun {
     scores += fmt::format(".{}.scores", HexString(Hash64(std::as_bytes(std::span(what)))));
     std::error_code ignored;
     if (file_.has_parent_path()) std::filesystem::create_directories(file_.parent_path(), ignored);
-    DivergenceMeter meter(engine_, text_, flags_, context, scores.string(), group);
+    DivergenceMeter meter(loaded, flags_, context, scores.string(), group);
     meter.Score();
     for (const Experiment* experiment : group) Finish(*experiment, meter.Of(*experiment));
     std::filesystem::remove(scores, ignored);

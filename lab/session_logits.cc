@@ -12,9 +12,26 @@ int SessionLogits::vocabulary() const { return session_.engine().spec().vocabula
 void SessionLogits::Clear() { session_.Clear(); }
 
 void SessionLogits::Feed(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) {
+  FeedSequence(session_.main_sequence(), tokens, begin, end, sink);
+}
+
+void SessionLogits::FeedAside(std::span<const TokenId> tokens, int begin, int end,
+                              LogitsSink& sink) {
+  const SequenceId aside = session_.cache().Fork(session_.main_sequence());
+  try {
+    FeedSequence(aside, tokens, begin, end, sink);
+  } catch (...) {
+    session_.cache().FreeSequence(aside);
+    throw;
+  }
+  session_.cache().FreeSequence(aside);
+}
+
+void SessionLogits::FeedSequence(SequenceId sequence, std::span<const TokenId> tokens, int begin,
+                                 int end, LogitsSink& sink) {
   StepPlan plan;
   SequenceSpan span;
-  span.sequence = session_.main_sequence();
+  span.sequence = sequence;
   span.tokens = tokens;
   span.logits = begin < end ? LogitsWanted::kRange : LogitsWanted::kNone;
   span.logits_begin = begin;

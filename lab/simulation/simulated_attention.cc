@@ -97,7 +97,8 @@ bool SimulatedAttention::Attend(int layer, SequenceId, int64_t first_position,
     for (int i = 0; i < 2 * spec_.kv_heads; ++i)
       StoredOf(layer, i / 2, static_cast<Side>(i % 2)) = Stored();
   }
-  Forget(layer, first_position);
+  // A pass may start again at any place of the newest page.
+  Forget(layer, first_position - first_position % kPageTokens);
   pool_.ParallelForDynamic(2 * spec_.kv_heads, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const auto head = static_cast<int>(i / 2);

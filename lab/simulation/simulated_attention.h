@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over a simulated cache, in a forward pass's own place (Observer::Attend): keys and
 // values are kept in float32 in both forms, and every query reads each token in the form that the
-// cache prescribes. One sequence; a pass that starts at position 0 starts anew.
+// cache prescribes. One sequence; a pass that starts at position 0 starts anew, and one that starts
+// within the newest page, if that is not full, forgets what it held from there on.
 #pragma once
 
 #include <vector>
