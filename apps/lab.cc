@@ -13,6 +13,7 @@ void AddLabCommand(CLI::App& root) {
   AddLabReportCommand(*lab);
   AddAblationCommand(*lab);
   AddNeedleCommand(*lab);
+  AddTrajectoryCommand(*lab);
 }
 
 }  // namespace tq::app

@@ -11,5 +11,6 @@ void AddLabRunCommand(CLI::App& lab);
 void AddLabReportCommand(CLI::App& lab);
 void AddAblationCommand(CLI::App& lab);
 void AddNeedleCommand(CLI::App& lab);
+void AddTrajectoryCommand(CLI::App& lab);
 
 }  // namespace tq::app
