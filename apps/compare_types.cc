@@ -53,6 +53,9 @@ class ItemParser {
     if (name == "window" || name == "sinks") {
       (name == "window" ? type.window : type.sinks) =
           ParseTokens(begin + std::min(equals, option.size()), end);
+    } else if (name == "pass") {
+      type.pass = ParseTokens(begin + std::min(equals, option.size()), end);
+      if (*type.pass == 0) Fail(begin, "a pass of no tokens");
     } else if (option == "no-centring") {
       type.no_centring = true;
     } else if (option == "no-calibration") {
@@ -120,12 +123,13 @@ std::string CompareType::Name() const {
     if (tokens) name += " +tokens";
     if (simulated) name += " +simulated";
   }
+  if (pass) name += fmt::format(" +pass={}", *pass);
   return name + ideas.Name();
 }
 
 std::string CompareOptions() {
   std::string text =
-      "window=N, sinks=N, no-centring, no-calibration, tokens (count both to the token), "
+      "window=N, sinks=N, pass=N, no-centring, no-calibration, tokens (count both to the token), "
       "simulated, bare (all cures off); ideas of others, simulated: ";
   for (const lab::IdeaInfo& idea : lab::kIdeas) {
     text += fmt::format("{}{}", &idea == &lab::kIdeas.front() ? "" : ", ", idea.Option());

@@ -177,6 +177,7 @@ std::unique_ptr<lab::SessionLogits> ComparedCaches::MakeSource(const ComparisonR
   SessionOptions options =
       MakeSessionOptions(*engine_, flags_.cache, flags_.step, StepUse::kMeasure);
   options.cache = row.policy;
+  options.chunk = row.type.pass.value_or(options.chunk);
   if (!row.type.IsSimulated()) {
     options.calibration = CalibrationOf(row);
     return std::make_unique<lab::SessionLogits>(engine_, options);
