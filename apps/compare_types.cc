@@ -56,6 +56,9 @@ class ItemParser {
           ParseTokens(begin + std::min(equals, option.size()), end);
     } else if (name == "age") {
       type.ages = ParseAges(begin + std::min(equals, option.size()), end);
+    } else if (name == "pass") {
+      type.pass = ParseTokens(begin + std::min(equals, option.size()), end);
+      if (*type.pass == 0) Fail(begin, "a pass of no tokens");
     } else if (option == "no-centring") {
       type.no_centring = true;
     } else if (option == "no-calibration") {
@@ -134,13 +137,14 @@ std::string CompareType::Name() const {
     if (tokens) name += " +tokens";
     if (simulated) name += " +simulated";
   }
+  if (pass) name += fmt::format(" +pass={}", *pass);
   return name + ideas.Name();
 }
 
 std::string CompareOptions() {
   std::string text =
-      "window=N, sinks=N, age=AGE:TYPE,..., no-centring, no-calibration, tokens (count both to the "
-      "token), "
+      "window=N, sinks=N, pass=N, age=AGE:TYPE,..., no-centring, no-calibration, tokens (count "
+      "both to the token), "
       "simulated, bare (all cures off); ideas of others, simulated: ";
   for (const lab::IdeaInfo& idea : lab::kIdeas) {
     text += fmt::format("{}{}", &idea == &lab::kIdeas.front() ? "" : ", ", idea.Option());

@@ -15,6 +15,7 @@ struct CompareType {
   std::string k = {}, v = {};                  // types; with layers, as --cache-type-k takes them
   std::optional<int> window = {}, sinks = {};  // tokens; else what the command says
   std::string ages = {};                       // as --cache-age has them; empty: as it says
+  std::optional<int> pass = {};  // tokens of a forward pass; else what the command says
   bool no_centring = false;
   bool no_calibration = false;  // the model's calibrated key transforms are not used
   bool tokens = false;          // sinks and window to the token, the page being filled is no part

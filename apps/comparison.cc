@@ -36,6 +36,13 @@ std::string TextOf(const ComparisonFlags& flags) {
   return ReadText(flags.text);
 }
 
+ModelAndText LoadFor(const ComparisonFlags& flags) {
+  if (flags.step.context <= 0)
+    Throw(ErrorCode::kInvalidArgument, "-c: give the tokens of a window, 4 or more");
+  const std::string text = TextOf(flags);
+  return Tokenised(LoadEngine(flags.model), text);
+}
+
 // Codes and scales alone: what a cache without reference vectors takes.
 double BitsOfCodes(const CachePolicy& policy, int head_dim) {
   double bits = 0;
@@ -63,19 +70,18 @@ void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags) {
   command.add_option("--svg", flags.svg, "File for a plot");
 }
 
-Comparison::Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types)
-    : Comparison(nullptr, TextOf(flags), flags, types) {}
+ModelAndText Tokenised(std::shared_ptr<const Engine> engine, const std::string& text) {
+  std::vector<TokenId> tokens = engine->tokenizer().Encode(text, true, false);
+  return {std::move(engine), std::move(tokens), TextHash(text)};
+}
 
-Comparison::Comparison(std::shared_ptr<const Engine> engine, const std::string& text,
-                       const ComparisonFlags& flags, const std::vector<CompareType>& types)
+std::string TextHash(const std::string& text) {
+  return HexString(Hash64(std::as_bytes(std::span(text))));
+}
+
+ComparedCaches::ComparedCaches(std::shared_ptr<const Engine> engine, const ComparisonFlags& flags,
+                               const std::vector<CompareType>& types)
     : flags_(flags), engine_(std::move(engine)) {
-  if (flags_.step.context <= 0)
-    Throw(ErrorCode::kInvalidArgument, "-c: give the tokens of a window, 4 or more");
-  text_hash_ = HexString(Hash64(std::as_bytes(std::span(text))));
-  if (engine_ == nullptr) engine_ = LoadEngine(flags_.model);
-  windows_ = lab::MakeWindows(engine_->tokenizer().Encode(text, true, false),
-                              engine_->tokenizer().special(), static_cast<int>(flags_.step.context),
-                              flags_.chunks, 1);
   reference_ = MakeRow({.k = flags_.reference, .v = flags_.reference});
   for (const CompareType& type : types) {
     ComparisonRow row = MakeRow(type);
@@ -94,7 +100,7 @@ Comparison::Comparison(std::shared_ptr<const Engine> engine, const std::string& 
   }
 }
 
-bool Comparison::Runs(const ComparisonRow& row) const {
+bool ComparedCaches::Runs(const ComparisonRow& row) const {
   try {
     engine_->backend().CheckCache(engine_->spec().kv_geometry(), row.policy,
                                   engine_->spec().q_heads);
@@ -106,16 +112,16 @@ bool Comparison::Runs(const ComparisonRow& row) const {
   }
 }
 
-std::shared_ptr<const Calibration> Comparison::CalibrationOf(const ComparisonRow& row) const {
+std::shared_ptr<const Calibration> ComparedCaches::CalibrationOf(const ComparisonRow& row) const {
   return row.type.no_calibration || !UsesCalibration(row.policy) ? nullptr : calibration_;
 }
 
-const ComparisonRow* Comparison::Find(const CompareType& asked) const {
+const ComparisonRow* ComparedCaches::Find(const CompareType& asked) const {
   const auto found = std::ranges::find(rows_, asked, &ComparisonRow::asked);
   return found == rows_.end() ? nullptr : &*found;
 }
 
-const ComparisonRow* Comparison::floor() const {
+const ComparisonRow* ComparedCaches::floor() const {
   const auto found = std::find_if(rows_.begin(), rows_.end(), [](const ComparisonRow& row) {
     return AllOf(row.policy.k, Codec::kF32) && AllOf(row.policy.v, Codec::kF32) &&
            row.type.ideas.empty();
@@ -123,13 +129,13 @@ const ComparisonRow* Comparison::floor() const {
   return found == rows_.end() ? nullptr : &*found;
 }
 
-CacheFlags Comparison::CacheShape() const {
+CacheFlags ComparedCaches::CacheShape() const {
   CacheFlags cache = flags_.cache;
   cache.ages.clear();
   return cache;
 }
 
-ComparisonRow Comparison::MakeRow(const CompareType& type) const {
+ComparisonRow ComparedCaches::MakeRow(const CompareType& type) const {
   CacheFlags cache = flags_.cache;
   cache.type_k = type.k;
   cache.type_v = type.v;
@@ -166,7 +172,7 @@ ComparisonRow Comparison::MakeRow(const CompareType& type) const {
   return row;
 }
 
-lab::SimulatedCache Comparison::Simulated(const ComparisonRow& row) {
+lab::SimulatedCache ComparedCaches::Simulated(const ComparisonRow& row) {
   const ModelSpec& spec = engine_->spec();
   lab::KeyMapsOfLayer maps;
   if (const auto calibration = CalibrationOf(row)) {
@@ -184,10 +190,11 @@ lab::SimulatedCache Comparison::Simulated(const ComparisonRow& row) {
   return cache;
 }
 
-std::unique_ptr<lab::SessionLogits> Comparison::MakeSource(const ComparisonRow& row) {
+std::unique_ptr<lab::SessionLogits> ComparedCaches::MakeSource(const ComparisonRow& row) {
   SessionOptions options =
       MakeSessionOptions(*engine_, CacheShape(), flags_.step, StepUse::kMeasure);
   options.cache = row.policy;
+  options.chunk = row.type.pass.value_or(options.chunk);
   if (!row.type.IsSimulated()) {
     options.calibration = CalibrationOf(row);
     return std::make_unique<lab::SessionLogits>(engine_, options);
@@ -200,8 +207,7 @@ std::unique_ptr<lab::SessionLogits> Comparison::MakeSource(const ComparisonRow& 
                                                 engine_->backend().threads()));
 }
 
-// Everything that the scores of a row depend on and that rows differ in.
-std::string Comparison::KeyOf(const ComparisonRow& row) const {
+std::string ComparedCaches::KeyOf(const ComparisonRow& row) const {
   CompareType type = row.type;
   type.window = row.policy.window;
   type.sinks = type.sinks.value_or(flags_.cache.sinks);
@@ -209,45 +215,65 @@ std::string Comparison::KeyOf(const ComparisonRow& row) const {
   return type.Name();
 }
 
-lab::CompareFacts Comparison::Facts() const {
+lab::ResultFacts ComparedCaches::Facts() const {
   const SessionOptions options =
       MakeSessionOptions(*engine_, CacheShape(), flags_.step, StepUse::kMeasure);
   return {{"build", kBuildCommit},
           {"model", engine_->spec().name},
           {"model_id", HexString(engine_->model_id())},
-          {"text_hash", text_hash_},
-          {"context", fmt::format("{}", windows_.context)},
           {"reference", reference_.type.Name()},
           {"calibration", calibration_id() == 0 ? "none" : HexString(calibration_id())},
           {"products", options.precision == Precision::kPrecise ? "f32" : "fast"},
           {"prefill", options.prefill == PrefillMode::kExact ? "exact" : "fast"}};
 }
 
+Comparison::Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types)
+    : Comparison(LoadFor(flags), flags, types) {}
+
+Comparison::Comparison(const ModelAndText& loaded, const ComparisonFlags& flags,
+                       const std::vector<CompareType>& types)
+    : Comparison(loaded,
+                 lab::MakeWindows(loaded.tokens, loaded.engine->tokenizer().special(),
+                                  static_cast<int>(flags.step.context), flags.chunks, 1),
+                 flags, types) {}
+
+// Windows are made first: a text that is too short is refused before anything takes time.
+Comparison::Comparison(const ModelAndText& loaded, lab::TextWindows windows,
+                       const ComparisonFlags& flags, const std::vector<CompareType>& types)
+    : ComparedCaches(loaded.engine, flags, types),
+      text_hash_(loaded.text_hash),
+      windows_(std::move(windows)) {}
+
 void Comparison::Score() {
   const auto positions = static_cast<size_t>(windows_.scored());
   std::optional<lab::CompareFile> file;
-  if (!flags_.output.empty()) file.emplace(flags_.output, Facts(), positions);
+  if (!flags().output.empty()) {
+    lab::ResultFacts facts = Facts();
+    facts.emplace_back("text_hash", text_hash_);
+    facts.emplace_back("context", fmt::format("{}", windows_.context));
+    file.emplace(flags().output, facts, positions);
+  }
 
-  const ThreadPool pool(engine_->backend().threads());
-  const std::unique_ptr<lab::SessionLogits> reference = MakeSource(reference_);
-  std::vector<std::unique_ptr<lab::SessionLogits>> sources(rows_.size());
-  Progress bar(fmt::format("comparing {} cache types", rows_.size()), Progress::Unit::kTokens);
+  const ThreadPool pool(engine()->backend().threads());
+  const std::unique_ptr<lab::SessionLogits> reference = MakeSource(ComparedCaches::reference());
+  std::vector<std::unique_ptr<lab::SessionLogits>> sources(rows().size());
+  Progress bar(fmt::format("comparing {} cache types", rows().size()), Progress::Unit::kTokens);
   const auto total =
       static_cast<uint64_t>(windows_.count) * static_cast<uint64_t>(windows_.context);
   for (int w = 0; w < windows_.count && complete_; ++w) {
     std::vector<size_t> missing;
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      const lab::DivergenceScores* known = file ? file->Find(KeyOf(rows_[i]), w) : nullptr;
-      known != nullptr ? rows_[i].scores.Append(*known) : missing.push_back(i);
+    for (size_t i = 0; i < rows().size(); ++i) {
+      const lab::DivergenceScores* known = file ? file->Find(KeyOf(rows()[i]), w) : nullptr;
+      known != nullptr ? rows()[i].scores.Append(*known) : missing.push_back(i);
     }
     if (missing.empty()) continue;
     std::vector<lab::LogitsSource*> candidates;
     for (const size_t i : missing) {
-      if (sources[i] == nullptr) sources[i] = MakeSource(rows_[i]);
+      if (sources[i] == nullptr) sources[i] = MakeSource(rows()[i]);
       candidates.push_back(sources[i].get());
     }
     lab::CompareOptions options;
-    options.batch = std::min(flags_.step.batch, flags_.step.ubatch);
+    options.batch = std::min(flags().step.batch, flags().step.ubatch);
     options.on_progress = [&](int done) {
       bar.Update(static_cast<uint64_t>(w) * static_cast<uint64_t>(windows_.context) +
                      static_cast<uint64_t>(done),
@@ -257,15 +283,15 @@ void Comparison::Score() {
     std::vector<lab::DivergenceScores> scores(missing.size());
     complete_ = lab::CompareWindow(*reference, candidates, windows_, w, pool, options, scores);
     for (size_t i = 0; i < missing.size(); ++i) {
-      ComparisonRow& row = rows_[missing[i]];
+      ComparisonRow& row = rows()[missing[i]];
       if (complete_ && file) file->Add(KeyOf(row), w, scores[i]);
       row.scores.Append(scores[i]);
     }
   }
   if (complete_) bar.Done();
-  size_t least = rows_.empty() ? 0 : rows_[0].scores.size();  // what the file knew may be more
-  for (const ComparisonRow& row : rows_) least = std::min(least, row.scores.size());
-  for (ComparisonRow& row : rows_) row.scores.Resize(least);
+  size_t least = rows().empty() ? 0 : rows()[0].scores.size();  // what the file knew may be more
+  for (const ComparisonRow& row : rows()) least = std::min(least, row.scores.size());
+  for (ComparisonRow& row : rows()) row.scores.Resize(least);
 }
 
 }  // namespace tq::app

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cache types scored against one reference on a text: what `compare` and `lab ablation` run. Work
-// done is kept in a file, if one is named, and not done again.
+// Cache types set beside one reference, and scored against it on a text: what `compare` and `lab
+// ablation` run. Work done is kept in a file, if one is named, and not done again.
 #pragma once
 
 #include <memory>
@@ -48,21 +48,16 @@ inline constexpr int kErrorBlock = 64;
 // A floor above this hides what is to be measured.
 inline constexpr double kMostFloor = 2e-4;
 
-class Comparison {
+// The caches themselves, on a loaded model.
+class ComparedCaches {
  public:
-  // Loads model and text. The row of an f32 cache, the floor, is added where the reference is f16,
-  // the device runs it and --no-floor is not given.
-  Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types);
-  // The same of a model that is there already.
-  Comparison(std::shared_ptr<const Engine> engine, const std::string& text,
-             const ComparisonFlags& flags, const std::vector<CompareType>& types);
-
-  // Scores every row; stops early on Ctrl-C.
-  void Score();
+  // The row of an f32 cache, the floor, is added where the reference is f16, the device runs it and
+  // --no-floor is not given.
+  ComparedCaches(std::shared_ptr<const Engine> engine, const ComparisonFlags& flags,
+                 const std::vector<CompareType>& types);
 
   const ComparisonFlags& flags() const { return flags_; }
   const std::shared_ptr<const Engine>& engine() const { return engine_; }
-  const lab::TextWindows& windows() const { return windows_; }
   ComparisonRow& reference() { return reference_; }
   const ComparisonRow& reference() const { return reference_; }
   std::vector<ComparisonRow>& rows() { return rows_; }
@@ -72,29 +67,59 @@ class Comparison {
   uint64_t calibration_id() const { return calibration_ == nullptr ? 0 : calibration_->id; }
   // What the row's keys are stored with; null: nothing.
   std::shared_ptr<const Calibration> CalibrationOf(const ComparisonRow& row) const;
-  size_t positions() const { return rows_.empty() ? 0 : rows_[0].scores.size(); }
-  bool complete() const { return complete_; }
+
+  // Logits of the model with that cache. May refer to this object.
+  std::unique_ptr<lab::SessionLogits> MakeSource(const ComparisonRow& row);
+  // Everything that the scores of a row depend on and that rows differ in.
+  std::string KeyOf(const ComparisonRow& row) const;
+  // The rest of it, which rows share.
+  lab::ResultFacts Facts() const;
 
  private:
   // Says on stderr why not.
   bool Runs(const ComparisonRow& row) const;
   ComparisonRow MakeRow(const CompareType& type) const;
-  std::unique_ptr<lab::SessionLogits> MakeSource(const ComparisonRow& row);
   lab::SimulatedCache Simulated(const ComparisonRow& row);
-  std::string KeyOf(const ComparisonRow& row) const;
-  lab::CompareFacts Facts() const;
 
   // The command's flags without ages: those are for the rows that they change.
   CacheFlags CacheShape() const;
 
   const ComparisonFlags& flags_;
   std::shared_ptr<const Engine> engine_;
-  std::string text_hash_;
-  lab::TextWindows windows_;
   ComparisonRow reference_;
   std::vector<ComparisonRow> rows_;
   std::shared_ptr<const Calibration> calibration_;
   std::vector<std::unique_ptr<const KeyMapSet>> simulated_maps_;
+};
+
+struct ModelAndText {
+  std::shared_ptr<const Engine> engine;
+  std::vector<TokenId> tokens;
+  std::string text_hash;
+};
+ModelAndText Tokenised(std::shared_ptr<const Engine> engine, const std::string& text);
+std::string TextHash(const std::string& text);
+
+class Comparison : public ComparedCaches {
+ public:
+  // Loads model and text.
+  Comparison(const ComparisonFlags& flags, const std::vector<CompareType>& types);
+  Comparison(const ModelAndText& loaded, const ComparisonFlags& flags,
+             const std::vector<CompareType>& types);
+
+  // Scores every row; stops early on Ctrl-C.
+  void Score();
+
+  const lab::TextWindows& windows() const { return windows_; }
+  size_t positions() const { return rows().empty() ? 0 : rows()[0].scores.size(); }
+  bool complete() const { return complete_; }
+
+ private:
+  Comparison(const ModelAndText& loaded, lab::TextWindows windows, const ComparisonFlags& flags,
+             const std::vector<CompareType>& types);
+
+  std::string text_hash_;
+  lab::TextWindows windows_;
   bool complete_ = true;
 };
 

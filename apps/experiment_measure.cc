@@ -8,9 +8,11 @@
 
 #include "apps/compare_report.h"
 #include "apps/interrupt.h"
+#include "apps/needle_run.h"
 #include "apps/progress.h"
 #include "lab/bench.h"
 #include "lab/codec_noise.h"
+#include "lab/decode_ladder.h"
 
 namespace tq::app {
 namespace {
@@ -21,6 +23,8 @@ using lab::Experiment;
 constexpr int kNoiseSeeds = 8;
 constexpr int kWindowBudget = 8192;  // tokens of text that each row is scored on
 constexpr int kQuickWindowBudget = kQuickContext;
+constexpr int kNeedles = 4;  // one asked for, three that distract
+constexpr int kHaystacks = 20, kQuickHaystacks = 4;
 
 Estimate OfSamples(const std::vector<double>& samples) {
   const lab::MeanAndDeviation summary = lab::Summarise(samples);
@@ -80,6 +84,74 @@ Figures MeasureBasis(const Experiment& experiment, bool quick) {
   return figures;
 }
 
+Figures MeasureDecode(const Experiment& experiment, bool quick) {
+  const int repetitions = quick ? 5 : 20;
+  Figures figures;
+  figures.extent = fmt::format(
+      "plain loops over 4096 vectors of 128 codes, one core, {} repetitions", repetitions);
+  AddRows(experiment, figures, [&](const std::string& text) {
+    return MeasuredRow{
+        .figure = OfSamples(lab::DecodeLadder(lab::ParseDecodeWay(text), repetitions)),
+        .bits_per_value = 3};
+  });
+  return figures;
+}
+
+Figures MeasureRetrieval(std::shared_ptr<const Engine> engine, const std::string& text,
+                         const LabRunFlags& flags, const std::string& scores,
+                         const Experiment& experiment) {
+  const int num_layers = engine->spec().num_layers;
+  const auto context = static_cast<int>(
+      std::min<int64_t>(flags.quick ? kQuickHaystack : experiment.size, engine->spec().context));
+  NeedleFlags needles;
+  needles.comparison.cache.calibration = flags.calibration;
+  needles.comparison.output = scores;
+  needles.comparison.leave_out = true;
+  needles.contexts = {context};
+  needles.depths = kNeedles;
+  needles.trials = flags.quick ? kQuickHaystacks : kHaystacks;
+  needles.types.clear();
+  Figures parsed;  // notes what does not parse; the rows below say it
+  AddRows(experiment, parsed, [&](const std::string& row) {
+    ParseDivergenceRow(row, num_layers);
+    needles.types.push_back(row);
+    return MeasuredRow{};
+  });
+  needles = Resolve(std::move(needles), *engine);
+  NeedleRun run(std::move(engine), text, needles);
+  run.Ask();
+  if (!run.complete())
+    Throw(ErrorCode::kCancelled, "interrupted; the same command goes on where it stopped");
+
+  Figures figures;
+  figures.extent = fmt::format("{} texts of {} tokens, {} needles in each, asked for every one",
+                               run.trials(), context, kNeedles);
+  using Scores = std::vector<lab::NeedleScore>;
+  std::map<std::string, Scores> scores_of;
+  AddRows(experiment, figures, [&](const std::string& text_of_row) {
+    const CompareType type = ParseDivergenceRow(text_of_row, num_layers);
+    const ComparisonRow* row = run.caches().Find(type);
+    if (row == nullptr && type == run.caches().reference().asked) row = &run.caches().reference();
+    if (row == nullptr) Throw(ErrorCode::kUnsupported, "this device does not run it");
+    Scores& of = scores_of[text_of_row];
+    of = run.Scores(*row, lab::NeedleTask::kMultiKey, context);
+    const lab::NeedleSummary summary = lab::SummariseNeedles(of);
+    std::vector<float> found;
+    for (const lab::NeedleScore& score : of) found.push_back(score.found ? 1 : 0);
+    return MeasuredRow{
+        .detail = fmt::format("{} of {}, 95 %: {:.2f} to {:.2f}; ln p {:.2f} ± {:.2f}",
+                              summary.found, summary.asked, summary.share().low,
+                              summary.share().high, summary.log_prob.value, summary.log_prob.error),
+        .simulated = row->type.IsSimulated(),
+        .figure = lab::BlockMean(found, kNeedles),
+        .bits_per_value = row->bits_per_value};
+  });
+  figures.gain = [scores_of](const std::string& a, const std::string& b) {
+    return lab::CompareNeedles(scores_of.at(a), scores_of.at(b), kNeedles).share;
+  };
+  return figures;
+}
+
 MeasuredRow SpeedMeter::Time(lab::BenchCase test) {
   test.n_depth = static_cast<int>(std::clamp<int64_t>(
       test.n_depth, 0, std::max<int64_t>(engine_->spec().context - test.n_prompt - test.n_gen, 0)));
@@ -126,10 +198,10 @@ int WindowTokens(int size, bool quick, int64_t text_tokens, int64_t model_contex
                                     static_cast<int>(model_context)}));
 }
 
-DivergenceMeter::DivergenceMeter(std::shared_ptr<const Engine> engine, const std::string& text,
-                                 const LabRunFlags& flags, int context, const std::string& scores,
+DivergenceMeter::DivergenceMeter(const ModelAndText& loaded, const LabRunFlags& flags, int context,
+                                 const std::string& scores,
                                  const std::vector<const Experiment*>& experiments)
-    : num_layers_(engine->spec().num_layers) {
+    : num_layers_(loaded.engine->spec().num_layers) {
   comparison_flags_.cache.calibration = flags.calibration;
   comparison_flags_.step.context = context;
   comparison_flags_.chunks =
@@ -146,7 +218,7 @@ DivergenceMeter::DivergenceMeter(std::shared_ptr<const Engine> engine, const std
       return MeasuredRow{};
     });
   }
-  comparison_ = std::make_unique<Comparison>(engine, text, comparison_flags_, types);
+  comparison_ = std::make_unique<Comparison>(loaded, comparison_flags_, types);
 }
 
 void DivergenceMeter::Score() {

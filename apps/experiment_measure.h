@@ -32,6 +32,12 @@ struct Figures {
 
 Figures MeasureNoise(const lab::Experiment& experiment);
 Figures MeasureBasis(const lab::Experiment& experiment, bool quick);
+Figures MeasureDecode(const lab::Experiment& experiment, bool quick);
+// Part of the needles found. `scores`: file that keeps what is asked until all is. Throws
+// kCancelled on Ctrl-C.
+Figures MeasureRetrieval(std::shared_ptr<const Engine> engine, const std::string& text,
+                         const LabRunFlags& flags, const std::string& scores,
+                         const lab::Experiment& experiment);
 
 // Speed; a row that several experiments have is timed once.
 class SpeedMeter {
@@ -54,8 +60,8 @@ class SpeedMeter {
 class DivergenceMeter {
  public:
   // `scores`: file that keeps what is scored until all is.
-  DivergenceMeter(std::shared_ptr<const Engine> engine, const std::string& text,
-                  const LabRunFlags& flags, int context, const std::string& scores,
+  DivergenceMeter(const ModelAndText& loaded, const LabRunFlags& flags, int context,
+                  const std::string& scores,
                   const std::vector<const lab::Experiment*>& experiments);
 
   void Score();  // throws kCancelled on Ctrl-C

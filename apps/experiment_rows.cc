@@ -5,6 +5,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "lab/decode_ladder.h"
 #include "turboquant/base/error.h"
 #include "turboquant/kv/policy.h"
 
@@ -105,10 +106,14 @@ std::optional<std::string> WhyNotInBuild(lab::Measure measure, const std::string
   try {
     switch (measure) {
       case lab::Measure::kDivergence:
+      case lab::Measure::kRetrieval:
         ParseDivergenceRow(row, kManyLayers);
         break;
       case lab::Measure::kSpeed:
         ParseSpeedRow(row, 0, 1, false);
+        break;
+      case lab::Measure::kDecode:
+        lab::ParseDecodeWay(row);
         break;
       case lab::Measure::kNoise:
         ParseNoiseRow(row);

@@ -31,7 +31,7 @@ struct BasisRow {
 BasisRow ParseBasisRow(const std::string& text);
 
 // How far `--quick` shrinks a measurement.
-inline constexpr int kQuickContext = 512;
+inline constexpr int kQuickContext = 512, kQuickHaystack = 1024;
 inline constexpr int kQuickDepthDivisor = 8, kQuickPassDivisor = 4;
 
 // "turbo3 pp=512 d=0 ub=128": behind `depth` tokens if it names no depth itself; it decodes

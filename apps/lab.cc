@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// turboquant lab: published experiments, and our own ablation.
+// turboquant lab: published experiments, and our own: ablation, retrieval.
 #include "apps/commands.h"
 #include "apps/lab_commands.h"
 
@@ -12,6 +12,8 @@ void AddLabCommand(CLI::App& root) {
   AddLabRunCommand(*lab);
   AddLabReportCommand(*lab);
   AddAblationCommand(*lab);
+  AddNeedleCommand(*lab);
+  AddTrajectoryCommand(*lab);
 }
 
 }  // namespace tq::app

@@ -10,5 +10,7 @@ void AddLabListCommand(CLI::App& lab);
 void AddLabRunCommand(CLI::App& lab);
 void AddLabReportCommand(CLI::App& lab);
 void AddAblationCommand(CLI::App& lab);
+void AddNeedleCommand(CLI::App& lab);
+void AddTrajectoryCommand(CLI::App& lab);
 
 }  // namespace tq::app

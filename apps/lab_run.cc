@@ -56,6 +56,24 @@ std::string Command(const LabRunFlags& flags, const Experiment& experiment) {
   return text + (flags.quick ? " --quick --again" : " --again");
 }
 
+// Beside the file of figures: what is scored of one of them until it is whole.
+class KeptScores {
+ public:
+  KeptScores(const std::filesystem::path& file, const std::string& key) : path_(file) {
+    path_ += fmt::format(".{}.scores", TextHash(key));
+    std::error_code ignored;
+    if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), ignored);
+  }
+  std::string path() const { return path_.string(); }
+  void Remove() const {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
 class LabRun {
  public:
   explicit LabRun(const LabRunFlags& flags)
@@ -77,7 +95,14 @@ class LabRun {
       Finish(*experiment, MeasureNoise(*experiment));
     for (const Experiment* experiment : Pending(Measure::kBasis))
       Finish(*experiment, MeasureBasis(*experiment, flags_.quick));
+    for (const Experiment* experiment : Pending(Measure::kDecode))
+      Finish(*experiment, MeasureDecode(*experiment, flags_.quick));
     MeasureDivergences(Pending(Measure::kDivergence));
+    for (const Experiment* experiment : Pending(Measure::kRetrieval)) {
+      const KeptScores kept(file_, ScoresKey(*experiment, experiment->size));
+      Finish(*experiment, MeasureRetrieval(engine_, text_, flags_, kept.path(), *experiment));
+      kept.Remove();
+    }
     const ExperimentList timed = Pending(Measure::kSpeed);
     if (!timed.empty()) {
       SpeedMeter meter(engine_, flags_);
@@ -93,8 +118,7 @@ class LabRun {
     conditions.device = engine_->backend().name();
     conditions.model = engine_->spec().name;
     conditions.model_id = HexString(engine_->model_id());
-    if (experiment.measure == Measure::kDivergence)
-      conditions.text_id = HexString(Hash64(std::as_bytes(std::span(text_))));
+    if (experiment.measure != Measure::kSpeed) conditions.text_id = TextHash(text_);
     return conditions;
   }
 
@@ -113,38 +137,37 @@ class LabRun {
 
   void MeasureDivergences(ExperimentList pending) {
     if (pending.empty()) return;
-    const auto tokens =
-        static_cast<int64_t>(engine_->tokenizer().Encode(text_, true, false).size());
+    const ModelAndText loaded = Tokenised(engine_, text_);
     const auto window = [&](const Experiment* e) {
-      return WindowTokens(e->size, flags_.quick, tokens, engine_->spec().context);
+      return WindowTokens(e->size, flags_.quick, static_cast<int64_t>(loaded.tokens.size()),
+                          engine_->spec().context);
     };
     std::ranges::stable_sort(pending, {}, window);
     for (auto begin = pending.begin(); begin != pending.end();) {
       const int context = window(*begin);
       const auto end =
           std::find_if(begin, pending.end(), [&](auto* e) { return window(e) != context; });
-      MeasureGroup({begin, end}, context);
+      MeasureGroup(loaded, {begin, end}, context);
       begin = end;
     }
   }
 
-  void MeasureGroup(const ExperimentList& group, int context) {
+  void MeasureGroup(const ModelAndText& loaded, const ExperimentList& group, int context) {
     if (const int asked = flags_.quick ? kQuickContext : group.back()->size; context < asked) {
       fmt::print(stderr, "windows of {} tokens instead of {}: the {} has no more (-f FILE)\n",
                  context, asked, context < engine_->spec().context ? "text" : "model");
     }
-    const LabConditions conditions = ConditionsOf(*group.front());
-    const std::string what =
-        fmt::format("{} {} {} {} {} {}", conditions.build, conditions.device, conditions.model_id,
-                    conditions.text_id, context, Command(flags_, *group.front()));
-    std::filesystem::path scores = file_;
-    scores += fmt::format(".{}.scores", HexString(Hash64(std::as_bytes(std::span(what)))));
-    std::error_code ignored;
-    if (file_.has_parent_path()) std::filesystem::create_directories(file_.parent_path(), ignored);
-    DivergenceMeter meter(engine_, text_, flags_, context, scores.string(), group);
+    const KeptScores kept(file_, ScoresKey(*group.front(), context));
+    DivergenceMeter meter(loaded, flags_, context, kept.path(), group);
     meter.Score();
     for (const Experiment* experiment : group) Finish(*experiment, meter.Of(*experiment));
-    std::filesystem::remove(scores, ignored);
+    kept.Remove();
+  }
+
+  std::string ScoresKey(const Experiment& first, int context) const {
+    const LabConditions conditions = ConditionsOf(first);
+    return fmt::format("{} {} {} {} {} {}", conditions.build, conditions.device,
+                       conditions.model_id, conditions.text_id, context, Command(flags_, first));
   }
 
   void Finish(const Experiment& experiment, const Figures& figures) {

@@ -12,6 +12,15 @@ std::string Line(std::string_view name, std::string_view text) {
   return fmt::format("  {:<11}{}\n", name, text);
 }
 
+// What the row's name and figure leave open.
+std::string DetailText(const lab::Experiment& experiment, const MeasuredRow& row) {
+  const bool told =
+      experiment.measure == lab::Measure::kSpeed || experiment.measure == lab::Measure::kRetrieval;
+  std::string text = told ? row.detail : "";
+  if (row.simulated) text += text.empty() ? "simulated" : "; simulated";
+  return text;
+}
+
 }  // namespace
 
 std::string FigureText(const std::string& unit, double value) {
@@ -53,10 +62,7 @@ std::string RecordText(const lab::Experiment& experiment, const LabRecord& recor
   for (const MeasuredRow& row : record.rows) {
     table.AddRow({"    " + row.name,
                   row.bits_per_value > 0 ? fmt::format("{:.3f}", row.bits_per_value) : "-",
-                  EstimateText(record.unit, row.figure),
-                  row.simulated                                ? "simulated"
-                  : experiment.measure == lab::Measure::kSpeed ? row.detail
-                                                               : ""});
+                  EstimateText(record.unit, row.figure), DetailText(experiment, row)});
   }
   if (!record.rows.empty()) text += table.Text();
   for (const MeasuredClaim& claim : record.claims) {

@@ -19,6 +19,8 @@ class LogitsSource {
   // Appends `tokens`; the logits of those at [begin, end) go to `sink` in order (span 0,
   // first_token as in `tokens`).
   virtual void Feed(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) = 0;
+  // The same, but the tokens are forgotten again: a question that the next one knows nothing of.
+  virtual void FeedAside(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) = 0;
 };
 
 // A text cut into windows of `context` tokens as llama-perplexity cuts it: each is evaluated from

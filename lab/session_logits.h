@@ -16,9 +16,17 @@ class SessionLogits : public LogitsSource {
   int vocabulary() const override;
   void Clear() override;
   void Feed(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) override;
+  // Both in passes of SessionOptions::chunk tokens at most. Under a SimulatedAttention: within one
+  // page that it does not fill.
+  void FeedAside(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) override;
   Session& session() { return session_; }
 
  private:
+  void FeedPasses(SequenceId sequence, std::span<const TokenId> tokens, int begin, int end,
+                  LogitsSink& sink);
+  void FeedSequence(SequenceId sequence, std::span<const TokenId> tokens, int begin, int end,
+                    LogitsSink& sink);
+
   Session session_;
   std::unique_ptr<Observer> observer_;
 };

@@ -74,6 +74,17 @@ Estimate PairedDifference(std::span<const float> a, std::span<const float> b) {
   return {mean_a.value - mean_b.value, std::sqrt(std::max(variance, 0.0))};
 }
 
+Share WilsonShare(int64_t hits, int64_t samples) {
+  TQ_CHECK(hits >= 0 && hits <= samples);
+  if (samples == 0) return {};
+  constexpr double kZ = 1.959963985;  // of 95 %
+  const auto n = static_cast<double>(samples);
+  const double p = static_cast<double>(hits) / n, z2 = kZ * kZ / n;
+  const double centre = (p + z2 / 2) / (1 + z2);
+  const double half = kZ * std::sqrt(p * (1 - p) / n + z2 / (4 * n)) / (1 + z2);
+  return {p, std::max(centre - half, 0.0), std::min(centre + half, 1.0)};
+}
+
 double Percentile(std::span<const float> sorted, double fraction) {
   TQ_CHECK(!sorted.empty());
   const double place = std::clamp(fraction, 0.0, 1.0) * static_cast<double>(sorted.size() - 1);

@@ -2,6 +2,7 @@
 // Means with standard errors, percentiles, and quantities derived from paired samples.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -31,6 +32,13 @@ Estimate ExpOfMean(std::span<const float> samples);
 
 // mean(a) - mean(b) of paired samples, its error from both errors and the covariance.
 Estimate PairedDifference(std::span<const float> a, std::span<const float> b);
+
+// A share in [0, 1] and the interval that holds the true one with 95 % (Wilson 1927): sound for few
+// samples and for shares of 0 and 1, where a standard error is not.
+struct Share {
+  double value = 0, low = 0, high = 1;
+};
+Share WilsonShare(int64_t hits, int64_t samples);
 
 // sorted ascending, not empty; linear between neighbours; fraction in [0, 1].
 double Percentile(std::span<const float> sorted, double fraction);

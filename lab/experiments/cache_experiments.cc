@@ -87,8 +87,11 @@ std::vector<Experiment> CacheExperiments() {
                     "1.696 with turbo3",
        .verdict = "inconclusive: the perplexity means nothing there",
        .source = "AR:bf9572, EX#90, BR:\"Gemma 4\"",
-       .reason = "needs Gemma 4 26B or 31B, which no package of `turboquant fetch` carries",
-       .nearest = "e22a96"},
+       .measure = Measure::kDivergence,
+       .size = 2048,
+       .claims = {{"Keys alone lose less than values alone (here: two projections)",
+                   "turbo3/f16+bare", kBetter, "f16/turbo3+bare"},
+                  {"Both lose more than values alone", "f16/turbo3+bare", kBetter, "turbo3+bare"}}},
       {.id = "e22a96",
        .title = "Values turned back in every path",
        .hypothesis = "Gemma 3 broke because one path of attention left the output rotated",
@@ -128,9 +131,13 @@ std::vector<Experiment> CacheExperiments() {
        .published = "35B-A3B, 4K to 32K: 4 of 4 with q8_0, 4 of 4 with turbo3",
        .verdict = "success, of four trials",
        .source = "AR:d6b923, T:proof/niah/niah-results-m5max-multikey.md",
-       .reason = "needs hundreds of trials and a model that follows instructions at 4K and more: "
-                 "no row of types that this command scores",
-       .nearest = "f2b4aa"},
+       .measure = Measure::kRetrieval,
+       .size = 4096,
+       .claims = {{"3-bit codes as forks have them find as much as f16", "turbo3+bare", kSame,
+                   "f16"},
+                  {"Ours: 3-bit codes with every cure do", "turbo3", kSame, "f16"},
+                  {"Ours: so does a trellis of 3 bits", "turbo3_tcq", kSame, "f16"},
+                  {"Ours: 2-bit codes with every cure do not", "f16", kBetter, "turbo2"}}},
   };
 }
 

@@ -85,6 +85,10 @@ std::string_view UnitOf(Measure measure) {
   switch (measure) {
     case Measure::kDivergence:
       return "KLD";
+    case Measure::kRetrieval:
+      return "found";
+    case Measure::kDecode:
+      return "Mval/s";
     case Measure::kNoise:
       return "dB";
     case Measure::kSpeed:
@@ -98,7 +102,8 @@ std::string_view UnitOf(Measure measure) {
 }
 
 bool NeedsModel(Measure measure) {
-  return measure == Measure::kDivergence || measure == Measure::kSpeed;
+  return measure == Measure::kDivergence || measure == Measure::kRetrieval ||
+         measure == Measure::kSpeed;
 }
 
 }  // namespace tq::lab

@@ -19,6 +19,9 @@ enum class Measure {
                 // "{-N}" stands for the N-th last layer
   kSpeed,       // tokens per second; rows: types, then d=DEPTH, pp=PROMPT (else decoding), ub=PASS
   kNoise,       // dB of signal over a codec's noise on Gaussian vectors; rows: "turbo3 dim=128"
+  kRetrieval,   // part of the needles found, each among distractors, in a text of `size` tokens;
+                // rows: cache types
+  kDecode,      // millions of values per second of one core; rows: ways of decode_ladder.h
   kBasis,  // millions of tokens per second of attention on one core; rows: a type, then "original"
            // (keys and values turned back token by token) or "rotated" (query and output turned)
   kNone    // cannot be run here: `reason`, and the `nearest` experiment that can
@@ -41,9 +44,10 @@ struct Experiment {
   std::string_view verdict;     // the publishers'
   std::string_view source;      // tag, see kSources
   Measure measure = Measure::kNone;
-  int size = 0;                    // kDivergence: tokens of a window; kSpeed: tokens of depth
-  int head_dim = 0;                // of the models that it is about; 0: any
-  std::vector<Claim> claims = {};  // their rows are measured
+  // kDivergence: tokens of a window; kRetrieval: of the context; kSpeed: of depth
+  int size = 0;
+  int head_dim = 0;                            // of the models that it is about; 0: any
+  std::vector<Claim> claims = {};              // their rows are measured
   std::string_view reason = {}, nearest = {};  // kNone
 };
 
@@ -62,7 +66,7 @@ const Experiment& GetExperiment(std::string_view id);
 std::vector<std::string> RowsOf(const Experiment& experiment);
 
 bool HigherIsBetter(Measure measure);
-std::string_view UnitOf(Measure measure);  // "KLD", "tok/s", "dB", "Mtok/s"
+std::string_view UnitOf(Measure measure);  // "KLD", "found", "tok/s", "dB", ...
 bool NeedsModel(Measure measure);
 
 // Parts of the list, one file each.

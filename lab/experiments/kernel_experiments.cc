@@ -7,9 +7,6 @@ namespace {
 
 constexpr std::string_view kMetalSource =
     "AR, T:docs/decode-speed-hardware-analysis.md (M2 Pro, Qwen2.5-7B, 8K)";
-constexpr std::string_view kMetalReason =
-    "a sequence of instructions for Apple's GPUs; here codes become values in one way per "
-    "instruction set (permutes of a register table on CPUs, a table in registers with CUDA)";
 
 }  // namespace
 
@@ -51,32 +48,41 @@ std::vector<Experiment> KernelExperiments() {
        .published = "12.0 tok/s, 49 % of what reading without decoding gives (24.5)",
        .verdict = "failure: selections become branches",
        .source = kMetalSource,
-       .reason = kMetalReason,
-       .nearest = "proposed-4"},
+       .measure = Measure::kDecode,
+       .claims =
+           {{"Pairs by selection are slower than 4 magnitudes and a sign (here: loops on a CPU)",
+             "magnitudes", kBetter, "pairs"},
+            {"Reading without decoding is faster", "nothing", kBetter, "pairs"}}},
       {.id = "c4ea9d",
        .title = "A sum per level, no table",
        .hypothesis = "Summing the query's values per level reads no table",
        .published = "8.1 tok/s, 33 %",
        .verdict = "failure, the worst of more than 20",
        .source = kMetalSource,
-       .reason = kMetalReason,
-       .nearest = "proposed-4"},
+       .measure = Measure::kDecode,
+       .claims = {{"A sum per level is slower than 4 magnitudes and a sign (here: loops on a CPU)",
+                   "magnitudes", kBetter, "levels"},
+                  {"Reading without decoding is faster", "nothing", kBetter, "levels"}}},
       {.id = "dd82bb",
        .title = "Levels as a polynomial of the bits",
        .hypothesis = "Levels computed by multiply-adds need no memory",
        .published = "11.4 tok/s, 47 %",
        .verdict = "failure: seven operations cost more than one read",
        .source = kMetalSource,
-       .reason = kMetalReason,
-       .nearest = "proposed-4"},
+       .measure = Measure::kDecode,
+       .claims = {{"A polynomial is slower than 4 magnitudes and a sign (here: loops on a CPU)",
+                   "magnitudes", kBetter, "polynomial"},
+                  {"Reading without decoding is faster", "nothing", kBetter, "polynomial"}}},
       {.id = "ec2202",
        .title = "Whole bytes and a table of 8",
        .hypothesis = "Reading bytes in batches makes the table of 8 levels fast",
        .published = "13.7 tok/s, 56 %; 4 magnitudes and a sign 15.1, 62 %",
        .verdict = "failure against 4 magnitudes",
        .source = kMetalSource,
-       .reason = kMetalReason,
-       .nearest = "proposed-4"},
+       .measure = Measure::kDecode,
+       .claims = {{"A table of 8 is slower than 4 magnitudes and a sign (here: loops on a CPU)",
+                   "magnitudes", kBetter, "table"},
+                  {"Reading without decoding is faster", "nothing", kBetter, "table"}}},
   };
 }
 

@@ -16,6 +16,7 @@ bool Tiles(Codec codec) { return InfoOf(codec).tiles; }
 // Codes of a codebook or trellis, whose scale is made to keep the vector's norm.
 bool Coded(Codec codec) { return Tiles(codec) && InfoOf(codec).bits < 8; }
 bool FewBits(Codec codec) { return Coded(codec) && InfoOf(codec).bits < 4; }
+bool Scalar(Codec codec) { return Coded(codec) && !InfoOf(codec).trellis; }
 bool HasBitToSpare(Codec codec) { return codec == Codec::kTurbo4 || codec == Codec::kTurbo3; }
 Codec OneBitLess(Codec codec) { return codec == Codec::kTurbo4 ? Codec::kTurbo3 : Codec::kTurbo2; }
 
@@ -47,6 +48,12 @@ constexpr Need kNeeds[] = {
      "keys are not transformed"},
     {Idea::kMseScale, [](const CachePolicy& p) { return AnySide(p, Coded); },
      "neither keys nor values have scales that keep the norm"},
+    {Idea::kSubspace,
+     [](const CachePolicy& p) {
+       return Any(p.k, Scalar) && !Any(p.k, [](Codec c) { return Tiles(c) && !Scalar(c); });
+     },
+     "keys must be turbo4, turbo3 or turbo2: a trellis chooses its codes together, turbo8 has no "
+     "codebook"},
     {Idea::kEncodeAlpha, [](const CachePolicy& p) { return Any(p.v, Coded); },
      "values have no scales that keep the norm"},
     {Idea::kContextAlpha,
@@ -76,6 +83,10 @@ void ApplyToLayer(const Ideas& ideas, Codec k, Codec v, int head_dim, SimulatedL
       form->maps = nullptr;
     }
   }
+  if (ideas.Has(Idea::kSubspace) && Scalar(k)) {
+    layer.k.subspace_bits = InfoOf(k).bits;
+    layer.k.subspace_rank = std::max(static_cast<int>(ideas.Number(Idea::kSubspace) * head_dim), 1);
+  }
   if (ideas.Has(Idea::kEncodeAlpha) && Coded(v))
     layer.v.codec = WithEncodeAlpha(layer.v.codec, ideas.Number(Idea::kEncodeAlpha));
   if (ideas.Has(Idea::kAlpha)) {
@@ -95,6 +106,13 @@ std::string WhyNot(const Ideas& ideas, const CachePolicy& policy) {
   }
   if (ideas.Has(Idea::kAlpha) && ideas.Has(Idea::kContextAlpha))
     return "+alpha, +context-alpha: both are factors of the same values; give one";
+  if (ideas.Has(Idea::kSubspace)) {
+    for (const Idea other : {Idea::kQjl, Idea::kMseScale, Idea::kChannelScale}) {
+      if (ideas.Has(other))
+        return fmt::format("+query-subspace chooses the codes that +{} does: give one",
+                           kIdeas[static_cast<size_t>(other)].name);
+    }
+  }
   return "";
 }
 

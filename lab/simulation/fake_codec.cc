@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "lab/simulation/query_subspace.h"
 #include "turboquant/base/aligned_buffer.h"
 #include "turboquant/base/error.h"
 #include "turboquant/codec/page_codec.h"
@@ -95,13 +96,30 @@ FakeCodec WithCorrection(FakeCodec codec, FakeCorrection correct) {
   };
 }
 
+namespace {
+
+const KeyMap* MapOf(const FakeSide& side, int head) {
+  return side.maps != nullptr && side.maps[head].keys != nullptr ? side.maps + head : nullptr;
+}
+
+}  // namespace
+
+void TurnQueries(const FakeSide& side, int head, MatrixView<float> rows) {
+  const auto dims = static_cast<int>(rows.cols);
+  const KeyMap* map = MapOf(side, head);
+  if (map != nullptr) MapRows(map->queries, rows.data, rows.rows, rows.stride, dims);
+  if (side.rotate && map == nullptr)
+    RotateRows(rows.data, rows.rows, rows.stride, dims, Side::kKey);
+  if (!side.rotate && map != nullptr)
+    RotateBackRows(rows.data, rows.rows, rows.stride, dims, Side::kKey);
+}
+
 void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,
                    MatrixView<float> rows) {
   if (!side.codec) return;
   const auto dims = static_cast<int>(rows.cols);
   TQ_CHECK(dims <= kMostDims && rows.rows <= kPageTokens);
-  const KeyMap* map =
-      side.maps != nullptr && side.maps[head].keys != nullptr ? side.maps + head : nullptr;
+  const KeyMap* map = MapOf(side, head);
   const auto rotate = [&] { RotateRows(rows.data, rows.rows, rows.stride, dims, which); };
   const auto rotate_back = [&] { RotateBackRows(rows.data, rows.rows, rows.stride, dims, which); };
 
@@ -112,7 +130,11 @@ void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatist
   if (map != nullptr) MapRows(map->keys, rows.data, rows.rows, rows.stride, dims);
   if (side.rotate && map == nullptr) rotate();
   if (!side.rotate && map != nullptr) rotate_back();
-  side.codec(rows);
+  if (statistics.subspace != nullptr) {
+    statistics.subspace->Code(side.codec, side.subspace_bits, rows);
+  } else {
+    side.codec(rows);
+  }
   if (!side.rotate && map != nullptr) rotate();
   if (side.rotate && map == nullptr) rotate_back();
   if (map != nullptr) MultiplyRows(rows, map->queries);  // (H A^-T)^T is (H A)^-1

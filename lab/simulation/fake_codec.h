@@ -39,13 +39,23 @@ struct FakeSide {
   const KeyMap* maps = nullptr;  // [G] or null: calibrated maps, which rotate too
   bool channel_scale = false;    // as channel_statistics.h has it
   bool vector_mean = false;      // each vector loses its mean, which is stored nowhere
+  // Keys of a scalar codebook of so many bits: codes are chosen as query_subspace.h has it, for a
+  // subspace of that rank. 0: each is the nearest.
+  int subspace_bits = 0, subspace_rank = 0;
 };
+
+class QuerySubspace;
 
 // What a page knows of a head's vectors; null: nothing of the kind.
 struct FakeStatistics {
   const float* reference = nullptr;  // [D], subtracted before and added afterwards
   const float* scales = nullptr;     // [D], multiplied before and divided by afterwards
+  const QuerySubspace* subspace = nullptr;
 };
+
+// Queries [n][D] of a head as they meet its codes, in place: the counterpart of what ApplyFakeSide
+// does to keys before it codes them. Channel scales are not known here.
+void TurnQueries(const FakeSide& side, int head, MatrixView<float> rows);
 
 // Stores and reads back the vectors of one head: rows <- fake(rows).
 void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,

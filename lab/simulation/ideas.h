@@ -18,6 +18,7 @@ enum class Idea : uint8_t {
   kVectorMean,
   kChannelScale,
   kMseScale,
+  kSubspace,
   kAlpha,
   kEncodeAlpha,
   kContextAlpha,
@@ -51,6 +52,10 @@ inline constexpr std::array kIdeas = {
              "calibrated transform"},
     IdeaInfo{Idea::kMseScale, "mse-scale", 0, false,
              "scales of least squared error instead of those that keep the norm"},
+    IdeaInfo{
+        Idea::kSubspace, "query-subspace", 1, false,
+        "keys: each code of turbo4, turbo3 or turbo2 takes up errors of those before it within "
+        "the F of the dimensions that hold most of the first page's queries"},
     IdeaInfo{Idea::kAlpha, "alpha", 4, false, "coded values times F when they are read"},
     IdeaInfo{Idea::kEncodeAlpha, "encode-alpha", 4, false,
              "scales of coded values times F when they are stored"},

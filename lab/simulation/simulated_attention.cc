@@ -97,11 +97,13 @@ bool SimulatedAttention::Attend(int layer, SequenceId, int64_t first_position,
     for (int i = 0; i < 2 * spec_.kv_heads; ++i)
       StoredOf(layer, i / 2, static_cast<Side>(i % 2)) = Stored();
   }
-  Forget(layer, first_position);
+  // A pass may start again at any place of the newest page.
+  Forget(layer, first_position - first_position % kPageTokens);
   pool_.ParallelForDynamic(2 * spec_.kv_heads, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const auto head = static_cast<int>(i / 2);
       const MatrixView<const float> all = i % 2 == 0 ? k : v;
+      if (i % 2 == 0) TakeQueries(layer, head, first_position, q);
       Take(layer, head, i % 2 == 0 ? Side::kKey : Side::kValue, first_position,
            {all.data + head * dims, all.rows, dims, all.stride});
     }
@@ -136,6 +138,29 @@ void SimulatedAttention::Forget(int layer, int64_t position) {
       if (unseen) s.coded[page] = {};
     }
   }
+}
+
+void SimulatedAttention::TakeQueries(int layer, int head, int64_t first_position,
+                                     MatrixView<const float> q) {
+  const FakeSide& side = cache_.layers[static_cast<size_t>(layer)].k;
+  Stored& s = StoredOf(layer, head, Side::kKey);
+  if (side.subspace_rank == 0 || s.subspace) return;
+  const int64_t dims = spec_.head_dim, group = spec_.q_heads / spec_.kv_heads;
+  s.query_moment.resize(static_cast<size_t>(dims * dims));
+  const int64_t rows = std::clamp<int64_t>(kPageTokens - first_position, 0, q.rows);
+  std::vector<float> turned(static_cast<size_t>(rows * group * dims));
+  for (int64_t r = 0; r < rows; ++r)
+    std::copy_n(q.row(r) + head * group * dims, group * dims, turned.data() + r * group * dims);
+  TurnQueries(side, head, {turned.data(), rows * group, dims});
+  for (int64_t r = 0; r < rows * group; ++r) {
+    const float* x = turned.data() + r * dims;
+    for (int64_t i = 0; i < dims; ++i) {
+      for (int64_t j = 0; j < dims; ++j)
+        s.query_moment[static_cast<size_t>(i * dims + j)] += double{x[i]} * x[j];
+    }
+  }
+  if (first_position + q.rows > kPageTokens)
+    s.subspace.emplace(s.query_moment, spec_.head_dim, side.subspace_rank);
 }
 
 void SimulatedAttention::Take(int layer, int head, Side side, int64_t first_position,
@@ -182,6 +207,7 @@ void SimulatedAttention::TakePage(int layer, int head, Side side, int page, int 
     if (fake.centring == FakeCentring::kFirst) known.reference = s.first_mean.data();
     if (fake.centring == FakeCentring::kPrevious && page > 0)
       known.reference = s.previous_mean.data();
+    if (fake.subspace_rank > 0 && s.subspace && page > 0) known.subspace = &*s.subspace;
     if (fake.channel_scale) known.scales = s.channel_scales.data();
     Copy(exact, copy.data());
     const MatrixView<float> view(copy.data(), rows, dims);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over a simulated cache, in a forward pass's own place (Observer::Attend): keys and
 // values are kept in float32 in both forms, and every query reads each token in the form that the
-// cache prescribes. One sequence; a pass that starts at position 0 starts anew.
+// cache prescribes. One sequence; a pass that starts at position 0 starts anew, and one that starts
+// within the newest page, if that is not full, forgets what it held from there on.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "lab/simulation/query_subspace.h"
 #include "lab/simulation/simulated_cache.h"
 #include "turboquant/base/aligned_buffer.h"
 #include "turboquant/base/thread_pool.h"
@@ -31,6 +34,9 @@ class SimulatedAttention : public Observer {
     AlignedBuffer<float> newest;  // [128][D] rows of the newest page as they came
     std::vector<float> previous_mean, first_mean;
     std::vector<float> channel_scales;  // if there are any: of the first page
+    // Keys, if the cache asks for it: of the first page's queries, for the pages behind it.
+    std::vector<double> query_moment;  // [D][D]
+    std::optional<QuerySubspace> subspace;
   };
   struct Worker;
   struct Block;
@@ -45,6 +51,7 @@ class SimulatedAttention : public Observer {
   Range CodedAt(int layer, int64_t position) const;
   int64_t FirstVisible(int layer, int64_t position) const;
   void Forget(int layer, int64_t position);
+  void TakeQueries(int layer, int head, int64_t first_position, MatrixView<const float> q);
   void Take(int layer, int head, Side side, int64_t first_position, MatrixView<const float> rows);
   void TakePage(int layer, int head, Side side, int page, int rows, Range coded);
   void AttendBlock(const Block& block, Worker& worker) const;

@@ -15,11 +15,23 @@ namespace tq::test {
 namespace {
 
 using Words = std::vector<std::string>;
-const std::vector<Words> kCommands = {{"run"},         {"chat"},       {"compare"},
-                                      {"perplexity"},  {"recommend"},  {"bench"},
-                                      {"inspect"},     {"calibrate"},  {"doctor"},
-                                      {"tokenize"},    {"fetch"},      {"lab", "ablation"},
-                                      {"lab", "list"}, {"lab", "run"}, {"lab", "report"}};
+const std::vector<Words> kCommands = {{"run"},
+                                      {"chat"},
+                                      {"compare"},
+                                      {"perplexity"},
+                                      {"recommend"},
+                                      {"bench"},
+                                      {"inspect"},
+                                      {"calibrate"},
+                                      {"doctor"},
+                                      {"tokenize"},
+                                      {"fetch"},
+                                      {"lab", "ablation"},
+                                      {"lab", "list"},
+                                      {"lab", "run"},
+                                      {"lab", "report"},
+                                      {"lab", "needle"},
+                                      {"lab", "trajectory"}};
 
 std::string HelpOf(Words command) {
   command.push_back("--help");

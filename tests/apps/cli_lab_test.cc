@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -50,12 +52,14 @@ TEST(CliLabTest, AnUnknownIdIsRefusedWithAHint) {
 
 TEST(CliLabTest, MeasuresJudgesKeepsAndReports) {
   const std::string file = InFolder("figures.jsonl");
-  const CliResult first = QuickRun({"c9ca34", "d4375d", "70847d", "466df6", "c05db2"}, file);
+  const CliResult first =
+      QuickRun({"c9ca34", "d4375d", "70847d", "466df6", "e426cb", "c05db2", "d6b923"}, file);
   ASSERT_EQ(first.status, app::kExitOk) << first.err;
   EXPECT_THAT(first.out, AllOf(HasSubstr("neutral: skip at 3 bits"), HasSubstr("simulated"),
                                HasSubstr("not runnable here"), HasSubstr("turbo3 dim=256"),
-                               HasSubstr("tg8 @ d512"), HasSubstr("lab run c9ca34 -m ")));
-  EXPECT_THAT(first.err, HasSubstr("5 experiments: "));
+                               HasSubstr("tg8 @ d512"), HasSubstr("lab run c9ca34 -m "),
+                               HasSubstr("Mval/s"), HasSubstr("4 texts of 1024 tokens")));
+  EXPECT_THAT(first.err, HasSubstr("7 experiments: "));
 
   // What is in the file is not measured again.
   const CliResult second = QuickRun({"c9ca34", "70847d"}, file);
@@ -73,10 +77,11 @@ TEST(CliLabTest, MeasuresJudgesKeepsAndReports) {
   for (const auto& experiment : json["experiments"]) {
     for (const auto& result : experiment["results"]) {
       ++results;
-      for (const auto& row : result["rows"]) EXPECT_GT(row["figure"], 0) << row;
+      for (const auto& row : result["rows"])
+        EXPECT_GE(row["figure"], result["unit"] == "found" ? 0 : 1e-9) << row;
     }
   }
-  EXPECT_EQ(results, 4);
+  EXPECT_EQ(results, 6);
 }
 
 TEST(CliLabTest, ARowThatTheModelLacksIsSaid) {
@@ -84,6 +89,108 @@ TEST(CliLabTest, ARowThatTheModelLacksIsSaid) {
   ASSERT_EQ(result.status, app::kExitOk) << result.err;
   EXPECT_THAT(result.out,
               AllOf(HasSubstr("needs a model of 5 layers or more"), HasSubstr("not measured")));
+}
+
+TEST(CliLabTest, NeedlesAreAskedOnceAndCompared) {
+  const std::string file = InFolder("needles.jsonl"), svg = InFolder("needles.svg");
+  const std::vector<std::string> words = {"lab",
+                                          "needle",
+                                          "-m",
+                                          TinyModelFile(),
+                                          "-t",
+                                          "2",
+                                          "-f",
+                                          LongTextFile(),
+                                          "-c",
+                                          "512,640",
+                                          "--tasks",
+                                          "multi-key,multi-value,single",
+                                          "--depths",
+                                          "2",
+                                          "--types",
+                                          "turbo3,turbo3+bare",
+                                          "--no-calibration",
+                                          "-o",
+                                          file,
+                                          "--svg",
+                                          svg,
+                                          "--json"};
+  const auto run = [&](const char* trials) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"--trials", trials});
+    const CliResult result = RunCli(all);
+    EXPECT_EQ(result.status, app::kExitOk) << result.err;
+    return nlohmann::json::parse(result.out);
+  };
+  run("1");
+  const std::string before = ReadAll(file);
+  EXPECT_EQ(std::ranges::count(before, '\n'), 1 + 3 * 3 * 2);
+  const auto json = run("2");
+  EXPECT_THAT(ReadAll(file), testing::StartsWith(before));  // nothing was asked again
+  EXPECT_EQ(json["trials"], 2);
+  ASSERT_EQ(json["rows"].size(), 3u);
+  EXPECT_TRUE(json["rows"][0]["reference"]);
+  EXPECT_TRUE(json["rows"][2]["simulated"]);
+  for (const auto& row : json["rows"]) {
+    ASSERT_EQ(row["cells"].size(), 6u);
+    for (const auto& cell : row["cells"]) {
+      EXPECT_EQ(cell["asked"], 4);
+      EXPECT_LT(cell["log_prob"], 0);
+      EXPECT_EQ(cell["depths"].size(), 2u);
+      EXPECT_EQ(cell["depths"][1]["depth"], 0.75);
+    }
+  }
+  // The cache changes what a random model believes, a little.
+  const double f16 = json["rows"][0]["cells"][0]["log_prob"],
+               turbo = json["rows"][2]["cells"][0]["log_prob"];
+  EXPECT_NE(f16, turbo);
+  EXPECT_NEAR(f16, turbo, 0.2 * std::abs(f16));
+  EXPECT_THAT(ReadAll(svg), AllOf(HasSubstr("<svg"), HasSubstr("multi-value: f16")));
+}
+
+TEST(CliLabTest, TrajectoriesPart) {
+  const std::string file = InFolder("trajectories.jsonl");
+  const std::vector<std::string> words = {"lab",
+                                          "trajectory",
+                                          "-m",
+                                          TinyModelFile(),
+                                          "-t",
+                                          "2",
+                                          "-f",
+                                          LongTextFile(),
+                                          "-c",
+                                          "300",
+                                          "-n",
+                                          "12",
+                                          "--types",
+                                          "f32,turbo2+bare",
+                                          "--no-calibration",
+                                          "-o",
+                                          file,
+                                          "--json"};
+  const auto run = [&](const char* prompts) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"--chunks", prompts});
+    const CliResult result = RunCli(all);
+    EXPECT_EQ(result.status, app::kExitOk) << result.err;
+    return nlohmann::json::parse(result.out);
+  };
+  run("1");
+  const std::string before = ReadAll(file);
+  EXPECT_EQ(std::ranges::count(before, '\n'), 1 + 3);
+  const auto json = run("3");
+  EXPECT_THAT(ReadAll(file), testing::StartsWith(before));
+  EXPECT_EQ(json["prompts"], 3);
+  ASSERT_EQ(json["rows"].size(), 2u);
+  EXPECT_EQ(json["rows"][0]["name"], "f32");
+  EXPECT_GE(json["rows"][0]["first_difference"], json["rows"][1]["first_difference"]);
+  EXPECT_LT(json["rows"][1]["agreement"], 1);
+}
+
+TEST(CliLabTest, AContextBeyondTheModelIsRefused) {
+  const CliResult result = RunCli({"lab", "needle", "-m", TinyModelFile(), "-c", "4096"});
+  EXPECT_EQ(result.status, app::kExitUsage);
+  EXPECT_THAT(result.err, HasSubstr("tiny has a context of 2048 tokens"));
 }
 
 TEST(CliLabTest, AReportOfNothingSaysWhatToRun) {

@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-const CompareFacts kFacts = {{"model_id", "0123"}, {"context", "8"}};
+const ResultFacts kFacts = {{"model_id", "0123"}, {"context", "8"}};
 
 DivergenceScores Scores(float seed) {
   DivergenceScores s;
@@ -33,7 +33,7 @@ DivergenceScores Scores(float seed) {
 
 class CompareFileTest : public testing::Test {
  protected:
-  std::string Refused(const CompareFacts& facts) const {
+  std::string Refused(const ResultFacts& facts) const {
     try {
       CompareFile file(path_, facts, 3);
     } catch (const Error& error) {

@@ -36,6 +36,14 @@ class FakeLogits : public LogitsSource {
     position_ += static_cast<int>(tokens.size());
   }
 
+  void FeedAside(std::span<const TokenId> tokens, int begin, int end, LogitsSink& sink) override {
+    const int before = position_;
+    const size_t fed = fed_.size();
+    Feed(tokens, begin, end, sink);
+    position_ = before;
+    fed_.resize(fed);
+  }
+
   std::vector<float> Row(TokenId token, int position) const {
     Random base(static_cast<uint64_t>(token) * 1000003 + static_cast<uint64_t>(position));
     Random noise(noise_seed_ * 7919 + static_cast<uint64_t>(token) * 1000003 +

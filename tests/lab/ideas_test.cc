@@ -14,6 +14,7 @@
 #include "lab/simulation/apply_ideas.h"
 #include "lab/simulation/channel_statistics.h"
 #include "lab/simulation/mse_scale.h"
+#include "lab/simulation/query_subspace.h"
 #include "lab/simulation/sign_residual.h"
 #include "lab/simulation/simulated_attention.h"
 #include "turboquant/base/random.h"
@@ -96,12 +97,67 @@ TEST(IdeasTest, AreRefusedWhereTheyMakeNoSense) {
   EXPECT_THAT(Refusal(Idea::kEncodeAlpha, Codec::kTurbo3, Codec::kF16), HasSubstr("values"));
   EXPECT_THAT(Refusal(Idea::kContextAlpha, Codec::kTurbo3, Codec::kTurbo4), HasSubstr("fitted"));
   EXPECT_THAT(Refusal(Idea::kAlpha, Codec::kF32, Codec::kF32), IsEmpty());
+  EXPECT_THAT(Refusal(Idea::kSubspace, Codec::kTurbo3Tcq, Codec::kTurbo3), HasSubstr("trellis"));
+  EXPECT_THAT(Refusal(Idea::kSubspace, Codec::kF16, Codec::kTurbo3), HasSubstr("keys must"));
   Ideas both;
   both.Add(Idea::kAlpha, 1);
   both.Add(Idea::kContextAlpha);
   CachePolicy policy;
   policy.k = policy.v = {Codec::kTurbo3};
   EXPECT_THAT(WhyNot(both, policy), HasSubstr("give one"));
+}
+
+TEST(QuerySubspaceTest, ErrorsAvoidWhatQueriesSee) {
+  // Queries of eight directions across the channels, and a little of everything.
+  const Rows directions = Gaussian(8, 21), parts = Gaussian(kRows, 22), rest = Gaussian(kRows, 23),
+             x = Gaussian(kRows, 24);
+  std::vector<double> moment(kDims * kDims);
+  for (int r = 0; r < kRows; ++r) {
+    Rows q(kDims);
+    for (size_t d = 0; d < kDims; ++d) {
+      q[d] = 0.1f * rest[static_cast<size_t>(r) * kDims + d];
+      for (size_t i = 0; i < 8; ++i)
+        q[d] += parts[static_cast<size_t>(r) * kDims + i] * directions[i * kDims + d];
+    }
+    for (size_t i = 0; i < kDims; ++i) {
+      for (size_t j = 0; j < kDims; ++j) moment[i * kDims + j] += double{q[i]} * q[j];
+    }
+  }
+  const QuerySubspace subspace(moment, kDims, 8);
+  for (const Codec codec : {Codec::kTurbo2, Codec::kTurbo3, Codec::kTurbo4}) {
+    SCOPED_TRACE(InfoOf(codec).name);
+    const FakeCodec plain = FakeCodecOf(codec, kDims);
+    Rows corrected = x;
+    subspace.Code(plain, InfoOf(codec).bits, {corrected.data(), kRows, kDims});
+    const Rows error = Minus(corrected, x), plain_error = Minus(Through(plain, x), x);
+    double harm = 0, plain_harm = 0;
+    for (size_t r = 0; r < kRows; ++r) {
+      harm += subspace.Harm(std::span(error).subspan(r * kDims, kDims));
+      plain_harm += subspace.Harm(std::span(plain_error).subspan(r * kDims, kDims));
+    }
+    EXPECT_LT(harm, 0.5 * plain_harm);
+    // What lies across the subspace pays for it.
+    EXPECT_GT(Dot(error, error), Dot(plain_error, plain_error));
+    for (size_t r = 0; r < kRows; ++r) {
+      const auto norm = [&](const Rows& rows) {
+        const auto row = std::span(rows).subspan(r * kDims, kDims);
+        return std::sqrt(std::inner_product(row.begin(), row.end(), row.begin(), 0.0));
+      };
+      EXPECT_NEAR(norm(corrected), norm(x), 1e-4 * norm(x));
+    }
+  }
+}
+
+TEST(QuerySubspaceTest, AlikeInAllDirectionsThereIsNothingToChoose) {
+  std::vector<double> moment(kDims * kDims);
+  for (size_t d = 0; d < kDims; ++d) moment[d * kDims + d] = 3;
+  const QuerySubspace subspace(moment, kDims, 16);
+  const Rows x = Gaussian(kRows, 25);
+  const FakeCodec plain = FakeCodecOf(Codec::kTurbo3, kDims);
+  Rows corrected = x;
+  subspace.Code(plain, 3, {corrected.data(), kRows, kDims});
+  const Rows a = Minus(corrected, x), b = Minus(Through(plain, x), x);
+  EXPECT_NEAR(Dot(a, a) / Dot(b, b), 1, 0.01);
 }
 
 TEST(NoRotationTest, OneHugeChannelNeedsTheTransform) {

@@ -97,6 +97,41 @@ TEST_P(SimulationTest, AnyFunctionIsACodec) {
   EXPECT_GT(model_.FromF32(cache), 1e-6);
 }
 
+// What is asked aside leaves no trace, in the product and simulated, whatever is read exactly.
+TEST_P(SimulationTest, QuestionsAsideAreForgotten) {
+  constexpr int kAsked = 60;
+  const auto engine = test::LoadTinyEngine({.architecture = GetParam()}, 2);
+  const std::vector<TokenId> text = test::RandomTokens(*engine, 640, 5),
+                             a = test::RandomTokens(*engine, kAsked, 6),
+                             b = test::RandomTokens(*engine, kAsked, 7);
+  std::vector<std::unique_ptr<LogitsSource>> sources;
+  sources.push_back(model_.Product(model_.Policy("turbo4", "turbo3")));
+  sources.push_back(model_.Product(model_.Policy("f16", "f16")));
+  for (const int window : {0, 64, 128}) {
+    SimulatedCache cache = Cache("turbo2", "turbo2");
+    cache.whole_pages = false;
+    cache.window = window;
+    sources.push_back(model_.Simulated(std::move(cache)));
+  }
+  sources.push_back(model_.Simulated(Cache("turbo3", "turbo3")));
+  struct Last : LogitsSink {
+    std::vector<float> row;
+    void Rows(int, int, MatrixView<const float> logits) override {
+      row.assign(logits.row(logits.rows - 1), logits.row(logits.rows - 1) + logits.cols);
+    }
+  };
+  for (const auto& source : sources) {
+    Last first, second, kept, nobody;
+    source->Feed(text, 0, 0, nobody);
+    source->FeedAside(a, kAsked - 1, kAsked, first);
+    source->FeedAside(b, 0, kAsked, nobody);
+    source->FeedAside(a, kAsked - 1, kAsked, second);
+    EXPECT_EQ(first.row, second.row);
+    source->Feed(a, kAsked - 1, kAsked, kept);
+    EXPECT_EQ(first.row, kept.row);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, SimulationTest, testing::Values("llama", "gemma3"));
 
 TEST(FakeCodecTest, KeyMapsAreInverted) {

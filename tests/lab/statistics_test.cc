@@ -64,5 +64,21 @@ TEST(StatisticsTest, BlockErrorSeesCorrelation) {
   EXPECT_EQ(BlockMean(samples, 64).value, Mean(samples).value);
 }
 
+// Values of Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+TEST(StatisticsTest, WilsonsIntervalHoldsAtTheEnds) {
+  const Share some = WilsonShare(81, 263), few = WilsonShare(15, 148), none = WilsonShare(0, 20),
+              one = WilsonShare(1, 29);
+  EXPECT_NEAR(some.low, 0.2553, 5e-5);
+  EXPECT_NEAR(some.high, 0.3662, 5e-5);
+  EXPECT_NEAR(few.low, 0.0624, 5e-5);
+  EXPECT_NEAR(few.high, 0.1605, 5e-5);
+  EXPECT_NEAR(none.high, 0.1611, 5e-5);
+  EXPECT_NEAR(one.low, 0.0061, 5e-5);
+  EXPECT_NEAR(one.high, 0.1718, 5e-5);
+  EXPECT_EQ(none.low, 0);
+  EXPECT_NEAR(WilsonShare(20, 20).low, 1 - none.high, 1e-12);
+  EXPECT_EQ(WilsonShare(0, 0).high, 1);
+}
+
 }  // namespace
 }  // namespace tq::lab
