@@ -7,6 +7,7 @@
 
 #include "turboquant/attention/cuda/row_attention.h"
 #include "turboquant/attention/cuda/tensor_ops.cuh"
+#include "turboquant/base/cuda/chained_launch.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -166,6 +167,8 @@ __global__ void __launch_bounds__(32 * kWarps) RowAttention(const Params p) {
   using R = Ring<kD>;
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ bool last_block;
+  LetNextStart();
+  WaitForInputs();
   const RowAttentionArgs& args = p.args;
   const int slot = blockIdx.z, split = blockIdx.x;
   const int kv_head = blockIdx.y / p.row_tiles, tile = blockIdx.y % p.row_tiles;
@@ -306,7 +309,7 @@ void Launch(const Params& params, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(params.splits),
                   static_cast<unsigned>(params.args.pages.open.kv_heads * params.row_tiles),
                   static_cast<unsigned>(params.args.tables.slots));
-  RowAttention<kD><<<grid, 32 * kWarps, kBytes, stream>>>(params);
+  LaunchChainedWithMemory(RowAttention<kD>, grid, 32 * kWarps, kBytes, stream, params);
 }
 
 }  // namespace

@@ -130,6 +130,8 @@ struct Encoder {
 template <int kDim>
 TQ_KERNEL(kPageThreads, 1)
 EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
+  LetNextStart();
+  WaitForInputs();
   const int parts = 1 + p.pages;
   const int part = BlockId() % parts;
   const int head = BlockId() / parts % p.kv_heads;

@@ -78,8 +78,9 @@ void LaunchEncode(const EncodeArgs& args, Stream stream) {
   p.kv_heads = layout.kv_heads;
   p.pages = (args.max_tokens - 2) / kPageTokens + 2;  // wherever in a page the first token falls
   if (args.max_tokens == 1) p.pages = 1;
-  Launch(EncodeKernelOf(layout.head_dim), args.tables.slots * layout.kv_heads * (1 + p.pages),
-         kPageThreads, EncodeMemory(layout.head_dim), stream, p);
+  LaunchMaybeOverlapping(true, EncodeKernelOf(layout.head_dim),
+                         args.tables.slots * layout.kv_heads * (1 + p.pages), kPageThreads,
+                         EncodeMemory(layout.head_dim), stream, p);
 }
 
 void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,

@@ -23,24 +23,39 @@ __device__ float BlockSum(float value) {
   return value;
 }
 
+// A thread has columns threadIdx.x, threadIdx.x + blockDim.x, ..., kPer of them at most.
+template <int kPer>
 __global__ void __launch_bounds__(1024)
     RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
-            float eps, int64_t n, float* out, int64_t out_stride, uint8_t* records) {
+            float eps, int n, float* out, int64_t out_stride, uint8_t* records) {
   LetNextStart();
+  float weights[kPer], values[kPer];
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i < n) weights[j] = __ldg(weight + i);
+  }
   WaitForInputs();
   float* in = x + blockIdx.x * x_stride;
   const float* more = y + blockIdx.x * y_stride;
-  float sum = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-    float value = in[i];
-    if (y != nullptr) in[i] = value = value + more[i];
-    sum = fmaf(value, value, sum);
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    values[j] = i < n ? in[i] : 0.0f;
+    if (y != nullptr && i < n) values[j] += more[i];
   }
+  float sum = 0.0f;
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) sum = fmaf(values[j], values[j], sum);
   sum = BlockSum(sum);
   const float scale = 1.0f / sqrtf(sum / static_cast<float>(n) + eps);
   float* to = out + blockIdx.x * out_stride;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {  // each thread its own columns again
-    const float value = in[i] * scale * weight[i];
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i >= n) break;  // with records: whole warps
+    if (y != nullptr) in[i] = values[j];
+    const float value = values[j] * scale * weights[j];
     to[i] = value;
     if (records != nullptr)
       WriteTokenGroup(value, records, i / kGroupColumns, blockIdx.x, threadIdx.x % 32);
@@ -160,9 +175,11 @@ dim3 GridFor(int64_t cols, int64_t rows) { return {BlocksFor(cols), static_cast<
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
                    float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
   const int threads = x.cols >= 2048 ? 1024 : x.cols > 256 ? 256 : 64;
-  LaunchChained(RmsNorm, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads),
-                stream, x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride,
-                records);
+  const auto kernel = x.cols <= 4 * threads   ? RmsNorm<4>
+                      : x.cols <= 8 * threads ? RmsNorm<8>
+                                              : RmsNorm<32>;
+  LaunchChained(kernel, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads), stream,
+                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, records);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {

@@ -7,57 +7,15 @@
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
+#include "turboquant/ops/cuda/matvec_block.cuh"
+#include "turboquant/ops/cuda/matvec_nibbles.h"
 
 namespace tq::cuda {
 namespace {
 
-constexpr int kMostWarps = 8;
-constexpr int kThreads = 32 * kMostWarps;
 // Groups that a warp loads at once; the next ones are on their way while it computes.
 template <typename L>
 constexpr int kUnitGroups = PlaneWords<L>::kCount == 1 ? 4 : 2;
-constexpr int kMagic = 0x4b400000;  // 1.5 * 2^23 as float: integers added to it read back as floats
-constexpr float kMagicFloat = 12582912.0f;
-
-struct Args {
-  const uint8_t* panels;
-  int64_t panel_bytes;
-  int groups;
-  int rows;
-  int tokens;
-  const uint8_t* records;
-  const float* x;
-  int64_t x_stride;
-  const float* bias;
-  float* out;
-  int64_t out_stride;
-  bool accumulate;
-};
-
-// sums [warps][16 rows][8 tokens]: every warp has written its share.
-__device__ __forceinline__ void Finish(const Args& args, const float* sums) {
-  __syncthreads();
-  const int warps = blockDim.x / 32;
-  for (int i = threadIdx.x; i < kPanelRows * args.tokens; i += blockDim.x) {
-    const int row = i % kPanelRows, token = i / kPanelRows;
-    const int64_t n = static_cast<int64_t>(blockIdx.x) * kPanelRows + row;
-    if (n >= args.rows) continue;
-    float sum = 0.0f;
-    for (int w = 0; w < warps; ++w) sum += sums[(w * kPanelRows + row) * kFewTokens + token];
-    if (args.bias != nullptr) sum += args.bias[n];
-    float* out = args.out + token * args.out_stride + n;
-    *out = args.accumulate ? *out + sum : sum;
-  }
-}
-
-__device__ __forceinline__ void Mma32(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                      uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 __device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
   asm volatile(
@@ -68,7 +26,7 @@ __device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uin
 
 // acc: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1.
 template <typename L>
-__device__ __forceinline__ void AddGroup(const Args& args, const PlaneWords<L> (&planes)[2],
+__device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWords<L> (&planes)[2],
                                          const ScaleBytes<L> (&scales)[2], int64_t group, int lane,
                                          float (&acc)[4]) {
   const int g = lane >> 2, t = lane & 3;
@@ -115,7 +73,7 @@ struct Unit {
   PlaneWords<L> planes[kGroups][2];
   ScaleBytes<L> scales[kGroups][2];
 
-  __device__ __forceinline__ void Load(const Args& args, const uint8_t* panel, int first,
+  __device__ __forceinline__ void Load(const MatVecParams& args, const uint8_t* panel, int first,
                                        int lane) {
     const int g = lane >> 2, t = lane & 3;
 #pragma unroll
@@ -130,7 +88,7 @@ struct Unit {
       scales[i][1] = LoadScaleBytes<L>(record, in_record, g + 8);
     }
   }
-  __device__ __forceinline__ void Add(const Args& args, int first, int lane,
+  __device__ __forceinline__ void Add(const MatVecParams& args, int first, int lane,
                                       float (&acc)[4]) const {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
@@ -140,8 +98,8 @@ struct Unit {
 };
 
 template <typename L>
-__global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
-  __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
+__global__ void __launch_bounds__(kMatVecThreads, 3) MatVecInt8(const MatVecParams args) {
+  __shared__ float sums[kMatVecWarps * kPanelRows * kFewTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
@@ -162,13 +120,13 @@ __global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
   float* mine = sums + warp * kPanelRows * kFewTokens;
 #pragma unroll
   for (int i = 0; i < 4; ++i) mine[(g + i / 2 * 8) * kFewTokens + 2 * t + i % 2] = acc[i];
-  Finish(args, sums);
+  FinishPanel<kFewTokens>(args, sums);
 }
 
 // f32 products, kT tokens at most.
 template <typename L, int kT>
-__global__ void __launch_bounds__(kThreads) MatVecFloat(const Args args) {
-  __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
+__global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams args) {
+  __shared__ float sums[kMatVecWarps * kPanelRows * kFewTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
@@ -201,7 +159,7 @@ __global__ void __launch_bounds__(kThreads) MatVecFloat(const Args args) {
       if (t == 0) mine[(g + 8 * i) * kFewTokens + token] = sum;
     }
   }
-  Finish(args, sums);
+  FinishPanel<kFewTokens>(args, sums);
 }
 
 // Warps per panel: enough in flight on the whole device, no more than there is work for.
@@ -209,7 +167,7 @@ int WarpsFor(int64_t panels, int groups) {
   constexpr int64_t kWanted = 132 * 24;
   const int64_t units = (groups + 3) / 4;
   int64_t warps = 4;
-  while (warps < kMostWarps && warps * panels < kWanted) warps *= 2;
+  while (warps < kMatVecWarps && warps * panels < kWanted) warps *= 2;
   while (warps > 1 && warps > units) warps /= 2;
   return static_cast<int>(warps);
 }
@@ -219,7 +177,7 @@ int WarpsFor(int64_t panels, int groups) {
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   const DeviceWeight& w = call.weight;
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  Args args;
+  MatVecParams args;
   args.panels = w.panels;
   args.panel_bytes = w.panel_bytes;
   args.groups = static_cast<int>(w.cols / kGroupColumns);
@@ -234,8 +192,10 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.accumulate = call.accumulate;
   const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
   const dim3 grid(static_cast<unsigned>(panels));
+  if (call.records != nullptr && LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))
+    return;
   ForLayout(w.layout, [&]<typename L>() {
-    if constexpr (L::kQuantised) {
+    if constexpr (L::kQuantised && L::kBits != 4) {
       if (call.records != nullptr) {
         LaunchChained(MatVecInt8<L>, grid, threads, stream, args);
         return;
