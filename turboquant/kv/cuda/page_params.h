@@ -37,7 +37,8 @@ struct EncodeParams {
   const float* mean;
   bool centring;
   int kv_heads;
-  int pages;  // that the tokens of a slot may touch at most
+  int pages;    // that the tokens of a slot may touch at most
+  bool spread;  // keys in tiles are rotated only: the chain kernel encodes them
 };
 
 inline constexpr int kSealBatch = 64;
@@ -77,16 +78,24 @@ using EncodeKernelFn = void (*)(EncodeParams);
 using SealKernelFn = void (*)(SealParams);
 using DequantizeKernelFn = void (*)(DequantizeParams);
 
-// Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages); seal one
-// per job; trellis one per job and tile; dequantize pages x kv_heads x 2. Seal writes a trellis
-// side's reference only; the trellis kernel of its bits, launched after it, does the rest.
+// Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages), spread
+// slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads; seal one per
+// job; trellis one per job and tile; dequantize pages x kv_heads x 2. Seal writes a trellis side's
+// reference only; the trellis kernel of its bits, launched after it, does the rest.
 EncodeKernelFn EncodeKernelOf(int head_dim);
+EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
 SealKernelFn TrellisSealKernelOf(int head_dim, int bits);
 DequantizeKernelFn DequantizeKernelOf(int head_dim);
 
 inline constexpr int kPageThreads = 256;
 constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * head_dim * 4; }
+inline constexpr int kEncodeSlices = 4;  // of a page, where pages are encoded beside each other
+inline constexpr int kChainThreads = 1024;
+// Reference, scales and codes of a page.
+constexpr int KeyChainMemory(int head_dim) {
+  return head_dim * 4 + kPageTokens * 4 + kPageTokens * head_dim;
+}
 // Codes of a page and the sealed reference.
 constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_dim * 4; }
 // Shared memory of a trellis block, in order: offsets in bytes.
