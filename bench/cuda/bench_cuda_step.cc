@@ -129,76 +129,41 @@ void MeasureElementwise() {
          0, kLayers);
 }
 
-// One token of one sequence at `depth`, written and attended to; a layer after another.
-void MeasureCache(Codec k, Codec v, int depth, bool counts) {
-  const PageLayout open = MakePageLayout(kDim, kKvHeads, OpenCodec(k), OpenCodec(v));
-  const PageLayout sealed = MakePageLayout(kDim, kKvHeads, k, v);
-  const int pages = depth / kPageTokens + 1;
-  const auto round = [](uint64_t n) { return (n + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit; };
-  const uint64_t block = round(uint64_t{open.bytes()} * kLayers);  // sealed ones are smaller
-  DeviceBuffer<std::byte> arena(block * static_cast<uint64_t>(pages));
-  FillPages(arena.data(), arena.size(), open);
-  std::vector<uint32_t> ids(static_cast<size_t>(pages));
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<uint32_t>(i * block / kPageIdUnit);
-  const std::vector<int32_t> numbers = {depth, 1, 0};
-  DeviceBuffer<uint32_t> d_ids{std::span<const uint32_t>(ids.data(), ids.size())};
-  DeviceBuffer<int32_t> d_numbers{std::span<const int32_t>(numbers.data(), numbers.size())};
-  DeviceBuffer<float> qkv(kQkv), out(kHeads * kDim);
-  qkv.Fill(0);
-  const cuda::StepTables tables = {d_ids.data(),
-                                   d_ids.data(),
-                                   d_numbers.data(),
-                                   d_numbers.data() + 1,
-                                   d_numbers.data() + 2,
-                                   nullptr,
-                                   pages,
-                                   1};
-  Visibility visibility;
-  visibility.seals = !(open.k == sealed.k && open.v == sealed.v);
-  const auto pages_of = [&](int layer) {
-    return cuda::LayerPages{arena.data(),
-                            static_cast<uint64_t>(layer) * open.bytes(),
-                            static_cast<uint64_t>(layer) * sealed.bytes(),
-                            open,
-                            sealed,
-                            visibility};
-  };
-  const std::string name = std::string(InfoOf(k).name) + "/" + std::string(InfoOf(v).name) +
-                           " at depth " + std::to_string(depth);
-  const double encode = TimeInGraph(kLayers, kReplays, [&](int i, cudaStream_t stream) {
+// One token of one sequence at `depth`, written and attended to, layer by layer.
+class OneToken {
+ public:
+  OneToken(Codec k, Codec v, int depth)
+      : qkv(kQkv),
+        out(kHeads * kDim),
+        open_(MakePageLayout(kDim, kKvHeads, OpenCodec(k), OpenCodec(v))),
+        sealed_(MakePageLayout(kDim, kKvHeads, k, v)),
+        block_((uint64_t{open_.bytes()} * kLayers + kPageIdUnit - 1) / kPageIdUnit),
+        pages_(depth / kPageTokens + 1),
+        arena_(block_ * kPageIdUnit * static_cast<uint64_t>(pages_)),
+        ids_(Ids()),
+        numbers_(std::span<const int32_t>(std::vector<int32_t>{depth, 1, 0})),
+        workspace_(static_cast<size_t>(
+            IsRows() ? cuda::RowAttentionWorkspaceBytes(RowArgs(0))
+                     : cuda::DecodeWorkspaceBytes({kDim, kKvHeads, kHeads, 1, 1}))) {
+    FillPages(arena_.data(), arena_.size(), open_);
+    qkv.Fill(0);
+    workspace_.Fill(0);
+  }
+
+  void Encode(int layer, cudaStream_t stream) const {
     cuda::EncodeArgs args;
-    args.tables = tables;
-    args.pages = pages_of(i);
+    args.tables = Tables();
+    args.pages = PagesOf(layer);
     args.k = qkv.data() + kHeads * kDim;
     args.v = args.k + kKvHeads * kDim;
     args.k_stride = args.v_stride = kQkv;
     cuda::LaunchEncode(args, stream);
-  });
-  Report("Encode " + name, encode, 0, counts ? kLayers : 0);
-
-  double attend = 0;
-  if (cuda::IsRowPage(open)) {
-    cuda::RowAttentionArgs args;
-    args.tables = tables;
-    args.pages = pages_of(0);
-    args.q = qkv.data();
-    args.out = out.data();
-    args.q_stride = kQkv;
-    args.out_stride = kHeads * kDim;
-    args.q_heads = kHeads;
-    args.scale = 0.088f;
-    DeviceBuffer<std::byte> workspace(static_cast<size_t>(cuda::RowAttentionWorkspaceBytes(args)));
-    workspace.Fill(0);
-    attend = TimeInGraph(kLayers, kReplays, [&](int i, cudaStream_t stream) {
-      args.pages = pages_of(i);
-      cuda::LaunchRowAttention(args, workspace.data(), stream);
-    });
-  } else {
-    const int64_t bytes = cuda::DecodeWorkspaceBytes({kDim, kKvHeads, kHeads, 1, 1});
-    DeviceBuffer<std::byte> workspace(static_cast<size_t>(bytes));
-    workspace.Fill(0);
+  }
+  void Attend(int layer, cudaStream_t stream) const {
+    if (IsRows()) return cuda::LaunchRowAttention(RowArgs(layer), workspace_.data(), stream);
     cuda::DecodeArgs args;
-    args.tables = tables;
+    args.tables = Tables();
+    args.pages = PagesOf(layer);
     args.q = qkv.data();
     args.out = out.data();
     args.q_stride = kQkv;
@@ -206,12 +171,126 @@ void MeasureCache(Codec k, Codec v, int depth, bool counts) {
     args.q_heads = kHeads;
     args.scale = 0.088f;
     args.overlap = true;
-    attend = TimeInGraph(kLayers, kReplays, [&](int i, cudaStream_t stream) {
-      args.pages = pages_of(i);
-      cuda::LaunchDecodeAttention(args, workspace.data(), bytes, stream);
-    });
+    cuda::LaunchDecodeAttention(args, workspace_.data(), static_cast<int64_t>(workspace_.size()),
+                                stream);
   }
-  Report("Attend " + name, attend, 0, counts ? kLayers : 0);
+
+  DeviceBuffer<float> qkv, out;
+
+ private:
+  bool IsRows() const { return cuda::IsRowPage(open_); }
+  DeviceBuffer<uint32_t> Ids() const {
+    std::vector<uint32_t> ids(static_cast<size_t>(pages_));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<uint32_t>(i * block_);
+    return DeviceBuffer<uint32_t>(std::span<const uint32_t>(ids));
+  }
+  cuda::StepTables Tables() const {
+    return {ids_.data(),         ids_.data(), numbers_.data(), numbers_.data() + 1,
+            numbers_.data() + 2, nullptr,     pages_,          1};
+  }
+  cuda::LayerPages PagesOf(int layer) const {
+    Visibility visibility;
+    visibility.seals = !(open_.k == sealed_.k && open_.v == sealed_.v);
+    return {arena_.data(),
+            static_cast<uint64_t>(layer) * open_.bytes(),
+            static_cast<uint64_t>(layer) * sealed_.bytes(),
+            open_,
+            sealed_,
+            visibility};
+  }
+  cuda::RowAttentionArgs RowArgs(int layer) const {
+    cuda::RowAttentionArgs args;
+    args.tables = Tables();
+    args.pages = PagesOf(layer);
+    args.q = qkv.data();
+    args.out = out.data();
+    args.q_stride = kQkv;
+    args.out_stride = kHeads * kDim;
+    args.q_heads = kHeads;
+    args.scale = 0.088f;
+    return args;
+  }
+
+  PageLayout open_, sealed_;
+  uint64_t block_;  // of a page, in units of ids; sealed pages are smaller
+  int pages_;
+  DeviceBuffer<std::byte> arena_;
+  DeviceBuffer<uint32_t> ids_;
+  DeviceBuffer<int32_t> numbers_;
+  DeviceBuffer<std::byte> workspace_;
+};
+
+void MeasureCache(Codec k, Codec v, int depth, bool counts) {
+  const OneToken cache(k, v, depth);
+  const std::string name = std::string(InfoOf(k).name) + "/" + std::string(InfoOf(v).name) +
+                           " at depth " + std::to_string(depth);
+  Report(
+      "Encode " + name,
+      TimeInGraph(kLayers, kReplays, [&](int i, cudaStream_t stream) { cache.Encode(i, stream); }),
+      0, counts ? kLayers : 0);
+  Report(
+      "Attend " + name,
+      TimeInGraph(kLayers, kReplays, [&](int i, cudaStream_t stream) { cache.Attend(i, stream); }),
+      0, counts ? kLayers : 0);
+}
+
+// Everything that a step launches, one layer after another, in one graph: what the device takes
+// from the first kernel to the last, and what the host sees from launch to end.
+void MeasureStep(Codec k, Codec v) {
+  constexpr PackedLayout kLayout = kPackedLayouts[static_cast<size_t>(kRandomLayout)];
+  const auto bytes_of = [&](int64_t rows, int64_t cols) {
+    return static_cast<uint64_t>(rows / kPanelRows * kLayout.panel_bytes(cols));
+  };
+  const uint64_t layer_bytes = bytes_of(kQkv, kEmbedding) + bytes_of(kEmbedding, kEmbedding) +
+                               bytes_of(2 * kFeedForward, kEmbedding) +
+                               bytes_of(kEmbedding, kFeedForward);
+  DeviceBuffer<uint8_t> weights(layer_bytes * kLayers + bytes_of(kVocabulary, kEmbedding));
+  cuda::LaunchRandomPanels(weights.data(), weights.size(), 1, 0x1c00, nullptr);
+  OneToken cache(k, v, 0);
+  DeviceBuffer<float> x(kEmbedding), y(kEmbedding), norm(kEmbedding), gate_up(2 * kFeedForward),
+      logits(kVocabulary), factors(2 * kDim);
+  for (const DeviceBuffer<float>* b : {&x, &y, &norm, &gate_up, &factors})
+    CheckCuda(cudaMemset(b->data(), 0, b->size() * sizeof(float)), "memset");
+  DeviceBuffer<uint8_t> records(kFeedForward / 32 * cuda::kTokenRecordBytes);
+  const auto all = [&](cudaStream_t stream) {
+    const uint8_t* next = weights.data();
+    const auto multiply = [&](int64_t rows, int64_t cols, MatrixView<const float> in, float* out) {
+      cuda::MatVecCall call;
+      call.weight = {next, kRandomLayout, rows, cols, kLayout.panel_bytes(cols)};
+      call.x = in;
+      call.records = records.data();
+      call.out = {out, 1, rows, rows};
+      cuda::LaunchMatVec(call, stream);
+      next += bytes_of(rows, cols);
+    };
+    const MatrixView<float> in = View(x, 1, kEmbedding), added = View(y, 1, kEmbedding);
+    const MatrixView<float> gate(gate_up.data(), 1, kFeedForward);
+    const auto add_and_norm = [&] {
+      cuda::LaunchRmsNorm(in, added.data, kEmbedding, norm.data(), 1e-5f, added, records.data(),
+                          stream);
+    };
+    for (int layer = 0; layer < kLayers; ++layer) {
+      add_and_norm();
+      multiply(kQkv, kEmbedding, added, cache.qkv.data());
+      cuda::LaunchRope(View(cache.qkv, 1, kQkv), kHeads + kKvHeads, kDim, kDim, true,
+                       factors.data(), stream);
+      cache.Encode(layer, stream);
+      cache.Attend(layer, stream);
+      multiply(kEmbedding, kEmbedding, View(cache.out, 1, kEmbedding), added.data);
+      add_and_norm();
+      multiply(2 * kFeedForward, kEmbedding, added, gate_up.data());
+      cuda::LaunchGatedActivation(false, gate, {gate_up.data() + kFeedForward, 1, kFeedForward},
+                                  gate, records.data(), stream);
+      multiply(kEmbedding, kFeedForward, gate, added.data);
+    }
+    add_and_norm();
+    multiply(kVocabulary, kEmbedding, added, logits.data());
+  };
+  const std::string name =
+      std::string(InfoOf(k).name) + "/" + std::string(InfoOf(v).name) + " at depth 0";
+  const double us = TimeInGraph(1, kReplays, [&](int, cudaStream_t stream) { all(stream); });
+  Report("A step in one graph, " + name, us, static_cast<double>(weights.size()), 0);
+  Report("The same as the host sees it, " + name, HostTimeOfGraph(all), 0, 0);
 }
 
 void Run() {
@@ -224,11 +303,14 @@ void Run() {
   MeasureElementwise();
   MeasureCache(Codec::kF16, Codec::kF16, 0, true);
   std::printf("all kernels of a step, f16 at depth 0: %.0f us\n", step_us);
-  MeasureCache(Codec::kF16, Codec::kF16, 4096, false);
-  for (const int depth : {0, 4096}) {
+  // 4096: a page opens, once in 128 steps.
+  for (const int depth : {4096, 4100}) MeasureCache(Codec::kF16, Codec::kF16, depth, false);
+  for (const int depth : {0, 4096, 4100}) {
     MeasureCache(Codec::kTurbo3, Codec::kTurbo3, depth, false);
     MeasureCache(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, depth, false);
   }
+  MeasureStep(Codec::kF16, Codec::kF16);
+  MeasureStep(Codec::kTurbo3, Codec::kTurbo3);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ TQ_DEVICE float MeanKey8(const TileSide& s, const std::byte* head, uint32_t refe
                          int dim) {
   const float r = ReadHalf(head + reference_offset + 2 * dim);
   float sum = 0;
-#pragma unroll 32  // that many loads in flight
+#pragma unroll 16  // that many loads in flight
   for (int token = 0; token < kPageTokens; ++token) {
     const float scale = ReadHalf(head + s.ScaleOffset(token));
     sum = AddRn(sum, AddRn(Value8(s, head, token, dim, scale), r));

@@ -9,7 +9,7 @@ namespace tq::cuda {
 namespace {
 
 template <int kDim>
-TQ_KERNEL(kPageThreads, 1)
+TQ_KERNEL(kPageThreads, 4)
 EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
   LetNextStart();
   WaitForInputs();
@@ -29,17 +29,19 @@ EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
     const int unit = keys ? part : part - key_parts;
     const int page = first_page + unit / slices, slice = unit % slices;
     if (page > last_page) return;
-    if (keys && !p.open.k.rows) {
-      encoder.RotateKeys(page, slice, slices, first, count);
+    if (!keys) {
+      encoder.template EncodePage<Side::kValue>(page, slice, slices, first, count);
+    } else if (p.open.k.rows) {
+      encoder.template EncodePage<Side::kKey>(page, slice, slices, first, count);
     } else {
-      encoder.EncodePage(keys ? Side::kKey : Side::kValue, page, slice, slices, first, count);
+      encoder.RotateKeys(page, slice, slices, first, count);
     }
     return;
   }
   for (int page = first_page; page <= last_page; ++page) {
     if (!p.open.k.rows && page * kPageTokens >= first) encoder.OpenPage(page);
     SyncThreads();
-    encoder.EncodePage(Side::kKey, page, 0, 1, first, count);
+    encoder.template EncodePage<Side::kKey>(page, 0, 1, first, count);
     SyncThreads();
   }
 }

@@ -23,6 +23,7 @@ struct KeyChain {
   const EncodeParams& p;
   int first, count;
 
+  TQ_DEVICE TileSide Keys() const { return FixedSide<kDim, Side::kKey>(p.open); }
   TQ_DEVICE float* Reference() const { return reinterpret_cast<float*>(SharedMemory()); }
   TQ_DEVICE float* Scales() const { return Reference() + kDim; }  // [tokens]
   TQ_DEVICE int8_t* Codes() const {                               // [tokens][kDim]
@@ -51,7 +52,7 @@ struct KeyChain {
   }
 
   TQ_DEVICE void EncodeBatch(int page, int batch, const Batch& from, std::byte* open) const {
-    const TileSide& s = p.open.k;
+    const TileSide s = Keys();
     const int lane = LaneId();
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
@@ -88,9 +89,9 @@ struct KeyChain {
   // A token of an earlier step: the mean counts it.
   TQ_DEVICE void TakeOld(const std::byte* open, int token) const {
     for (int d = LaneId(); d < kDim; d += 32) {
-      Codes()[token * kDim + d] = static_cast<int8_t>(open[ByteOf8(p.open.k, token, d)]);
+      Codes()[token * kDim + d] = static_cast<int8_t>(open[ByteOf8(Keys(), token, d)]);
     }
-    if (LaneId() == 0) Scales()[token] = ReadHalf(open + p.open.k.ScaleOffset(token));
+    if (LaneId() == 0) Scales()[token] = ReadHalf(open + Keys().ScaleOffset(token));
   }
 
   // Opens `page` with the mean of the page whose codes lie in shared memory, as MeanKey8 adds.

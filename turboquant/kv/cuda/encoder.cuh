@@ -33,13 +33,15 @@ struct Encoder {
       } else if (p.centring) {
         const int64_t at = static_cast<int64_t>(slot) * p.tables.page_stride + page - 1;
         if (p.tables.open_pages[at] != kNoPage) {
-          r = MeanKey8(p.open.k, Open(page - 1), p.open.reference_offset, dim);
+          r = MeanKey8(FixedSide<kDim, Side::kKey>(p.open), Open(page - 1), p.open.reference_offset,
+                       dim);
         } else {
           const std::byte* sealed = p.arena + p.tables.sealed_pages[at] * kPageIdUnit +
                                     p.sealed.layer_offset +
                                     static_cast<uint64_t>(head) * p.sealed.head_bytes;
           r = p.sealed.k.codec == p.open.k.codec
-                  ? MeanKey8(p.sealed.k, sealed, p.sealed.reference_offset, dim)
+                  ? MeanKey8(FixedSide<kDim, Side::kKey>(p.sealed), sealed,
+                             p.sealed.reference_offset, dim)
                   : ReadHalf(sealed + p.sealed.reference_offset + 2 * dim);
         }
       }
@@ -130,12 +132,13 @@ struct Encoder {
     return p.rotate_v ? &p.v_rotation : nullptr;
   }
 
-  TQ_DEVICE void EncodePage(Side side, int page, int slice, int slices, int first,
-                            int count) const {
-    const bool keys = side == Side::kKey;
+  template <Side kSide>
+  TQ_DEVICE void EncodePage(int page, int slice, int slices, int first, int count) const {
+    const TileSide side = FixedSide<kDim, kSide>(p.open);
+    const bool other_in_rows = kSide == Side::kKey ? p.open.v.rows : p.open.k.rows;
     ForTokens(page, slice, slices, first, count, [&](int64_t row, int position) {
-      EncodeToken(keys ? p.open.k : p.open.v, keys ? p.open.v.rows : p.open.k.rows, Open(page),
-                  position % kPageTokens, Row(side, row), RotationOf(side), Scratch());
+      EncodeToken(side, other_in_rows, Open(page), position % kPageTokens, Row(kSide, row),
+                  RotationOf(kSide), Scratch());
     });
   }
   TQ_DEVICE void RotateKeys(int page, int slice, int slices, int first, int count) const {

@@ -21,6 +21,15 @@ struct PageSides {
   uint64_t layer_offset;  // within a page block; 0 where jobs carry offsets
 };
 
+// A side as the compiler may know it: places in a page then take no divisions.
+template <int kDim, Side kSide>
+constexpr TileSide FixedSide(const PageSides& sides) {
+  TileSide side = kSide == Side::kKey ? sides.k : sides.v;
+  side.tile = MakeTileLayout(kDim);
+  side.side = kSide;
+  return side;
+}
+
 struct EncodeParams {
   StepTables tables;
   std::byte* arena;
@@ -41,7 +50,7 @@ struct EncodeParams {
   bool spread;  // keys in tiles are rotated only: the chain kernel encodes them
 };
 
-inline constexpr int kSealBatch = 64;
+inline constexpr int kSealBatch = 256;  // 6 KiB of parameters
 struct SealParams {
   std::byte* arena;
   PageSides open;
@@ -91,7 +100,7 @@ DequantizeKernelFn DequantizeKernelOf(int head_dim);
 inline constexpr int kPageThreads = 256;
 constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * head_dim * 4; }
 inline constexpr int kEncodeSlices = 4;  // of a page, where pages are encoded beside each other
-inline constexpr int kChainThreads = 1024;
+inline constexpr int kChainThreads = 512;
 // Reference, scales and codes of a page.
 constexpr int KeyChainMemory(int head_dim) {
   return head_dim * 4 + kPageTokens * 4 + kPageTokens * head_dim;

@@ -31,15 +31,10 @@ __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWo
                                          float (&acc)[4]) {
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* x = args.records + group * kTokenRecordBytes;
-  uint32_t b0 = 0, b1 = 0;
-  if (g < args.tokens) {
-    const auto* words = reinterpret_cast<const uint32_t*>(x) + g * 8 + t;
-    b0 = __ldg(words);
-    b1 = __ldg(words + 4);
-  }
-  const float2 scale = __ldg(reinterpret_cast<const float2*>(x + kTokenScales) + t);
-  const float2 sum0 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums) + t);
-  const float2 sum1 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums + 32) + t);
+  // Columns of tokens that are not there come to nothing that anybody reads.
+  const uint2 b = __ldg(reinterpret_cast<const uint2*>(x + g * kGroupColumns) + t);
+  const float4 scales_sums = __ldg(reinterpret_cast<const float4*>(x + kTokenScales) + t);
+  const float2 scale = {scales_sums.x, scales_sums.z};
   const CodeWordPair upper = SignedCodes<L>(planes[0], t), lower = SignedCodes<L>(planes[1], t);
   const GroupScale w[2] = {ScaleOf<L>(scales[0]), ScaleOf<L>(scales[1])};
   const auto add = [&](const int(&c)[4], int half, float2 sum) {
@@ -54,14 +49,15 @@ __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWo
   };
   int c[4] = {kMagic, kMagic, kMagic, kMagic};
   if constexpr (L::k16) {
-    Mma16(c, upper.low, lower.low, b0);
-    add(c, 0, sum0);
+    const auto* half_sums = reinterpret_cast<const float2*>(x + kTokenHalfSums) + t;
+    Mma16(c, upper.low, lower.low, b.x);
+    add(c, 0, __ldg(half_sums));
     c[0] = c[1] = c[2] = c[3] = kMagic;
-    Mma16(c, upper.high, lower.high, b1);
-    add(c, 1, sum1);
+    Mma16(c, upper.high, lower.high, b.y);
+    add(c, 1, __ldg(half_sums + kFewTokens / 2));
   } else {
-    Mma32(c, upper.low, lower.low, upper.high, lower.high, b0, b1);
-    add(c, 0, make_float2(sum0.x + sum1.x, sum0.y + sum1.y));
+    Mma32(c, upper.low, lower.low, upper.high, lower.high, b.x, b.y);
+    add(c, 0, make_float2(scales_sums.y, scales_sums.w));
   }
 }
 

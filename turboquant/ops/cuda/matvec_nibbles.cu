@@ -15,9 +15,8 @@
 namespace tq::cuda {
 namespace {
 
-// Pairs of groups that a warp takes at a time.
-template <bool kOne>
-constexpr int kUnitPairs = kOne ? 4 : 2;
+constexpr int kPairs = 4;  // of groups, that a warp takes at a time
+constexpr int kUnitGroups = 2 * kPairs;
 
 __device__ __forceinline__ uint4 LoadCodes(const uint8_t* p) {
   uint4 v;
@@ -78,7 +77,6 @@ __device__ __forceinline__ const uint8_t* RecordOf(const uint8_t* panel, int gro
 // 2 t + g / 4; more, those of its group of each pair.
 template <typename L, bool kOne>
 struct Unit {
-  static constexpr int kPairs = kUnitPairs<kOne>;
   uint4 codes[kPairs];
   RowScales<L> scales[kOne ? 1 : kPairs];
 
@@ -108,18 +106,17 @@ __device__ __forceinline__ void Codes(uint32_t word, uint32_t& low, uint32_t& hi
   high = codes.high;
 }
 
-// x of 32 columns times four rows' weights: sum of codes * x codes in `dot`, of x in `x_sum`.
+// `dot`: sum of a row's codes times x's codes; x: scale, and sum of values.
 template <typename L>
-__device__ __forceinline__ void AddRow(const RowScales<L>& scales, int row, int dot, float x_scale,
-                                       float x_sum, float& acc) {
-  const float y =
-      fmaf(__int_as_float(dot) - kMagicFloat, x_scale, -static_cast<float>(L::kZero) * x_sum);
+__device__ __forceinline__ void AddRow(const RowScales<L>& scales, int row, int dot, float2 x,
+                                       float& acc) {
+  const float y = fmaf(__int_as_float(dot) - kMagicFloat, x.x, -static_cast<float>(L::kZero) * x.y);
   acc = fmaf(scales.Scale(row), y, acc);
-  if constexpr (L::kMin) acc = fmaf(scales.Offset(row), x_sum, acc);
+  if constexpr (L::kMin) acc = fmaf(scales.Offset(row), x.y, acc);
 }
 
-__device__ __forceinline__ const float* FloatsOf(const uint8_t* records, int group, int offset) {
-  return reinterpret_cast<const float*>(records + int64_t{group} * kTokenRecordBytes + offset);
+__device__ __forceinline__ const uint8_t* XRecord(const MatVecParams& p, int group) {
+  return p.records + int64_t{min(group, p.groups - 1)} * kTokenRecordBytes;
 }
 
 // One token. Lane's sums: four rows of its group.
@@ -127,24 +124,14 @@ template <typename L>
 __device__ __forceinline__ void AddUnit(const MatVecParams& p, const Unit<L, true>& unit, int first,
                                         int lane, float (&acc)[4]) {
   const int t = lane & 3, g = lane >> 2, half = lane >> 4;
-  uint32_t x0 = 0, x1 = 0;
-  if (first + g < p.groups) {
-    const auto* words =
-        reinterpret_cast<const uint32_t*>(p.records + int64_t{first + g} * kTokenRecordBytes);
-    x0 = __ldg(words + t);
-    x1 = __ldg(words + t + 4);
-  }
+  const uint2 x = __ldg(reinterpret_cast<const uint2*>(XRecord(p, first + g)) + t);
   const int own = first + 2 * t + half;
-  float x_scale = 0.0f, x_sum = 0.0f;
-  if (own < p.groups) {
-    x_scale = __ldg(FloatsOf(p.records, own, kTokenScales));
-    x_sum = __ldg(FloatsOf(p.records, own, kTokenSums)) +
-            __ldg(FloatsOf(p.records, own, kTokenSums + 32));
-  }
+  float2 scale_sum = __ldg(reinterpret_cast<const float2*>(XRecord(p, own) + kTokenScales));
+  if (own >= p.groups) scale_sum = {0.0f, 0.0f};
   int upper[4] = {kMagic, kMagic, kMagic, kMagic}, lower[4] = {kMagic, kMagic, kMagic, kMagic};
 #pragma unroll
-  for (int i = 0; i < kUnitPairs<true>; ++i) {
-    const uint32_t b0 = g >> 1 == i ? x0 : 0u, b1 = g >> 1 == i ? x1 : 0u;
+  for (int i = 0; i < kPairs; ++i) {
+    const uint32_t b0 = g >> 1 == i ? x.x : 0u, b1 = g >> 1 == i ? x.y : 0u;
     uint32_t low[4], high[4];
     Codes<L>(unit.codes[i].x, low[0], high[0]);
     Codes<L>(unit.codes[i].y, low[1], high[1]);
@@ -153,10 +140,10 @@ __device__ __forceinline__ void AddUnit(const MatVecParams& p, const Unit<L, tru
     Mma32(upper, low[0], low[1], high[0], high[1], b0, b1);
     Mma32(lower, low[2], low[3], high[2], high[3], b0, b1);
   }
-  AddRow(unit.scales[0], 0, half == 0 ? upper[0] : upper[1], x_scale, x_sum, acc[0]);
-  AddRow(unit.scales[0], 1, half == 0 ? upper[2] : upper[3], x_scale, x_sum, acc[1]);
-  AddRow(unit.scales[0], 2, half == 0 ? lower[0] : lower[1], x_scale, x_sum, acc[2]);
-  AddRow(unit.scales[0], 3, half == 0 ? lower[2] : lower[3], x_scale, x_sum, acc[3]);
+  AddRow(unit.scales[0], 0, half == 0 ? upper[0] : upper[1], scale_sum, acc[0]);
+  AddRow(unit.scales[0], 1, half == 0 ? upper[2] : upper[3], scale_sum, acc[1]);
+  AddRow(unit.scales[0], 2, half == 0 ? lower[0] : lower[1], scale_sum, acc[2]);
+  AddRow(unit.scales[0], 3, half == 0 ? lower[2] : lower[3], scale_sum, acc[3]);
 }
 
 // Up to 8 tokens. Lane's sums: four rows and tokens 2t, 2t + 1 over the groups of its half.
@@ -165,27 +152,16 @@ __device__ __forceinline__ void AddUnit(const MatVecParams& p, const Unit<L, fal
                                         int first, int lane, float (&acc)[8]) {
   const int t = lane & 3, g = lane >> 2, half = lane >> 4;
 #pragma unroll
-  for (int i = 0; i < kUnitPairs<false>; ++i) {
-    if (first + 2 * i >= p.groups) break;
-    uint32_t b[2][2] = {};
+  for (int i = 0; i < kPairs; ++i) {
+    // Columns of tokens that are not there come to nothing that anybody reads.
+    uint2 b[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int group = first + 2 * i + h;
-      if (g < p.tokens && group < p.groups) {
-        const auto* words =
-            reinterpret_cast<const uint32_t*>(p.records + int64_t{group} * kTokenRecordBytes);
-        b[h][0] = __ldg(words + 8 * g + t);
-        b[h][1] = __ldg(words + 8 * g + t + 4);
-      }
+      b[h] = __ldg(reinterpret_cast<const uint2*>(XRecord(p, first + 2 * i + h)) + 4 * g + t);
     }
     const int own = first + 2 * i + half;
-    float2 x_scale = {0.0f, 0.0f}, sum0 = x_scale, sum1 = x_scale;
-    if (own < p.groups) {
-      x_scale = __ldg(reinterpret_cast<const float2*>(FloatsOf(p.records, own, kTokenScales)) + t);
-      sum0 = __ldg(reinterpret_cast<const float2*>(FloatsOf(p.records, own, kTokenSums)) + t);
-      sum1 = __ldg(reinterpret_cast<const float2*>(FloatsOf(p.records, own, kTokenSums + 32)) + t);
-    }
-    const float2 x_sum = {sum0.x + sum1.x, sum0.y + sum1.y};
+    float4 x = __ldg(reinterpret_cast<const float4*>(XRecord(p, own) + kTokenScales) + t);
+    if (own >= p.groups) x = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int rows = 0; rows < 2; ++rows) {  // two of the four at a time
       uint32_t low[2], high[2];
@@ -195,21 +171,19 @@ __device__ __forceinline__ void AddUnit(const MatVecParams& p, const Unit<L, fal
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         c[h][0] = c[h][1] = c[h][2] = c[h][3] = kMagic;
-        Mma32(c[h], low[0], low[1], high[0], high[1], b[h][0], b[h][1]);
+        Mma32(c[h], low[0], low[1], high[0], high[1], b[h].x, b[h].y);
       }
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         AddRow(unit.scales[i], 2 * rows + j / 2, half == 0 ? c[0][j] : c[1][j],
-               j % 2 == 0 ? x_scale.x : x_scale.y, j % 2 == 0 ? x_sum.x : x_sum.y,
-               acc[4 * rows + j]);
+               j % 2 == 0 ? make_float2(x.x, x.y) : make_float2(x.z, x.w), acc[4 * rows + j]);
       }
     }
   }
 }
 
 template <typename L, bool kOne>
-__global__ void __launch_bounds__(kMatVecThreads, 3) NibbleMatVec(const MatVecParams p) {
-  constexpr int kUnitGroups = 2 * kUnitPairs<kOne>;
+__global__ void __launch_bounds__(kMatVecThreads, kOne ? 3 : 2) NibbleMatVec(const MatVecParams p) {
   constexpr int kTokens = kOne ? 1 : kFewTokens, kSums = kOne ? 4 : 8;
   __shared__ float sums[kMatVecWarps * kPanelRows * kTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
