@@ -3,11 +3,10 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [one]     one JSON object per measurement; `one`: few, to
-//   profile
+//   bench_cuda_attention OUT.jsonl [one|pages]     one JSON object per measurement; `one`: few, to
+//   profile; `pages`: encoding and sealing alone
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -166,15 +165,16 @@ void Report(const char* what, Codec k, Codec v, int tokens, double us) {
 }
 
 // Whole pages of one layer, both sides.
-void MeasureSeal(Codec k, Codec v) {
-  constexpr int kPages = 4, kHeads = 8;
+void MeasureSeal(Codec k, Codec v, int pages) {
+  constexpr int kHeads = 8;
   const PageLayout open = MakePageLayout(128, kHeads, Codec::kTurbo8, Codec::kTurbo8);
   const PageLayout sealed = MakePageLayout(128, kHeads, k, v);
-  const uint64_t open_size = uint64_t{open.bytes()} * kPages;
-  DeviceBuffer<std::byte> arena(open_size + uint64_t{sealed.bytes()} * kPages);
+  const uint64_t open_size = uint64_t{open.bytes()} * static_cast<uint64_t>(pages);
+  DeviceBuffer<std::byte> arena(open_size +
+                                uint64_t{sealed.bytes()} * static_cast<uint64_t>(pages));
   FillPages(arena.data(), open_size, open);
   std::vector<cuda::SealJob> jobs;
-  for (uint64_t i = 0; i < kPages * kHeads; ++i) {
+  for (uint64_t i = 0; i < static_cast<uint64_t>(pages * kHeads); ++i) {
     for (const Side side : {Side::kKey, Side::kValue}) {
       jobs.push_back({i * open.head_bytes, open_size + i * sealed.head_bytes, side});
     }
@@ -182,7 +182,7 @@ void MeasureSeal(Codec k, Codec v) {
   const double us = TimeInGraph(4, 5, [&](int, cudaStream_t stream) {
     cuda::LaunchSeal(arena.data(), open, sealed, jobs, stream);
   });
-  Report("seal", k, v, kPages * kPageTokens, us);
+  Report("seal", k, v, pages * kPageTokens, us);
 }
 
 void MeasureEncode(int tokens) {
@@ -230,13 +230,19 @@ void RunOne() {
   Measure(s);
 }
 
-void Run() {
-  MeasureRoofline();
+void MeasurePages() {
   MeasureEncode(1);
   MeasureEncode(2048);
-  MeasureSeal(Codec::kTurbo3, Codec::kTurbo3);
-  MeasureSeal(Codec::kTurbo3Tcq, Codec::kTurbo3Tcq);
-  MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq);
+  for (const int pages : {4, 16}) {
+    MeasureSeal(Codec::kTurbo3, Codec::kTurbo3, pages);
+    MeasureSeal(Codec::kTurbo3Tcq, Codec::kTurbo3Tcq, pages);
+    MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, pages);
+  }
+}
+
+void Run() {
+  MeasureRoofline();
+  MeasurePages();
   struct Size {
     int sequences, context;
   };
@@ -303,7 +309,8 @@ int main(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
               device.l2CacheSize >> 20);
   try {
-    argc > 2 && std::strcmp(argv[2], "one") == 0 ? tq::RunOne() : tq::Run();
+    const std::string what = argc > 2 ? argv[2] : "";
+    what == "one" ? tq::RunOne() : what == "pages" ? tq::MeasurePages() : tq::Run();
   } catch (const tq::Error& error) {
     std::printf("error: %s\n", error.what());
     return 1;

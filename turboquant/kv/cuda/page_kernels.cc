@@ -105,6 +105,12 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.value_gain_count = static_cast<int>(kTrellisValueGains.size());
   std::copy(kTrellisKeyGains.begin(), kTrellisKeyGains.end(), p.key_gains);
   std::copy(kTrellisValueGains.begin(), kTrellisValueGains.end(), p.value_gains);
+  for (const int bits : {2, 3, 4}) {
+    const auto has = [&](const TileSide& side) { return side.trellis && side.bits == bits; };
+    if (!has(p.sealed.k) && !has(p.sealed.v)) continue;
+    Launch(TrellisNearestKernelOf(), kTrellisNearestBlocks, kTrellisNearestThreads, 0, stream,
+           bits);
+  }
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);

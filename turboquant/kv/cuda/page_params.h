@@ -95,6 +95,10 @@ EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
 SealKernelFn TrellisSealKernelOf(int head_dim, int bits);
+// What the trellis kernels of `bits` read: launched before them.
+using TrellisNearestKernelFn = void (*)(int bits);
+TrellisNearestKernelFn TrellisNearestKernelOf();
+inline constexpr int kTrellisNearestBlocks = 16, kTrellisNearestThreads = 128;
 DequantizeKernelFn DequantizeKernelOf(int head_dim);
 
 inline constexpr int kPageThreads = 256;
@@ -117,7 +121,7 @@ struct TrellisMemory {
   int norms, trial, gains, scores, best;  // float per token (or group)
   int squares, best_squares, better;      // int per token (or group)
   int table;                              // int8 [parity][free]: levels
-  int older;                              // uint2 [positions][threads]
+  int places;                             // uint16 [units][positions]
   int costs;                              // uint4 [positions][vectors][threads]
   int size;
 };
@@ -141,7 +145,7 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
     *p = take(tile.tokens * 4);
   }
   m.table = take(64);
-  m.older = take(kUnitCodes * 8 * kTrellisThreads);
+  m.places = take(tile.units * kUnitCodes * 2);
   m.costs = take(kUnitCodes * (bits == 4 ? 1 : 2) * 16 * kTrellisThreads);
   m.size = used;
   return m;

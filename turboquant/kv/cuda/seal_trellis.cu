@@ -8,6 +8,18 @@
 namespace tq::cuda {
 namespace {
 
+// By bits - 2.
+TQ_DEVICE_DATA TrellisNearest trellis_nearest[3];
+
+TQ_KERNEL(kTrellisNearestThreads, 1)
+TrellisNearestKernel(int bits) {
+  const int index = BlockId() * Threads() + ThreadId();
+  if (index >= kTrellisInputs) return;
+  if (bits == 2) FillTrellisNearest<2>(index, trellis_nearest[0]);
+  if (bits == 3) FillTrellisNearest<3>(index, trellis_nearest[1]);
+  if (bits == 4) FillTrellisNearest<4>(index, trellis_nearest[2]);
+}
+
 // kDim: the head dim, or 0 for any, known when running only.
 template <int kDim, int kBits>
 struct TrellisSealer {
@@ -36,6 +48,16 @@ struct TrellisSealer {
   TQ_DEVICE int RingCount() const { return Layout().units * 32; }
   TQ_DEVICE TrellisGroups Groups() const {
     return TrellisGroups(Layout(), keys ? Side::kKey : Side::kValue);
+  }
+
+  // Where in rows [tokens][D] the ring positions of a unit's first lane lie: [unit][position].
+  TQ_DEVICE uint16_t* Places() const { return Shared<uint16_t>(at.places); }
+  TQ_DEVICE void FillPlaces() const {
+    const TrellisGroups groups = Groups();
+    for (int i = ThreadId(); i < RingCount(); i += Threads()) {
+      const int position = i % kUnitCodes, n = position % 4 * 8 + position / 4;
+      Places()[i] = static_cast<uint16_t>(groups.OfCode(i / kUnitCodes, n));
+    }
   }
 
   // Decoded open tokens less the new reference, as y = x * gain / norm.
@@ -81,30 +103,33 @@ struct TrellisSealer {
   // All rings with the trial gains: levels, and words [unit][lane][kBits].
   TQ_DEVICE void EncodeRings() const {
     const TrellisGroups groups = Groups();
-    const Rings rings = {Shared<uint4>(at.costs) + ThreadId(), Shared<uint2>(at.older) + ThreadId(),
+    const Rings rings = {trellis_nearest[kBits - 2], Shared<uint4>(at.costs) + ThreadId(),
                          Shared<int8_t>(at.table), Threads()};
     for (int pair = ThreadId(); pair < RingCount() / 2; pair += Threads()) {
       // Rings `pair` and `pair + RingCount() / 2`: the same lane of two units.
+      const int of_lane = groups.OfLane(pair % 32), unit = pair / 32;
       const auto place = [&](int ring, int position) {
-        const int number = pair + ring * (RingCount() / 2);
-        const int n = position % 4 * 8 + position / 4;
-        return groups.OfCode(number / 32, n) + groups.OfLane(number % 32);
+        return of_lane + Places()[(unit + ring * (RingCount() / 64)) * kUnitCodes + position];
       };
-#pragma unroll 1
+#pragma unroll 2
       for (int position = 0; position < kUnitCodes; ++position) {
         rings.SetInputs(position, InputAt(place(0, position)), InputAt(place(1, position)));
       }
-      uint32_t start[2] = {};
+      uint32_t start[2] = {}, coded[2];
       rings.Search(start);
-#pragma unroll 1
+      rings.Trace(start, coded);
+#pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        uint32_t words[kBits] = {};
-        words[0] = rings.Trace(
-            ring, start[ring], [&](int position) { return InputAt(place(ring, position)); },
-            [&](int position, uint32_t free, int8_t level) {
-              Levels()[place(ring, position)] = level;
-              AddFreeBits(words, position, free);
-            });
+        uint32_t words[kBits] = {coded[ring]}, parities[kTrellisMaxParities];
+        Rings::Parities(coded[ring], parities);
+#pragma unroll 4
+        for (int position = 0; position < kUnitCodes; ++position) {
+          const int at_place = place(ring, position);
+          const uint32_t parity = Rings::ParityAt(parities, position);
+          const uint32_t free = rings.Free(InputAt(at_place), parity);
+          Levels()[at_place] = rings.Level(free, parity);
+          AddFreeBits(words, position, free);
+        }
         uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (RingCount() / 2)) * kBits;
 #pragma unroll
         for (int w = 0; w < kBits; ++w) out[w] = words[w];
@@ -201,6 +226,7 @@ struct TrellisSealer {
       Shared<int8_t>(at.table)[i] = static_cast<int8_t>(trellis.Level(
           static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
     }
+    FillPlaces();
     LoadValues();
     SyncThreads();
     EncodeRings();
@@ -260,6 +286,8 @@ SealKernelFn OfBits(int bits) {
 }
 
 }  // namespace
+
+TrellisNearestKernelFn TrellisNearestKernelOf() { return TrellisNearestKernel; }
 
 SealKernelFn TrellisSealKernelOf(int head_dim, int bits) {
   return head_dim == 128 ? OfBits<128>(bits) : OfBits<0>(bits);
