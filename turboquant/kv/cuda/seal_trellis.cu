@@ -24,6 +24,7 @@ TrellisNearestKernel(int bits) {
 template <int kDim, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
+  static constexpr int kWarps = kTrellisThreads / 32;
 
   const SealParams& p;
   const TileSide& from;
@@ -54,7 +55,7 @@ struct TrellisSealer {
   TQ_DEVICE uint16_t* Places() const { return Shared<uint16_t>(at.places); }
   TQ_DEVICE void FillPlaces() const {
     const TrellisGroups groups = Groups();
-    for (int i = ThreadId(); i < RingCount(); i += Threads()) {
+    for (int i = ThreadId(); i < RingCount(); i += kTrellisThreads) {
       const int position = i % kUnitCodes, n = position % 4 * 8 + position / 4;
       Places()[i] = static_cast<uint16_t>(groups.OfCode(i / kUnitCodes, n));
     }
@@ -63,7 +64,7 @@ struct TrellisSealer {
   // Decoded open tokens less the new reference, as y = x * gain / norm.
   TQ_DEVICE void LoadValues() const {
     const float target = keys ? p.k_gain : p.v_gain;
-    for (int token = WarpId(); token < Tokens(); token += Threads() / 32) {
+    for (int token = WarpId(); token < Tokens(); token += kWarps) {
       const int in_page = tile * Tokens() + token;
       const float scale = ReadHalf(open + from.ScaleOffset(in_page));
       float* y = Values() + token * Dims();
@@ -104,8 +105,8 @@ struct TrellisSealer {
   TQ_DEVICE void EncodeRings() const {
     const TrellisGroups groups = Groups();
     const Rings rings = {trellis_nearest[kBits - 2], Shared<uint4>(at.costs) + ThreadId(),
-                         Shared<int8_t>(at.table), Threads()};
-    for (int pair = ThreadId(); pair < RingCount() / 2; pair += Threads()) {
+                         Shared<int8_t>(at.table), kTrellisThreads};
+    for (int pair = ThreadId(); pair < RingCount() / 2; pair += kTrellisThreads) {
       // Rings `pair` and `pair + RingCount() / 2`: the same lane of two units.
       const int of_lane = groups.OfLane(pair % 32), unit = pair / 32;
       const auto place = [&](int ring, int position) {
@@ -161,7 +162,8 @@ struct TrellisSealer {
     const TrellisGroups groups = Groups();
     float* scores = Shared<float>(at.scores);
     int* squares = Shared<int>(at.squares);
-    for (int token = WarpId(); token < Tokens(); token += Threads() / 32) {
+#pragma unroll 4  // sums over the warp take their time: several on their way
+    for (int token = WarpId(); token < Tokens(); token += kWarps) {
       int product = 0, square = 0;
       for (int d = LaneId(); d < Dims(); d += 32) {
         const float judged =
@@ -185,16 +187,17 @@ struct TrellisSealer {
     SyncThreads();
     float* best = Shared<float>(at.best);
     int* better = Shared<int>(at.better);
-    for (int group = ThreadId(); group < groups.count(); group += Threads()) {
+    for (int group = ThreadId(); group < groups.count(); group += kTrellisThreads) {
       float sum = 0;
       for (int token = 0; token < Tokens(); ++token) {
-        if (groups.OfToken(token) == group) sum = AddRn(sum, scores[token]);
+        const float with = AddRn(sum, scores[token]);
+        sum = groups.OfToken(token) == group ? with : sum;
       }
       better[group] = first || sum > best[group];
       if (better[group] != 0) best[group] = sum;
     }
     SyncThreads();
-    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
       const bool moved = subset < 0 || TrellisGroups::SubsetOf(token) == subset;
       if (better[groups.OfToken(token)] != 0) {
         Shared<int>(at.best_squares)[token] = squares[token];
@@ -202,7 +205,7 @@ struct TrellisSealer {
       }
       Trial()[token] = Gains()[token];
     }
-    for (int i = ThreadId(); i < RingCount() * kBits; i += Threads()) {
+    for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
       const int ring = i / kBits;
       if (better[groups.OfUnit(ring % 32, ring / 32)] != 0) {
         Shared<uint32_t>(at.best_words)[i] = Shared<uint32_t>(at.words)[i];
@@ -212,7 +215,7 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void TryGain(float gain, int subset) const {
-    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
       if (subset < 0 || TrellisGroups::SubsetOf(token) == subset) Trial()[token] = gain;
     }
     SyncThreads();
@@ -222,7 +225,7 @@ struct TrellisSealer {
 
   TQ_DEVICE void Run() const {
     const Trellis& trellis = keys ? p.k_trellis : p.v_trellis;
-    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += Threads()) {
+    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += kTrellisThreads) {
       Shared<int8_t>(at.table)[i] = static_cast<int8_t>(trellis.Level(
           static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
     }
@@ -242,13 +245,13 @@ struct TrellisSealer {
       }
     }
     std::byte* codes = sealed + to.CodesOffset(tile);
-    for (int i = ThreadId(); i < RingCount() * kBits; i += Threads()) {
+    for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
       const int ring = i / kBits;
       *reinterpret_cast<uint32_t*>(codes +
                                    WordOffset(Layout(), kBits, ring % 32, ring / 32, i % kBits)) =
           Shared<uint32_t>(at.best_words)[i];
     }
-    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
       WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
