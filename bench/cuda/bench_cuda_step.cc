@@ -260,8 +260,11 @@ void MeasureStep(Codec k, Codec v) {
       call.x = in;
       call.records = records.data();
       call.out = {out, 1, rows, rows};
-      cuda::LaunchMatVec(call, stream);
       next += bytes_of(rows, cols);
+      const cuda::DeviceWeight follower = {next, kRandomLayout, kEmbedding, kEmbedding,
+                                           kLayout.panel_bytes(kEmbedding)};
+      if (rows != kVocabulary) call.next = &follower;
+      cuda::LaunchMatVec(call, stream);
     };
     const MatrixView<float> in = View(x, 1, kEmbedding), added = View(y, 1, kEmbedding);
     const MatrixView<float> gate(gate_up.data(), 1, kFeedForward);
