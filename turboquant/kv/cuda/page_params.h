@@ -114,15 +114,16 @@ constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_di
 // Shared memory of a trellis block, in order: offsets in bytes.
 inline constexpr int kTrellisThreads = 64;
 struct TrellisMemory {
-  int values;  // float [tokens][D]: scaled inputs
-  int levels;  // int8 [tokens][D]: of the last encoding
-  int words;   // uint32 [rings][bits]: of the last encoding
+  int codes;       // int8 [tokens][D]: as they are in the open page
+  int references;  // float [2][D]: the open and the sealed one
+  int words;       // uint32 [rings][bits]: of the last encoding
   int best_words;
-  int norms, trial, gains, scores, best;  // float per token (or group)
-  int squares, best_squares, better;      // int per token (or group)
-  int table;                              // int8 [parity][free]: levels
-  int places;                             // uint16 [units][positions]
-  int costs;                              // uint4 [positions][vectors][threads]
+  int scales, factors, norms, trial, gains, best;  // float per token (or group)
+  int products, squares, best_squares, better;     // int per token (or group)
+  int scores;                                      // float per token
+  int table;                                       // int8 [parity][free]: levels
+  int places;                                      // uint16 [units][positions]
+  int costs;                                       // uint4 [positions][vectors][threads]
   int size;
 };
 constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
@@ -134,14 +135,13 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
     used += (bytes + 15) / 16 * 16;
     return at;
   };
-  const int codes = tile.tokens * head_dim;
+  m.codes = take(tile.tokens * head_dim);
+  m.references = take(2 * head_dim * 4);
   const int word_bytes = tile.units * 32 * bits * 4;
-  m.values = take(codes * 4);
-  m.levels = take(codes);
   m.words = take(word_bytes);
   m.best_words = take(word_bytes);
-  for (int* p :
-       {&m.norms, &m.trial, &m.gains, &m.scores, &m.best, &m.squares, &m.best_squares, &m.better}) {
+  for (int* p : {&m.scales, &m.factors, &m.norms, &m.trial, &m.gains, &m.best, &m.products,
+                 &m.squares, &m.best_squares, &m.better, &m.scores}) {
     *p = take(tile.tokens * 4);
   }
   m.table = take(64);

@@ -39,8 +39,8 @@ struct TrellisSealer {
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(SharedMemory() + offset);
   }
-  TQ_DEVICE float* Values() const { return Shared<float>(at.values); }
-  TQ_DEVICE int8_t* Levels() const { return Shared<int8_t>(at.levels); }
+  TQ_DEVICE int8_t* Codes() const { return Shared<int8_t>(at.codes); }
+  TQ_DEVICE float* References() const { return Shared<float>(at.references); }
   TQ_DEVICE float* Trial() const { return Shared<float>(at.trial); }
   TQ_DEVICE float* Gains() const { return Shared<float>(at.gains); }
   TQ_DEVICE TileLayout Layout() const { return kDim != 0 ? MakeTileLayout(kDim) : to.tile; }
@@ -61,47 +61,89 @@ struct TrellisSealer {
     }
   }
 
-  // Decoded open tokens less the new reference, as y = x * gain / norm.
-  TQ_DEVICE void LoadValues() const {
-    const float target = keys ? p.k_gain : p.v_gain;
+  // An open code decoded, less the new reference. Values are made from codes whenever they are
+  // wanted: memory for them would leave room for fewer blocks.
+  TQ_DEVICE float Decoded(int token, int d) const {
+    const float x =
+        MulRn(static_cast<float>(Codes()[token * Dims() + d]), Shared<float>(at.scales)[token]);
+    return keys ? SubRn(AddRn(x, References()[d]), References()[Dims() + d]) : x;
+  }
+  // y = x * gain / norm.
+  TQ_DEVICE float Value(int token, int d) const {
+    return MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
+  }
+
+  TQ_DEVICE void LoadCodes() const {
+    for (int d = ThreadId(); keys && d < Dims(); d += kTrellisThreads) {
+      References()[d] = ReadHalf(open + p.open.reference_offset + 2 * d);
+      References()[Dims() + d] = ReadHalf(sealed + p.sealed.reference_offset + 2 * d);
+    }
+    SyncThreads();
     for (int token = WarpId(); token < Tokens(); token += kWarps) {
       const int in_page = tile * Tokens() + token;
-      const float scale = ReadHalf(open + from.ScaleOffset(in_page));
-      float* y = Values() + token * Dims();
       for (int d = LaneId(); d < Dims(); d += 32) {
-        float x = Value8(from, open, in_page, d, scale);
-        if (keys) {
-          x = SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
-                    ReadHalf(sealed + p.sealed.reference_offset + 2 * d));
-        }
-        y[d] = x;
+        Codes()[token * Dims() + d] = static_cast<int8_t>(open[ByteOf8(from, in_page, d)]);
+      }
+      if (LaneId() == 0) {
+        Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(in_page));
       }
       SyncWarp();
-      const float norm = SqrtRn(SumOfSquares(y));
-      const float factor = norm > 0 ? DivRn(target, norm) : 0.0f;
-      for (int d = LaneId(); d < Dims(); d += 32) y[d] = MulRn(y[d], factor);
+      const float norm = SqrtRn(SumOfSquares(token));
       if (LaneId() == 0) {
         Shared<float>(at.norms)[token] = norm;
+        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(keys ? p.k_gain : p.v_gain, norm) : 0;
         Gains()[token] = Trial()[token] = 1.0f;
+        Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
       }
     }
   }
 
   // 16 strided sums, then a tree: the order that the format fixes.
-  TQ_DEVICE float SumOfSquares(const float* x) const {
+  TQ_DEVICE float SumOfSquares(int token) const {
     float sum = 0;
-    for (int i = LaneId() & 15; i < Dims(); i += 16) sum = AddRn(sum, MulRn(x[i], x[i]));
+    for (int d = LaneId() & 15; d < Dims(); d += 16) {
+      const float x = Decoded(token, d);
+      sum = AddRn(sum, MulRn(x, x));
+    }
 #pragma unroll
     for (int width = 8; width > 0; width /= 2) sum = AddRn(sum, ShuffleXor(sum, width));
     return sum;
   }
 
+  TQ_DEVICE int InputOf(int token, float value) const {
+    const float factor = MulRn(Trial()[token], static_cast<float>(TrellisGrid(kBits)));
+    return RoundToInt(Clamp(MulRn(value, factor), static_cast<float>(kTrellisMaxInput)));
+  }
   TQ_DEVICE int InputAt(int place) const {
-    const float factor = MulRn(Trial()[place / Dims()], static_cast<float>(TrellisGrid(kBits)));
-    return RoundToInt(Clamp(MulRn(Values()[place], factor), static_cast<float>(kTrellisMaxInput)));
+    const int token = place / Dims();
+    return InputOf(token, Value(token, place % Dims()));
+  }
+  TQ_DEVICE static int Judged(float value) {
+    return RoundToInt(Clamp(MulRn(value, static_cast<float>(kTrellisScoreGrid)),
+                            static_cast<float>(kTrellisMaxScoreInput)));
   }
 
-  // All rings with the trial gains: levels, and words [unit][lane][kBits].
+  // What a ring adds to its tokens: sums of inputs times levels, and of levels squared.
+  struct TokenSums {
+    int token = -1;
+    int product = 0, square = 0;
+  };
+  TQ_DEVICE void Flush(TokenSums& sums) const {
+    if (sums.token < 0) return;
+    AtomicAdd(Shared<uint32_t>(at.products) + sums.token, static_cast<uint32_t>(sums.product));
+    AtomicAdd(Shared<uint32_t>(at.squares) + sums.token, static_cast<uint32_t>(sums.square));
+    sums = {};
+  }
+  TQ_DEVICE void AddLevel(TokenSums& sums, int token, float value, int level) const {
+    if (token != sums.token) {
+      Flush(sums);
+      sums.token = token;
+    }
+    sums.product += Judged(value) * level;
+    sums.square += level * level;
+  }
+
+  // All rings with the trial gains: words [unit][lane][kBits], and what their levels come to.
   TQ_DEVICE void EncodeRings() const {
     const TrellisGroups groups = Groups();
     const Rings rings = {trellis_nearest[kBits - 2], Shared<uint4>(at.costs) + ThreadId(),
@@ -123,14 +165,17 @@ struct TrellisSealer {
       for (int ring = 0; ring < 2; ++ring) {
         uint32_t words[kBits] = {coded[ring]}, parities[kTrellisMaxParities];
         Rings::Parities(coded[ring], parities);
+        TokenSums sums;
 #pragma unroll 4
         for (int position = 0; position < kUnitCodes; ++position) {
-          const int at_place = place(ring, position);
+          const int token = place(ring, position) / Dims(), d = place(ring, position) % Dims();
           const uint32_t parity = Rings::ParityAt(parities, position);
-          const uint32_t free = rings.Free(InputAt(at_place), parity);
-          Levels()[at_place] = rings.Level(free, parity);
+          const float value = Value(token, d);
+          const uint32_t free = rings.Free(InputOf(token, value), parity);
+          AddLevel(sums, token, value, rings.Level(free, parity));
           AddFreeBits(words, position, free);
         }
+        Flush(sums);
         uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (RingCount() / 2)) * kBits;
 #pragma unroll
         for (int w = 0; w < kBits; ++w) out[w] = words[w];
@@ -162,27 +207,11 @@ struct TrellisSealer {
     const TrellisGroups groups = Groups();
     float* scores = Shared<float>(at.scores);
     int* squares = Shared<int>(at.squares);
-#pragma unroll 4  // sums over the warp take their time: several on their way
-    for (int token = WarpId(); token < Tokens(); token += kWarps) {
-      int product = 0, square = 0;
-      for (int d = LaneId(); d < Dims(); d += 32) {
-        const float judged =
-            Clamp(MulRn(Values()[token * Dims() + d], static_cast<float>(kTrellisScoreGrid)),
-                  static_cast<float>(kTrellisMaxScoreInput));
-        const int level = Levels()[token * Dims() + d];
-        product += RoundToInt(judged) * level;
-        square += level * level;
-      }
-#pragma unroll
-      for (int mask = 16; mask > 0; mask /= 2) {
-        product += ShuffleXor(product, mask);
-        square += ShuffleXor(square, mask);
-      }
-      if (LaneId() == 0) {
-        const auto wide = static_cast<float>(product);
-        scores[token] = square > 0 ? DivRn(MulRn(wide, wide), static_cast<float>(square)) : 0.0f;
-        squares[token] = square;
-      }
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
+      const auto product = static_cast<float>(Shared<int>(at.products)[token]);
+      const int square = squares[token];
+      scores[token] =
+          square > 0 ? DivRn(MulRn(product, product), static_cast<float>(square)) : 0.0f;
     }
     SyncThreads();
     float* best = Shared<float>(at.best);
@@ -204,6 +233,7 @@ struct TrellisSealer {
         if (moved) Gains()[token] = gain;
       }
       Trial()[token] = Gains()[token];
+      Shared<int>(at.products)[token] = squares[token] = 0;
     }
     for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
       const int ring = i / kBits;
@@ -230,7 +260,7 @@ struct TrellisSealer {
           static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
     }
     FillPlaces();
-    LoadValues();
+    LoadCodes();
     SyncThreads();
     EncodeRings();
     AcceptBetter(true, -1, 1.0f);
