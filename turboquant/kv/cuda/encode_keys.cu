@@ -103,7 +103,7 @@ struct KeyChain {
       if (p.centring) {
 #pragma unroll 16
         for (int token = 0; token < kPageTokens; ++token) {
-          const auto code = static_cast<float>(Codes()[token * kDim + d]);
+          const float code = SmallToFloat(Codes()[token * kDim + d]);
           sum = AddRn(sum, AddRn(MulRn(code, Scales()[token]), r));
         }
       }

@@ -65,7 +65,7 @@ struct TrellisSealer {
   // wanted: memory for them would leave room for fewer blocks.
   TQ_DEVICE float Decoded(int token, int d) const {
     const float x =
-        MulRn(static_cast<float>(Codes()[token * Dims() + d]), Shared<float>(at.scales)[token]);
+        MulRn(SmallToFloat(Codes()[token * Dims() + d]), Shared<float>(at.scales)[token]);
     return keys ? SubRn(AddRn(x, References()[d]), References()[Dims() + d]) : x;
   }
   // y = x * gain / norm.
