@@ -47,7 +47,11 @@ build() {
     objects=""
     add cc bench/cuda/bench_cuda_attention.cc
     add nvcc bench/cuda/bench_kernels.cu
+    local kernels=$objects
     echo "build $dir/bench_cuda_attention: link $objects $library"
+    objects=" ${kernels##* }"
+    add cc bench/cuda/bench_cuda_step.cc
+    echo "build $dir/bench_cuda_step: link $objects $library"
   } > $dir/build.ninja
   ninja -f $dir/build.ninja
 }

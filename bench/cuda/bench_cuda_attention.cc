@@ -3,15 +3,15 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [one]     one JSON object per measurement; `one`: few, to
-//   profile
+//   bench_cuda_attention OUT.jsonl [one|pages]     one JSON object per measurement; `one`: few, to
+//   profile; `pages`: encoding and sealing alone
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "bench/cuda/bench_kernels.h"
+#include "bench/cuda/graph_timer.h"
 #include "device_buffer.h"
 #include "turboquant/attention/cuda/decode_attention.h"
 #include "turboquant/attention/cuda/decode_units.h"
@@ -22,39 +22,6 @@
 
 namespace tq {
 namespace {
-
-// Median microseconds of one of `calls` launches inside a graph.
-template <typename Fn>
-double TimeInGraph(int calls, int replays, Fn&& launch) {
-  cudaStream_t stream;
-  CheckCuda(cudaStreamCreate(&stream), "stream");
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  launch(0, stream);
-  CheckCuda(cudaStreamSynchronize(stream), "first launch");
-  CheckCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
-  for (int i = 0; i < calls; ++i) launch(i, stream);
-  CheckCuda(cudaStreamEndCapture(stream, &graph), "end of capture");
-  CheckCuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
-  cudaEvent_t a, b;
-  CheckCuda(cudaEventCreate(&a), "event");
-  CheckCuda(cudaEventCreate(&b), "event");
-  std::vector<double> times;
-  for (int i = 0; i < replays + 2; ++i) {
-    CheckCuda(cudaEventRecord(a, stream), "record");
-    CheckCuda(cudaGraphLaunch(exec, stream), "graph");
-    CheckCuda(cudaEventRecord(b, stream), "record");
-    CheckCuda(cudaEventSynchronize(b), "replay");
-    float ms = 0;
-    CheckCuda(cudaEventElapsedTime(&ms, a, b), "elapsed");
-    if (i >= 2) times.push_back(static_cast<double>(ms) * 1e3 / calls);
-  }
-  std::sort(times.begin(), times.end());
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaStreamDestroy(stream);
-  return times[times.size() / 2];
-}
 
 struct Shape {
   Codec k;
@@ -198,15 +165,16 @@ void Report(const char* what, Codec k, Codec v, int tokens, double us) {
 }
 
 // Whole pages of one layer, both sides.
-void MeasureSeal(Codec k, Codec v) {
-  constexpr int kPages = 4, kHeads = 8;
+void MeasureSeal(Codec k, Codec v, int pages) {
+  constexpr int kHeads = 8;
   const PageLayout open = MakePageLayout(128, kHeads, Codec::kTurbo8, Codec::kTurbo8);
   const PageLayout sealed = MakePageLayout(128, kHeads, k, v);
-  const uint64_t open_size = uint64_t{open.bytes()} * kPages;
-  DeviceBuffer<std::byte> arena(open_size + uint64_t{sealed.bytes()} * kPages);
+  const uint64_t open_size = uint64_t{open.bytes()} * static_cast<uint64_t>(pages);
+  DeviceBuffer<std::byte> arena(open_size +
+                                uint64_t{sealed.bytes()} * static_cast<uint64_t>(pages));
   FillPages(arena.data(), open_size, open);
   std::vector<cuda::SealJob> jobs;
-  for (uint64_t i = 0; i < kPages * kHeads; ++i) {
+  for (uint64_t i = 0; i < static_cast<uint64_t>(pages * kHeads); ++i) {
     for (const Side side : {Side::kKey, Side::kValue}) {
       jobs.push_back({i * open.head_bytes, open_size + i * sealed.head_bytes, side});
     }
@@ -214,7 +182,7 @@ void MeasureSeal(Codec k, Codec v) {
   const double us = TimeInGraph(4, 5, [&](int, cudaStream_t stream) {
     cuda::LaunchSeal(arena.data(), open, sealed, jobs, stream);
   });
-  Report("seal", k, v, kPages * kPageTokens, us);
+  Report("seal", k, v, pages * kPageTokens, us);
 }
 
 void MeasureEncode(int tokens) {
@@ -262,13 +230,19 @@ void RunOne() {
   Measure(s);
 }
 
-void Run() {
-  MeasureRoofline();
+void MeasurePages() {
   MeasureEncode(1);
   MeasureEncode(2048);
-  MeasureSeal(Codec::kTurbo3, Codec::kTurbo3);
-  MeasureSeal(Codec::kTurbo3Tcq, Codec::kTurbo3Tcq);
-  MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq);
+  for (const int pages : {4, 16}) {
+    MeasureSeal(Codec::kTurbo3, Codec::kTurbo3, pages);
+    MeasureSeal(Codec::kTurbo3Tcq, Codec::kTurbo3Tcq, pages);
+    MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, pages);
+  }
+}
+
+void Run() {
+  MeasureRoofline();
+  MeasurePages();
   struct Size {
     int sequences, context;
   };
@@ -335,7 +309,8 @@ int main(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
               device.l2CacheSize >> 20);
   try {
-    argc > 2 && std::strcmp(argv[2], "one") == 0 ? tq::RunOne() : tq::Run();
+    const std::string what = argc > 2 ? argv[2] : "";
+    what == "one" ? tq::RunOne() : what == "pages" ? tq::MeasurePages() : tq::Run();
   } catch (const tq::Error& error) {
     std::printf("error: %s\n", error.what());
     return 1;

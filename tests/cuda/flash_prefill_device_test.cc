@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The prefill kernel against straight loops in double.
-#include "tests/cuda/device_pair.h"
+#include "tests/cuda/half_attention.h"
 #include "turboquant/attention/cuda/flash_prefill.h"
 #include "turboquant/base/cuda/cuda_error.h"
-#include "turboquant/base/cuda/device_memory.h"
-#include "turboquant/base/half.h"
 #include "turboquant/codec/codec.h"
 
 namespace tq::test {
@@ -19,60 +17,21 @@ struct Shape {
 
 class FlashPrefillDeviceTest : public DeviceTest {};
 
-template <typename T>
-cuda::DeviceBytes Upload(const std::vector<T>& host) {
-  cuda::DeviceBytes memory(host.size() * sizeof(T), "test data");
-  cuda::Check(
-      cudaMemcpy(memory.as<T>(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
-      "copying test data");
-  return memory;
-}
-
-std::vector<uint16_t> ToHalf(const std::vector<float>& x) {
-  std::vector<uint16_t> halves;
-  for (const float value : x) halves.push_back(FloatToHalf(value));
-  return halves;
-}
-
 void CheckShape(const Shape& shape) {
   const int heads = shape.kv_heads * shape.group, d = shape.head_dim;
   const int64_t keys = shape.first_position + shape.tokens;
   const std::vector<float> q = Gaussian(int64_t{shape.tokens} * heads * d, 1, 2);
   const std::vector<uint16_t> k = ToHalf(Gaussian(keys * shape.kv_heads * d, 2)),
                               v = ToHalf(Gaussian(keys * shape.kv_heads * d, 3));
-  std::vector<float> want(q.size());
   const double scale = 1 / std::sqrt(static_cast<double>(d));
-  for (int t = 0; t < shape.tokens; ++t) {
-    const int64_t position = shape.first_position + t;
-    const int64_t first =
-        shape.sliding_window > 0 ? std::max<int64_t>(0, position - shape.sliding_window + 1) : 0;
-    for (int h = 0; h < heads; ++h) {
-      const float* query = q.data() + (int64_t{t} * heads + h) * d;
-      const auto row = [&](const std::vector<uint16_t>& x, int64_t key) {
-        return x.data() + (key * shape.kv_heads + h / shape.group) * d;
-      };
-      std::vector<double> scores;
-      double highest = -1e300, sum = 0;
-      for (int64_t key = first; key <= position; ++key) {
-        double dot = 0;
-        for (int i = 0; i < d; ++i)
-          dot += static_cast<double>(query[i]) * HalfToFloat(row(k, key)[i]);
-        scores.push_back(dot * scale);
-        highest = std::max(highest, scores.back());
-      }
-      std::vector<double> out(static_cast<size_t>(d));
-      for (size_t j = 0; j < scores.size(); ++j) {
-        const double p = std::exp(scores[j] - highest);
-        sum += p;
-        for (int i = 0; i < d; ++i)
-          out[static_cast<size_t>(i)] +=
-              p * HalfToFloat(row(v, first + static_cast<int64_t>(j))[i]);
-      }
-      for (int i = 0; i < d; ++i)
-        want[static_cast<size_t>((int64_t{t} * heads + h) * d + i)] =
-            static_cast<float>(out[static_cast<size_t>(i)] / sum);
-    }
-  }
+  const std::vector<float> want = AttendHalves(q, k, v,
+                                               {.head_dim = d,
+                                                .kv_heads = shape.kv_heads,
+                                                .group = shape.group,
+                                                .tokens = shape.tokens,
+                                                .first_position = shape.first_position,
+                                                .sliding_window = shape.sliding_window,
+                                                .scale = scale});
 
   const cuda::DeviceBytes device_q = Upload(q), device_k = Upload(k), device_v = Upload(v);
   const cuda::DeviceBytes out = Upload(std::vector<float>(q.size(), NAN));

@@ -3,5 +3,6 @@
 #include "turboquant/codec/cuda/transform_kernels.cu"
 #include "turboquant/kv/cuda/dequantize.cu"
 #include "turboquant/kv/cuda/encode.cu"
+#include "turboquant/kv/cuda/encode_keys.cu"
 #include "turboquant/kv/cuda/seal.cu"
 #include "turboquant/kv/cuda/seal_trellis.cu"

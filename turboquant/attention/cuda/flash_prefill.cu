@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block takes 64 rows (query token, head of the group) of one KV head; each of its four warps has
-// 16 rows, and all share the tiles of keys and values, which are copied two tiles ahead.
+// A block takes 128 or 64 rows (query token, head of the group) of one KV head; each of its four
+// warps has two or one times 16 rows, and all share the tiles of keys and values, which are copied
+// two tiles ahead.
 #include <cuda_fp16.h>
 
 #include "turboquant/attention/cuda/flash_prefill.h"
@@ -10,12 +11,14 @@ namespace tq::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kRows = 16 * kWarps;
 constexpr int kPad = 8;  // halves at the end of a row: no two rows of 8 start in the same bank
 
 template <int kD>
 struct Shape {
-  static constexpr int kKeys = kD >= 256 ? 32 : 64;
+  // What a warp loads of keys and values serves all its row tiles: two, where registers allow it.
+  static constexpr int kTiles = kD <= 128 ? 2 : 1;
+  static constexpr int kRows = 16 * kTiles * kWarps;
+  static constexpr int kKeys = kD >= 256 ? 32 : kD == 128 ? 48 : 64;  // as registers allow
   static constexpr int kColumns = kD > 256 ? 256 : kD;  // of values, per block
   static constexpr int kParts = kD / kColumns;
   static constexpr int kKStride = kD + kPad, kVStride = kColumns + kPad;
@@ -35,9 +38,16 @@ __device__ __forceinline__ void CopyTile(__half* tile, const uint16_t* from, int
   }
 }
 
+__device__ __forceinline__ float FastExp2(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 template <int kD>
 __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillArgs args) {
   using S = Shape<kD>;
+  constexpr int kRows = S::kRows, kTiles = S::kTiles;
   extern __shared__ __align__(16) unsigned char shared[];
   auto* q_tile = reinterpret_cast<__half*>(shared);
   __half* k_tiles = q_tile + kRows * S::kKStride;          // [2][keys][stride]
@@ -87,13 +97,19 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
         __floats2half2_rn(x.x, x.y);
   }
 
-  // This lane's rows: g and g + 8 of the warp's 16.
-  int64_t rows[2], positions[2];
-  float maximum[2], sum[2];
-  constexpr int kOutTiles = S::kColumns / 8;
-  float out[kOutTiles][4];
+  // This lane's rows of tile m: i 2m and 2m + 1, g and g + 8 of the tile's 16.
+  constexpr int kLaneRows = 2 * kTiles, kOutTiles = S::kColumns / 8;
+  const auto row_of = [&](int i) {
+    return first_row + (warp * kTiles + i / 2) * 16 + g + 8 * (i % 2);
+  };
+  float maximum[kLaneRows], sum[kLaneRows];
+  float out[kTiles][kOutTiles][4];
 #pragma unroll
-  for (int i = 0; i < kOutTiles; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0.0f;
+  for (int m = 0; m < kTiles; ++m) {
+#pragma unroll
+    for (int n = 0; n < kOutTiles; ++n)
+      out[m][n][0] = out[m][n][1] = out[m][n][2] = out[m][n][3] = 0.0f;
+  }
   const auto out_row = [&](int64_t r) {
     return args.out + r / group * args.out_stride +
            (static_cast<int64_t>(kv_head) * group + r % group) * kD + part * S::kColumns;
@@ -103,23 +119,30 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
     return args.state +
            2 * ((part * static_cast<int64_t>(args.tokens) + r / group) * args.q_heads + head);
   };
+  int last_key[kLaneRows];  // index of the last key that the row sees
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    rows[i] = first_row + warp * 16 + g + 8 * i;
-    positions[i] = rows[i] < all_rows ? args.first_position + rows[i] / group : -1;
+  for (int i = 0; i < kLaneRows; ++i) {
+    const int64_t row = row_of(i);
+    last_key[i] =
+        row < all_rows ? static_cast<int>(args.first_position + row / group - args.first_key) : -1;
     maximum[i] = -INFINITY;
     sum[i] = 0.0f;
-    if (!args.begins && rows[i] < all_rows) {
-      maximum[i] = state_of(rows[i])[0];
-      sum[i] = t == 0 ? state_of(rows[i])[1] : 0.0f;  // shares of four lanes, added at the end
-      const float* from = out_row(rows[i]);
+    if (!args.begins && row < all_rows) {
+      maximum[i] = state_of(row)[0];
+      sum[i] = t == 0 ? state_of(row)[1] : 0.0f;  // shares of four lanes, added at the end
+      const float* from = out_row(row);
 #pragma unroll
       for (int n = 0; n < kOutTiles; ++n) {
-        out[n][2 * i] = from[8 * n + 2 * t];
-        out[n][2 * i + 1] = from[8 * n + 2 * t + 1];
+        out[i / 2][n][i % 2 * 2] = from[8 * n + 2 * t];
+        out[i / 2][n][i % 2 * 2 + 1] = from[8 * n + 2 * t + 1];
       }
     }
   }
+  // Tiles of keys below this are seen by every row whole.
+  const int seen_by_all =
+      args.sliding_window > 0 || last_row - first_row + 1 < kRows
+          ? 0
+          : static_cast<int>(min(first_query - args.first_key + 1, static_cast<int64_t>(end)));
 
   int stage = 0;
   for (int key = begin; key < end; key += S::kKeys, stage ^= 1) {
@@ -130,72 +153,105 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
     const __half* k_tile = k_tiles + stage * S::kKeys * S::kKStride;
     const __half* v_tile = v_tiles + stage * S::kKeys * S::kVStride;
 
-    float scores[S::kKeys / 8][4] = {};
+    float scores[kTiles][S::kKeys / 8][4] = {};
 #pragma unroll
     for (int d = 0; d < kD; d += 16) {
-      uint32_t a[4];
-      LoadMatrices(a, q_tile + (warp * 16 + lane % 16) * S::kKStride + d + lane / 16 * 8);
+      uint32_t a[kTiles][4];
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+        LoadMatrices(a[m], q_tile + ((warp * kTiles + m) * 16 + lane % 16) * S::kKStride + d +
+                               lane / 16 * 8);
+      }
 #pragma unroll
       for (int n = 0; n < S::kKeys / 16; ++n) {
         uint32_t b[4];
         LoadMatrices(
             b, k_tile + (16 * n + lane % 8 + lane / 16 * 8) * S::kKStride + d + lane / 8 % 2 * 8);
-        Mma(scores[2 * n], a, b[0], b[1]);
-        Mma(scores[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) {
+          Mma(scores[m][2 * n], a[m], b[0], b[1]);
+          Mma(scores[m][2 * n + 1], a[m], b[2], b[3]);
+        }
       }
     }
-
+    if (key + S::kKeys > seen_by_all) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int64_t last = positions[i] - args.first_key;  // keys up to this index are seen
-      const int64_t first = args.sliding_window > 0 ? last - args.sliding_window + 1 : 0;
+      for (int i = 0; i < kLaneRows; ++i) {
+        const int last = min(last_key[i], end - 1);
+        const int first = args.sliding_window > 0 ? last_key[i] - args.sliding_window + 1 : 0;
+#pragma unroll
+        for (int n = 0; n < S::kKeys / 8; ++n) {
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            const int index = key + 8 * n + 2 * t + j;
+            if (index > last || index < first) scores[i / 2][n][i % 2 * 2 + j] = -INFINITY;
+          }
+        }
+      }
+    }
+    float shrink[kLaneRows];
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i) {
       float highest = -INFINITY;
 #pragma unroll
       for (int n = 0; n < S::kKeys / 8; ++n) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int index = key + 8 * n + 2 * t + j;
-          float& score = scores[n][2 * i + j];
-          if (index > last || index < first || index >= end) score = -INFINITY;
-          highest = fmaxf(highest, score);
-        }
+        highest =
+            fmaxf(highest, fmaxf(scores[i / 2][n][i % 2 * 2], scores[i / 2][n][i % 2 * 2 + 1]));
       }
       highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
       highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
       const float before = maximum[i], now = fmaxf(before, highest);
       const float base = now == -INFINITY ? 0.0f : now;  // a row that has seen nothing yet
-      const float shrink = exp2f(before - base);
+      shrink[i] = FastExp2(before - base);
       maximum[i] = now;
-      sum[i] *= shrink;
+      sum[i] *= shrink[i];
 #pragma unroll
       for (int n = 0; n < S::kKeys / 8; ++n) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          float& score = scores[n][2 * i + j];
-          score = exp2f(score - base);
+          float& score = scores[i / 2][n][i % 2 * 2 + j];
+          score = FastExp2(score - base);
           sum[i] += score;
         }
       }
+    }
+    // Maxima change seldom once a few tiles are done.
+    bool changed = false;
 #pragma unroll
-      for (int n = 0; n < kOutTiles; ++n) {
-        out[n][2 * i] *= shrink;
-        out[n][2 * i + 1] *= shrink;
+    for (int i = 0; i < kLaneRows; ++i) changed |= shrink[i] != 1.0f;
+    if (__any_sync(0xffffffffu, changed)) {
+#pragma unroll
+      for (int i = 0; i < kLaneRows; ++i) {
+#pragma unroll
+        for (int n = 0; n < kOutTiles; ++n) {
+          out[i / 2][n][i % 2 * 2] *= shrink[i];
+          out[i / 2][n][i % 2 * 2 + 1] *= shrink[i];
+        }
       }
     }
 
 #pragma unroll
     for (int n = 0; n < S::kKeys / 16; ++n) {
-      const uint32_t a[4] = {PackHalves(scores[2 * n][0], scores[2 * n][1]),
-                             PackHalves(scores[2 * n][2], scores[2 * n][3]),
-                             PackHalves(scores[2 * n + 1][0], scores[2 * n + 1][1]),
-                             PackHalves(scores[2 * n + 1][2], scores[2 * n + 1][3])};
+      uint32_t a[kTiles][4];
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+        const auto& low = scores[m][2 * n];
+        const auto& high = scores[m][2 * n + 1];
+        a[m][0] = PackHalves(low[0], low[1]);
+        a[m][1] = PackHalves(low[2], low[3]);
+        a[m][2] = PackHalves(high[0], high[1]);
+        a[m][3] = PackHalves(high[2], high[3]);
+      }
 #pragma unroll
       for (int d = 0; d < S::kColumns / 16; ++d) {
         uint32_t b[4];
         LoadMatricesTransposed(
             b, v_tile + (16 * n + lane % 16) * S::kVStride + 16 * d + lane / 16 * 8);
-        Mma(out[2 * d], a, b[0], b[1]);
-        Mma(out[2 * d + 1], a, b[2], b[3]);
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) {
+          Mma(out[m][2 * d], a[m], b[0], b[1]);
+          Mma(out[m][2 * d + 1], a[m], b[2], b[3]);
+        }
       }
     }
     __syncthreads();  // the stage is filled again in the next round
@@ -203,20 +259,21 @@ __global__ void __launch_bounds__(32 * kWarps) FlashPrefill(const FlashPrefillAr
   WaitCopies<0>();
 
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < kLaneRows; ++i) {
     sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 1);
     sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 2);
-    if (rows[i] >= all_rows) continue;
+    const int64_t row = row_of(i);
+    if (row >= all_rows) continue;
     const float factor = !args.ends ? 1.0f : sum[i] > 0.0f ? 1.0f / sum[i] : 0.0f;
-    float* to = out_row(rows[i]);
+    float* to = out_row(row);
 #pragma unroll
     for (int n = 0; n < kOutTiles; ++n) {
-      to[8 * n + 2 * t] = out[n][2 * i] * factor;
-      to[8 * n + 2 * t + 1] = out[n][2 * i + 1] * factor;
+      to[8 * n + 2 * t] = out[i / 2][n][i % 2 * 2] * factor;
+      to[8 * n + 2 * t + 1] = out[i / 2][n][i % 2 * 2 + 1] * factor;
     }
     if (!args.ends && t == 0) {
-      state_of(rows[i])[0] = maximum[i];
-      state_of(rows[i])[1] = sum[i];
+      state_of(row)[0] = maximum[i];
+      state_of(row)[1] = sum[i];
     }
   }
 }
@@ -227,7 +284,7 @@ void Launch(const FlashPrefillArgs& args, cudaStream_t stream) {
   cudaFuncSetAttribute(FlashPrefill<kD>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        S::kSharedBytes);
   const int64_t rows = static_cast<int64_t>(args.tokens) * (args.q_heads / args.kv_heads);
-  const dim3 grid(static_cast<unsigned>((rows + kRows - 1) / kRows),
+  const dim3 grid(static_cast<unsigned>((rows + S::kRows - 1) / S::kRows),
                   static_cast<unsigned>(args.kv_heads), S::kParts);
   FlashPrefill<kD><<<grid, 32 * kWarps, S::kSharedBytes, stream>>>(args);
 }

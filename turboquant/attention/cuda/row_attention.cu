@@ -6,15 +6,16 @@
 #include <cuda_fp16.h>
 
 #include "turboquant/attention/cuda/row_attention.h"
+#include "turboquant/attention/cuda/row_merge.cuh"
 #include "turboquant/attention/cuda/tensor_ops.cuh"
+#include "turboquant/base/cuda/chained_launch.cuh"
 
 namespace tq::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kRows = 16;
 constexpr int kKeys = 16;  // of a warp's step
 constexpr int kPad = 8;
+constexpr int kSplitGroups = 2 * kRowWarps;  // groups of keys that are worth a block
 
 template <int kD>
 struct Ring {
@@ -22,13 +23,14 @@ struct Ring {
   static constexpr int kStride = kD + kPad;
   static constexpr int kSideHalves = kKeys * kStride;
   static constexpr int kWarpHalves = kStages * 2 * kSideHalves;
-  static constexpr int kQueryHalves = kRows * kStride;
-  static constexpr int kBytes = 2 * (kQueryHalves + kWarps * kWarpHalves);
+  static constexpr int kQueryHalves = kRowTile * kStride;
+  static constexpr int kBytes = 2 * (kQueryHalves + kRowWarps * kWarpHalves);
 };
 
 struct Params {
   RowAttentionArgs args;
-  float* partials;  // [rows of blocks][splits][16][D + 2]
+  float* partials;  // [items][splits][16][D]
+  float2* weights;  // [items][splits][16]: maximum and denominator
   unsigned* counters;
   int splits;
   int row_tiles;
@@ -143,60 +145,30 @@ __device__ __forceinline__ void Attend16(const __half* q, const __half* k, const
   }
 }
 
-// Adds up `count` states [16][D + 2] (sums, then maximum and denominator) of one row: thread i has
-// column i. Returns the sum; maximum and denominator of all in m and l.
-__device__ __forceinline__ float MergeRow(const float* states, int count, int64_t stride, int dim,
-                                          int column, float& m, float& l) {
-  m = -INFINITY;
-  for (int s = 0; s < count; ++s) m = fmaxf(m, states[s * stride + dim]);
-  const float base = m == -INFINITY ? 0.0f : m;
-  float sum = 0.0f;
-  l = 0.0f;
-  for (int s = 0; s < count; ++s) {
-    const float* state = states + s * stride;
-    const float factor = exp2f(state[dim] - base);
-    sum += state[column] * factor;
-    l += state[dim + 1] * factor;
-  }
-  return sum;
-}
-
 template <int kD>
-__global__ void __launch_bounds__(32 * kWarps) RowAttention(const Params p) {
+__global__ void __launch_bounds__(32 * kRowWarps) RowAttention(const Params p) {
   using R = Ring<kD>;
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ bool last_block;
+  LetNextStart();
+  WaitForInputs();
   const RowAttentionArgs& args = p.args;
   const int slot = blockIdx.z, split = blockIdx.x;
   const int kv_head = blockIdx.y / p.row_tiles, tile = blockIdx.y % p.row_tiles;
   const int group = args.q_heads / args.pages.open.kv_heads;
   const int tokens = args.tables.tokens[slot], rows = tokens * group;
-  if (tile * kRows >= rows) return;
+  if (tile * kRowTile >= rows) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int64_t first_position = args.tables.first_positions[slot];
   const int first_row = args.tables.first_rows[slot];
   const uint32_t* pages = args.tables.open_pages + int64_t{slot} * args.tables.page_stride;
-
-  auto* q = reinterpret_cast<__half*>(shared);
-  __half* ring = q + R::kQueryHalves + warp * R::kWarpHalves;
-  const float to_log2 = args.scale * 1.4426950408889634f;
-  for (int i = threadIdx.x; i < kRows * kD; i += 32 * kWarps) {
-    const int r = tile * kRows + i / kD, d = i % kD;
-    float value = 0.0f;
-    if (r < rows) {
-      value = args.q[(first_row + r / group) * args.q_stride +
-                     (int64_t{kv_head} * group + r % group) * kD + d];
-    }
-    q[i / kD * R::kStride + d] = __float2half_rn(value * to_log2);
-  }
-  __syncthreads();
 
   // What this lane's rows see.
   const int window = args.pages.visibility.sliding_window;
   int64_t first[2], last[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int r = tile * kRows + g + 8 * i;
+    const int r = tile * kRowTile + g + 8 * i;
     last[i] = r < rows ? first_position + r / group : -1;
     first[i] = window > 0 ? last[i] - window + 1 : 0;
   }
@@ -204,9 +176,14 @@ __global__ void __launch_bounds__(32 * kWarps) RowAttention(const Params p) {
   const int64_t end = first_position + tokens;
   const int64_t lowest = window > 0 ? max(int64_t{0}, first_position - window + 1) : 0;
   const int64_t begin_group = lowest / kKeys, groups = (end + kKeys - 1) / kKeys - begin_group;
-  const int64_t from = begin_group + groups * split / p.splits;
-  const int64_t to = begin_group + groups * (split + 1) / p.splits;
+  const int64_t worth = (groups + kSplitGroups - 1) / kSplitGroups;
+  const int splits = worth < p.splits ? static_cast<int>(worth) : p.splits;
+  if (split >= splits) return;
+  const int64_t from = begin_group + groups * split / splits;
+  const int64_t to = begin_group + groups * (split + 1) / splits;
 
+  auto* q = reinterpret_cast<__half*>(shared);
+  __half* ring = q + R::kQueryHalves + warp * R::kWarpHalves;
   State<kD> state;
 #pragma unroll
   for (int i = 0; i < 2; ++i) state.maximum[i] = -INFINITY, state.sum[i] = 0.0f;
@@ -224,22 +201,36 @@ __global__ void __launch_bounds__(32 * kWarps) RowAttention(const Params p) {
     CommitCopies();
   };
 #pragma unroll
-  for (int s = 0; s < R::kStages - 1; ++s) fetch(from + warp + s * kWarps, s);
+  for (int s = 0; s < R::kStages - 1; ++s) fetch(from + warp + s * kRowWarps, s);
+
+  const float to_log2 = args.scale * 1.4426950408889634f;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < kRowTile * kD; i += 32 * kRowWarps) {
+    const int r = tile * kRowTile + i / kD, d = i % kD;
+    float value = 0.0f;
+    if (r < rows) {
+      value = args.q[(first_row + r / group) * args.q_stride +
+                     (int64_t{kv_head} * group + r % group) * kD + d];
+    }
+    q[i / kD * R::kStride + d] = __float2half_rn(value * to_log2);
+  }
+  __syncthreads();
+
   int stage = 0;
-  for (int64_t key_group = from + warp; key_group < to; key_group += kWarps) {
+  for (int64_t key_group = from + warp; key_group < to; key_group += kRowWarps) {
     WaitCopies<R::kStages - 2>();
     __syncwarp();
     const __half* place = ring + stage * 2 * R::kSideHalves;
     Attend16<kD>(q, place, place + R::kSideHalves, first, last, key_group * kKeys, lane, state);
     __syncwarp();  // all lanes are done with the stage that is filled next
-    fetch(key_group + (R::kStages - 1) * kWarps, (stage + R::kStages - 1) % R::kStages);
+    fetch(key_group + (R::kStages - 1) * kRowWarps, (stage + R::kStages - 1) % R::kStages);
     stage = (stage + 1) % R::kStages;
   }
   WaitCopies<0>();
   __syncthreads();
 
-  // The warps' states side by side, then their sum to the workspace.
-  constexpr int kState = kRows * (kD + 2);
+  // The warps' states side by side, then their sum: to the workspace, or straight to the output.
+  constexpr int kState = kRowTile * (kD + 2);
   auto* states = reinterpret_cast<float*>(shared);
   float* mine = states + warp * kState;
 #pragma unroll
@@ -255,35 +246,43 @@ __global__ void __launch_bounds__(32 * kWarps) RowAttention(const Params p) {
     if (t == 0) row[kD] = state.maximum[i], row[kD + 1] = state.sum[i];
   }
   __syncthreads();
+  const int tile_rows = min(kRowTile, rows - tile * kRowTile);
+  const auto out_row = [&](int r) {
+    const int row = tile * kRowTile + r;
+    return args.out + (first_row + row / group) * args.out_stride +
+           (int64_t{kv_head} * group + row % group) * kD;
+  };
   const int64_t item = int64_t{slot} * gridDim.y + blockIdx.y;
-  float* partials = p.partials + item * p.splits * kState;
-  float m, l;
-  for (int i = threadIdx.x; i < kRows * kD; i += 32 * kWarps) {
+  float* partials = p.partials + item * p.splits * kRowTile * kD;
+  float2* weights = p.weights + item * p.splits * kRowTile;
+  for (int i = threadIdx.x; i < tile_rows * kD; i += 32 * kRowWarps) {
     const int r = i / kD, d = i % kD;
-    const float sum = MergeRow(states + r * (kD + 2), kWarps, kState, kD, d, m, l);
-    float* row = partials + split * kState + r * (kD + 2);
-    row[d] = sum;
-    if (d == 0) row[kD] = m, row[kD + 1] = l;
+    float m, l;
+    const float sum = MergeWarps<kD>(states, r, d, m, l);
+    if (splits == 1) {
+      out_row(r)[d] = l > 0.0f ? sum / l : 0.0f;
+    } else {
+      partials[(split * kRowTile + r) * kD + d] = sum;
+      if (d == 0) weights[split * kRowTile + r] = {m, l};
+    }
   }
+  if (splits == 1) return;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0)
-    last_block = atomicAdd(p.counters + item, 1u) == static_cast<unsigned>(p.splits - 1);
+    last_block = atomicAdd(p.counters + item, 1u) == static_cast<unsigned>(splits - 1);
   __syncthreads();
   if (!last_block) return;
   __threadfence();
-  for (int i = threadIdx.x; i < kRows * kD; i += 32 * kWarps) {
-    const int r = i / kD, d = i % kD, row = tile * kRows + r;
-    if (row >= rows) continue;
-    const float sum = MergeRow(partials + r * (kD + 2), p.splits, kState, kD, d, m, l);
-    args.out[(first_row + row / group) * args.out_stride +
-             (int64_t{kv_head} * group + row % group) * kD + d] = l > 0.0f ? sum / l : 0.0f;
+  for (int r = warp; r < tile_rows; r += kRowWarps) {
+    MergeSplits<kD>(partials + r * kD, weights + r, splits, states + warp * kMostSplits, out_row(r),
+                    lane);
   }
   if (threadIdx.x == 0) p.counters[item] = 0;
 }
 
 int RowTiles(const RowAttentionArgs& args) {
-  return (args.tokens * (args.q_heads / args.pages.open.kv_heads) + kRows - 1) / kRows;
+  return (args.tokens * (args.q_heads / args.pages.open.kv_heads) + kRowTile - 1) / kRowTile;
 }
 int64_t Items(const RowAttentionArgs& args) {
   return int64_t{args.tables.slots} * args.pages.open.kv_heads * RowTiles(args);
@@ -291,7 +290,7 @@ int64_t Items(const RowAttentionArgs& args) {
 // Two blocks per multiprocessor of a large device, whatever the lengths: they are not known here.
 int Splits(const RowAttentionArgs& args) {
   const int64_t splits = (2 * 132 + Items(args) - 1) / Items(args);
-  return static_cast<int>(splits < 1 ? 1 : splits > 64 ? 64 : splits);
+  return static_cast<int>(splits < 1 ? 1 : splits > kMostSplits ? kMostSplits : splits);
 }
 // At one place for calls of all shapes: a counter must never lie where another call has sums.
 constexpr int64_t kMostItems = 1 << 16;
@@ -300,27 +299,29 @@ constexpr int64_t kCounterBytes = kMostItems * 4;
 template <int kD>
 void Launch(const Params& params, cudaStream_t stream) {
   using R = Ring<kD>;
-  constexpr int kMergeBytes = kWarps * kRows * (kD + 2) * 4;
+  constexpr int kMergeBytes = kRowWarps * kRowTile * (kD + 2) * 4;
   constexpr int kBytes = R::kBytes > kMergeBytes ? R::kBytes : kMergeBytes;
   cudaFuncSetAttribute(RowAttention<kD>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   const dim3 grid(static_cast<unsigned>(params.splits),
                   static_cast<unsigned>(params.args.pages.open.kv_heads * params.row_tiles),
                   static_cast<unsigned>(params.args.tables.slots));
-  RowAttention<kD><<<grid, 32 * kWarps, kBytes, stream>>>(params);
+  LaunchChainedWithMemory(RowAttention<kD>, grid, 32 * kRowWarps, kBytes, stream, params);
 }
 
 }  // namespace
 
 int64_t RowAttentionWorkspaceBytes(const RowAttentionArgs& args) {
-  return kCounterBytes + Items(args) * Splits(args) * kRows * (args.pages.open.head_dim + 2) * 4;
+  return kCounterBytes + Items(args) * Splits(args) * kRowTile * (args.pages.open.head_dim + 2) * 4;
 }
 
 void LaunchRowAttention(const RowAttentionArgs& args, void* workspace, cudaStream_t stream) {
   Params params;
   params.args = args;
   params.counters = static_cast<unsigned*>(workspace);
-  params.partials = reinterpret_cast<float*>(static_cast<char*>(workspace) + kCounterBytes);
   params.splits = Splits(args);
+  params.partials = reinterpret_cast<float*>(static_cast<char*>(workspace) + kCounterBytes);
+  params.weights = reinterpret_cast<float2*>(
+      params.partials + Items(args) * params.splits * kRowTile * args.pages.open.head_dim);
   params.row_tiles = RowTiles(args);
   switch (args.pages.open.head_dim) {
     case 64:

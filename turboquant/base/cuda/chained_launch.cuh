@@ -23,18 +23,25 @@ __device__ __forceinline__ void LetNextStart() {
 }
 
 template <typename... Params, typename... Args>
-void LaunchChained(void (*kernel)(Params...), dim3 grid, unsigned threads, cudaStream_t stream,
-                   Args... args) {
+void LaunchChainedWithMemory(void (*kernel)(Params...), dim3 grid, unsigned threads,
+                             size_t shared_bytes, cudaStream_t stream, Args... args) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
   cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+template <typename... Params, typename... Args>
+void LaunchChained(void (*kernel)(Params...), dim3 grid, unsigned threads, cudaStream_t stream,
+                   Args... args) {
+  LaunchChainedWithMemory(kernel, grid, threads, 0, stream, args...);
 }
 
 }  // namespace tq::cuda

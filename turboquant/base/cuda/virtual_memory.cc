@@ -3,13 +3,16 @@
 
 #include <cuda.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
 
 namespace tq::cuda {
 namespace {
 
-constexpr size_t kMostSpare = 32;
+constexpr size_t kMostIdle = 96;
 
 template <typename Function>
 void Find(Function& function, const char* name) {
@@ -96,22 +99,24 @@ VirtualRange::~VirtualRange() {
     driver.unmap(base_ + piece * piece_bytes_, piece_bytes_);
     driver.release(pieces_[piece]);
   }
-  for (const uint64_t handle : spare_) driver.release(handle);
   driver.free_address(base_, bytes());
 }
 
 void VirtualRange::Map(size_t piece) {
+  if (const auto idle = std::ranges::find(idle_, piece); idle != idle_.end()) {
+    idle_.erase(idle);
+    return;
+  }
   TQ_CHECK(pieces_[piece] == 0);
   const Driver& driver = TheDriver();
   const CUmemAllocationProp properties = PropertiesOfMemory();
   CUmemGenericAllocationHandle handle = 0;
-  if (!spare_.empty()) {
-    handle = spare_.back();
-    spare_.pop_back();
+  const CUresult created = driver.create(&handle, piece_bytes_, &properties, 0);
+  if (created == CUDA_ERROR_OUT_OF_MEMORY) {
+    if (idle_.empty()) ThrowOutOfMemory(piece_bytes_, "the cache");
+    handle = TakeIdle();
   } else {
-    const CUresult result = driver.create(&handle, piece_bytes_, &properties, 0);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY) ThrowOutOfMemory(piece_bytes_, "the cache");
-    driver.Check(result, "taking memory for the cache");
+    driver.Check(created, "taking memory for the cache");
   }
   const CUdeviceptr address = base_ + piece * piece_bytes_;
   CUmemAccessDesc access = {};
@@ -127,16 +132,27 @@ void VirtualRange::Map(size_t piece) {
   pieces_[piece] = handle;
 }
 
+bool VirtualRange::Retire(size_t piece) {
+  TQ_CHECK(pieces_[piece] != 0);
+  if (idle_.size() == kMostIdle) return false;
+  idle_.push_back(piece);
+  return true;
+}
+
+uint64_t VirtualRange::TakeIdle() {
+  const size_t piece = idle_.back();
+  cudaDeviceSynchronize();  // what was launched before it retired may still use it
+  TheDriver().Check(TheDriver().unmap(base_ + piece * piece_bytes_, piece_bytes_),
+                    "unmapping cache memory");
+  idle_.pop_back();
+  return std::exchange(pieces_[piece], 0);
+}
+
 void VirtualRange::Unmap(size_t piece) {
   TQ_CHECK(pieces_[piece] != 0);
   const Driver& driver = TheDriver();
   driver.Check(driver.unmap(base_ + piece * piece_bytes_, piece_bytes_), "unmapping cache memory");
-  if (spare_.size() < kMostSpare) {
-    spare_.push_back(pieces_[piece]);
-  } else {
-    driver.Check(driver.release(pieces_[piece]), "giving back cache memory");
-  }
-  pieces_[piece] = 0;
+  driver.Check(driver.release(std::exchange(pieces_[piece], 0)), "giving back cache memory");
 }
 
 }  // namespace tq::cuda

@@ -23,16 +23,20 @@ class VirtualRange {
 
   // Contents of a mapped piece are undefined. Throws kOutOfMemory.
   void Map(size_t piece);
+  // The piece is not wanted for now. It stays as it is until Map asks for it again, because mapping
+  // makes the host and the device wait; false if too many do so already: then it is to be unmapped.
+  bool Retire(size_t piece);
   void Unmap(size_t piece);  // nothing on the device may use it any more
 
   static uint64_t granularity();  // of the current device
 
  private:
+  uint64_t TakeIdle();  // the memory of a retired piece
+
   uint64_t base_ = 0;
   uint64_t piece_bytes_;
   std::vector<uint64_t> pieces_;  // allocation handles, 0 = not mapped
-  std::vector<uint64_t> spare_;   // memory given back, kept for the next Map: a decode step that
-                                  // crosses a page boundary should not wait for the driver
+  std::vector<size_t> idle_;      // retired pieces
 };
 
 }  // namespace tq::cuda

@@ -14,6 +14,7 @@
 #define TQ_DEVICE __device__ __forceinline__
 #define TQ_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define TQ_GRID_CONSTANT __grid_constant__
+#define TQ_DEVICE_DATA __device__
 
 namespace tq::cuda {
 
@@ -60,12 +61,16 @@ TQ_DEVICE uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
   asm("lop3.b32 %0, %1, %2, %3, 0xCA;" : "=r"(r) : "r"(mask), "r"(a), "r"(b));
   return r;
 }
-// Halves of 16 bits, unsigned, that do not overflow: min(a + b, c), min(a, b), a < b as a mask.
+// Halves of 16 bits, unsigned, that do not overflow: min(a + b, c), and min(a, b), telling whether
+// it is a (a <= b) in the low and in the high half.
 TQ_DEVICE uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
   return __viaddmin_u16x2(a, b, c);
 }
-TQ_DEVICE uint32_t Min16x2(uint32_t a, uint32_t b) { return __vminu2(a, b); }
-TQ_DEVICE uint32_t Less16x2(uint32_t a, uint32_t b) { return __vcmpltu2(a, b); }
+TQ_DEVICE uint32_t Min16x2(uint32_t a, uint32_t b, bool (&is_a)[2]) {
+  return __vibmin_u16x2(a, b, &is_a[1], &is_a[0]);
+}
+// min(a + b, c), the sum modulo 2^32.
+TQ_DEVICE uint32_t AddMin(uint32_t a, uint32_t b, uint32_t c) { return __viaddmin_u32(a, b, c); }
 TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
 
 // c += A B, A 16 x 32 bytes and B 32 x 8 bytes, each signed or unsigned.

@@ -4,8 +4,6 @@
 // minimum for both rings.
 #pragma once
 
-#include <utility>
-
 #include "turboquant/codec/cuda/lane_ops.cuh"
 #include "turboquant/codec/trellis_search.h"
 
@@ -20,18 +18,61 @@ constexpr uint64_t ParityBits(int bits, int t) {
   return result;
 }
 
+// What an encoder wants to know of an input, for every input there is: made once on the device,
+// read for every value of every encoding.
+inline constexpr int kTrellisInputs = 2 * kTrellisMaxInput + 1;
+struct TrellisNearest {
+  uint4 costs[kTrellisInputs];  // of up to 8 parities, 16 bits each
+  uint2 frees[kTrellisInputs];  // which free bits the nearest level of a parity has, a byte each
+};
+
+template <int kBits>
+TQ_DEVICE void FillTrellisNearest(int index, TrellisNearest& table) {
+  constexpr Trellis kTrellis = TrellisOfBits(kBits);
+  constexpr uint32_t kParities = 1u << kTrellis.parities;
+  const int input = index - kTrellisMaxInput;
+  int squares[kParities];
+  uint32_t frees[2] = {};
+  int least = 1 << 30;
+#pragma unroll
+  for (uint32_t z = 0; z < kParities; ++z) {
+    int nearest = 1 << 15;
+    uint32_t free = 0;
+    for (uint32_t f = 0; f < 1u << kTrellis.free_bits(); ++f) {
+      const int difference = input - TrellisGrid(kBits) * kTrellis.Level(f, z);
+      const int distance = difference < 0 ? -difference : difference;
+      if (distance < nearest) {
+        nearest = distance;
+        free = f;
+      }
+    }
+    frees[z / 4] |= free << (8 * (z % 4));
+    nearest = nearest < kTrellisMaxDistance ? nearest : kTrellisMaxDistance;
+    squares[z] = nearest * nearest;
+    least = squares[z] < least ? squares[z] : least;
+  }
+  uint32_t costs[4] = {};
+#pragma unroll
+  for (uint32_t z = 0; z < kParities; ++z) {
+    const int c = (squares[z] - least) >> kTrellisCostShift;
+    costs[z / 2] |= static_cast<uint32_t>(c < kTrellisMaxCost ? c : kTrellisMaxCost)
+                    << (16 * (z % 2));
+  }
+  table.costs[index] = {costs[0], costs[1], costs[2], costs[3]};
+  table.frees[index] = {frees[0], frees[1]};
+}
+
 template <int kBits>
 struct RingPair {
   static constexpr int kParities = 1 << TrellisOfBits(kBits).parities;
   static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
   static constexpr int kVectors = kParities / 4;
   static constexpr int kStates = kTrellisStates;
-  // Bytes of shared memory per thread: costs [position][vector], decisions [position][ring].
-  static constexpr int kCostBytes = kUnitCodes * kVectors * 16;
-  static constexpr int kOlderBytes = kUnitCodes * 8;
 
-  uint4* costs;          // this thread's, `threads` apart
-  uint2* older;          // the same
+  const TrellisNearest& table;
+  // This thread's, `threads` apart: costs [position][vector]; of the last lap, the decisions of
+  // both rings in place of the first costs of a position, which nobody needs any more.
+  uint4* costs;
   const int8_t* levels;  // [parity][free] in shared memory
   int threads;
 
@@ -46,43 +87,17 @@ struct RingPair {
     return z;
   }
 
-  // Squared distance to the nearest level of parity kZ.
-  template <int kZ, int... kFrees>
-  TQ_DEVICE static int NearestSquare(int input, std::integer_sequence<int, kFrees...>) {
-    int nearest = kTrellisMaxDistance;
-    const auto consider = [&]<int kF>() {
-      constexpr int kLevel = TrellisGrid(kBits) * TrellisOfBits(kBits).Level(kF, kZ);
-      const int distance = input > kLevel ? input - kLevel : kLevel - input;
-      nearest = distance < nearest ? distance : nearest;
-    };
-    (consider.template operator()<kFrees>(), ...);
-    return nearest * nearest;
-  }
-  template <int... kZs>
-  TQ_DEVICE static void Measure(int input, uint32_t (&cost)[kParities],
-                                std::integer_sequence<int, kZs...>) {
-    int squares[kParities] = {
-        NearestSquare<kZs>(input, std::make_integer_sequence<int, kFree>())...};
-    int least = squares[0];
-#pragma unroll
-    for (int z = 1; z < kParities; ++z) least = squares[z] < least ? squares[z] : least;
-#pragma unroll
-    for (int z = 0; z < kParities; ++z) {
-      const int c = (squares[z] - least) >> kTrellisCostShift;
-      cost[z] = static_cast<uint32_t>(c < kTrellisMaxCost ? c : kTrellisMaxCost);
-    }
-  }
-
   // inputs of both rings at ring position p.
   TQ_DEVICE void SetInputs(int p, int first, int second) const {
-    uint32_t a[kParities], b[kParities];
-    Measure(first, a, std::make_integer_sequence<int, kParities>());
-    Measure(second, b, std::make_integer_sequence<int, kParities>());
-#pragma unroll
-    for (int v = 0; v < kVectors; ++v) {
-      costs[(p * kVectors + v) * threads] = {
-          a[4 * v] | b[4 * v] << 16, a[4 * v + 1] | b[4 * v + 1] << 16,
-          a[4 * v + 2] | b[4 * v + 2] << 16, a[4 * v + 3] | b[4 * v + 3] << 16};
+    const uint4 a = table.costs[first + kTrellisMaxInput];
+    const uint4 b = table.costs[second + kTrellisMaxInput];
+    const auto both = [](uint32_t x, uint32_t y, uint32_t half) {
+      return Prmt(x, y, half == 0 ? 0x5410u : 0x7632u);
+    };
+    uint4* to = costs + p * kVectors * threads;
+    to[0] = {both(a.x, b.x, 0), both(a.x, b.x, 1), both(a.y, b.y, 0), both(a.y, b.y, 1)};
+    if constexpr (kVectors == 2) {
+      to[threads] = {both(a.z, b.z, 0), both(a.z, b.z, 1), both(a.w, b.w, 0), both(a.w, b.w, 1)};
     }
   }
   TQ_DEVICE void LoadCosts(int p, uint32_t (&c)[kParities]) const {
@@ -121,19 +136,22 @@ struct RingPair {
   // Advance that keeps which predecessor was taken: bit s of each ring's word.
   TQ_DEVICE void AdvanceAndKeep(int p, uint32_t (&state)[kStates]) const {
     uint32_t c[kParities], next[kStates];
-    uint32_t taken[2] = {};  // states below 16, the others
+    uint2 taken = {};
     LoadCosts(p, c);
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) {
-      const uint32_t with0 = state[s >> 1] + c[Parity(s)];
-      const uint32_t with1 = state[(s | kStates) >> 1] + c[Parity(s | kStates)];
-      next[s] = Min16x2(with0, with1);
-      taken[s / 16] |= Less16x2(with1, with0) & (0x00010001u << (s % 16));
+      bool keeps[2];
+      next[s] = Min16x2(state[s >> 1] + c[Parity(s)],
+                        state[(s | kStates) >> 1] + c[Parity(s | kStates)], keeps);
+      if (!keeps[0]) taken.x |= 1u << s;
+      if (!keeps[1]) taken.y |= 1u << s;
     }
 #pragma unroll
     for (int s = 0; s < kStates; ++s) state[s] = next[s];
-    older[p * threads] = {(taken[0] & 0xffffu) | taken[1] << 16,
-                          taken[0] >> 16 | (taken[1] & 0xffff0000u)};
+    *Decisions(p) = taken;
+  }
+  TQ_DEVICE uint2* Decisions(int p) const {
+    return reinterpret_cast<uint2*>(costs + p * kVectors * threads);
   }
 
   TQ_DEVICE static void StartAt(uint32_t first, uint32_t second, uint32_t (&state)[kStates]) {
@@ -145,33 +163,31 @@ struct RingPair {
   }
 
   // The states whose laps are closed best, after SetInputs of all positions; leaves the decisions
-  // of their laps in `older`.
+  // of their laps.
   TQ_DEVICE void Search(uint32_t (&start)[2]) const {
     uint32_t forward[kStates] = {}, backward[kStates] = {};
-#pragma unroll 1
+#pragma unroll 2
     for (int p = 0; p < kUnitCodes; ++p) Advance(p, forward);
-#pragma unroll 1
+#pragma unroll 2
     for (int p = kUnitCodes - 1; p >= 0; --p) Retreat(p, backward);
 #pragma unroll
     for (int s = 0; s < kStates; ++s) backward[s] += forward[s];
-    uint32_t last[2] = {}, best[2] = {1u << 16, 1u << 16};
+    uint32_t next[2] = {}, best[2] = {1u << 16, 1u << 16};
 #pragma unroll 1
     for (int i = 0; i < kTrellisStarts; ++i) {
-      // The next in the order of cost, then state.
-      uint32_t key[2] = {~0u, ~0u};
+      // The next in the order of cost, then state: keys below next[ring] are done with.
+      uint32_t above[2] = {~0u, ~0u};
 #pragma unroll
       for (uint32_t s = 0; s < kStates; ++s) {
-        const uint32_t first = ((backward[s] & 0xffffu) << 5 | s) + 1;
-        const uint32_t second = (backward[s] >> 16 << 5 | s) + 1;
-        if (first > last[0] && first < key[0]) key[0] = first;
-        if (second > last[1] && second < key[1]) key[1] = second;
+        above[0] = AddMin((backward[s] & 0xffffu) * kStates + s, 0u - next[0], above[0]);
+        above[1] = AddMin((backward[s] >> 16) * kStates + s, 0u - next[1], above[1]);
       }
-      last[0] = key[0];
-      last[1] = key[1];
-      const uint32_t state[2] = {(key[0] - 1) & 31u, (key[1] - 1) & 31u};
+      next[0] += above[0] + 1;
+      next[1] += above[1] + 1;
+      const uint32_t state[2] = {(next[0] - 1) % kStates, (next[1] - 1) % kStates};
       uint32_t lap[kStates];
       StartAt(state[0], state[1], lap);
-#pragma unroll 1
+#pragma unroll 2
       for (int p = 0; p < kUnitCodes; ++p) Advance(p, lap);
       uint32_t cost[2] = {};
 #pragma unroll
@@ -193,33 +209,46 @@ struct RingPair {
     for (int p = 0; p < kUnitCodes; ++p) AdvanceAndKeep(p, lap);
   }
 
-  // Walks back through one ring. take(p, free, level) is told each value; returns word 0.
-  template <typename Input, typename Take>
-  TQ_DEVICE uint32_t Trace(int ring, uint32_t start, const Input& input, const Take& take) const {
-    uint32_t coded = 0, state = start;
-#pragma unroll 1
+  // Walks back through both rings: the coded bits, a ring's word 0.
+  TQ_DEVICE void Trace(const uint32_t (&start)[2], uint32_t (&coded)[2]) const {
+    uint32_t state[2] = {start[0], start[1]};
+    coded[0] = coded[1] = 0;
+#pragma unroll 4
     for (int p = kUnitCodes - 1; p >= 0; --p) {
-      const uint2 words = older[p * threads];
-      const uint32_t window = state | ((ring == 0 ? words.x : words.y) >> state & 1u)
-                                          << (kTrellisMemory - 1);
-      const int8_t* row = levels + Parity(window) * kFree;
-      const int x = input(p);
-      int nearest = 1 << 15;
-      uint32_t free = 0;
+      const uint2 words = *Decisions(p);
+      const uint32_t older[2] = {words.x >> state[0] & 1u, words.y >> state[1] & 1u};
 #pragma unroll
-      for (uint32_t f = 0; f < kFree; ++f) {
-        const int difference = x - TrellisGrid(kBits) * row[f];
-        const int distance = difference < 0 ? -difference : difference;
-        if (distance < nearest) {
-          nearest = distance;
-          free = f;
+      for (int ring = 0; ring < 2; ++ring) {
+        coded[ring] |= (state[ring] & 1u) << p;
+        state[ring] = (state[ring] | older[ring] << (kTrellisMemory - 1)) >> 1;
+      }
+    }
+  }
+
+  // Parities of all positions: bit p of word t is parity t of the value there.
+  TQ_DEVICE static void Parities(uint32_t coded, uint32_t (&words)[kTrellisMaxParities]) {
+    constexpr Trellis kTrellis = TrellisOfBits(kBits);
+#pragma unroll
+    for (int t = 0; t < kTrellisMaxParities; ++t) {
+      words[t] = 0;
+#pragma unroll
+      for (int i = 0; i < kTrellisMemory; ++i) {
+        if (t < kTrellis.parities && (kTrellis.taps[static_cast<size_t>(t)] >> i & 1) != 0) {
+          words[t] ^= RotateLeft(coded, i);
         }
       }
-      coded |= (window & 1u) << p;
-      take(p, free, row[free]);
-      state = window >> 1;
     }
-    return coded;
+  }
+  TQ_DEVICE static uint32_t ParityAt(const uint32_t (&words)[kTrellisMaxParities], int p) {
+    return (words[0] >> p & 1u) | (words[1] >> p & 1u) << 1 | (words[2] >> p & 1u) << 2;
+  }
+  // The free bits and the level of the value at a position.
+  TQ_DEVICE uint32_t Free(int input, uint32_t parity) const {
+    const uint2 frees = table.frees[input + kTrellisMaxInput];
+    return (parity < 4 ? frees.x : frees.y) >> (parity % 4 * 8) & 255u;
+  }
+  TQ_DEVICE int8_t Level(uint32_t free, uint32_t parity) const {
+    return levels[parity * kFree + free];
   }
 };
 

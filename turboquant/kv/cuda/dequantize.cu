@@ -20,7 +20,7 @@ TQ_DEVICE float LevelOf(uint32_t byte) {
 
 template <int kDim>
 struct Dequantizer {
-  const TileSide& s;
+  TileSide s;
   const std::byte* head;
   uint32_t reference_offset;
 
@@ -89,7 +89,9 @@ DequantizeKernel(const TQ_GRID_CONSTANT DequantizeParams p) {
   const std::byte* block =
       p.arena + ids[static_cast<int64_t>(p.slot) * p.tables.page_stride + page] * kPageIdUnit +
       form.layer_offset + static_cast<uint64_t>(head) * form.head_bytes;
-  const Dequantizer<kDim> dequantizer = {keys ? form.k : form.v, block, form.reference_offset};
+  TileSide side = keys ? form.k : form.v;
+  side.tile = MakeTileLayout(kDim);  // known when compiled: no divisions
+  const Dequantizer<kDim> dequantizer = {side, block, form.reference_offset};
   dequantizer.Run();
   SyncThreads();
   // Rows of the range; two dims at a time.

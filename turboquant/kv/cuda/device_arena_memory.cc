@@ -30,9 +30,17 @@ class DeviceArenaMemory final : public ArenaMemory {
     ZeroBlock(offset, bytes);
   }
   void Decommit(uint64_t offset, uint64_t bytes) override {
-    before_();
-    Check(cudaStreamSynchronize(stream_), "waiting before cache memory goes back");
-    for (uint64_t done = 0; done < bytes; done += kSlab) range_.Unmap((offset + done) / kSlab);
+    bool waited = false;
+    for (uint64_t done = 0; done < bytes; done += kSlab) {
+      const size_t piece = (offset + done) / kSlab;
+      if (range_.Retire(piece)) continue;  // who gets it next clears it first, in the stream
+      if (!waited) {
+        before_();
+        Check(cudaStreamSynchronize(stream_), "waiting before cache memory goes back");
+        waited = true;
+      }
+      range_.Unmap(piece);
+    }
   }
 
   void CopyBlock(uint64_t from_offset, uint64_t to_offset, uint64_t bytes) override {

@@ -34,6 +34,9 @@ void SetBook(const TileSide& side, Codebook& book, Trellis& trellis, float& gain
   gain = CodebookGain(side.bits, side.tile.head_dim);
 }
 
+// From this many tokens on two launches are less than one block's way from token to token.
+constexpr int kSpreadTokens = 32;
+
 bool HasDim(int head_dim) {
   return std::find(kHeadDims.begin(), kHeadDims.end(), head_dim) != kHeadDims.end();
 }
@@ -78,8 +81,14 @@ void LaunchEncode(const EncodeArgs& args, Stream stream) {
   p.kv_heads = layout.kv_heads;
   p.pages = (args.max_tokens - 2) / kPageTokens + 2;  // wherever in a page the first token falls
   if (args.max_tokens == 1) p.pages = 1;
-  Launch(EncodeKernelOf(layout.head_dim), args.tables.slots * layout.kv_heads * (1 + p.pages),
-         kPageThreads, EncodeMemory(layout.head_dim), stream, p);
+  p.spread = args.max_tokens >= kSpreadTokens;
+  const int heads = args.tables.slots * layout.kv_heads;
+  const int parts = p.spread ? 2 * p.pages * kEncodeSlices : 1 + p.pages;
+  LaunchMaybeOverlapping(true, EncodeKernelOf(layout.head_dim), heads * parts, kPageThreads,
+                         EncodeMemory(layout.head_dim), stream, p);
+  if (!p.spread || p.open.k.rows) return;
+  LaunchMaybeOverlapping(true, KeyChainKernelOf(layout.head_dim), heads, kChainThreads,
+                         KeyChainMemory(layout.head_dim), stream, p);
 }
 
 void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
@@ -96,6 +105,12 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.value_gain_count = static_cast<int>(kTrellisValueGains.size());
   std::copy(kTrellisKeyGains.begin(), kTrellisKeyGains.end(), p.key_gains);
   std::copy(kTrellisValueGains.begin(), kTrellisValueGains.end(), p.value_gains);
+  for (const int bits : {2, 3, 4}) {
+    const auto has = [&](const TileSide& side) { return side.trellis && side.bits == bits; };
+    if (!has(p.sealed.k) && !has(p.sealed.v)) continue;
+    Launch(TrellisNearestKernelOf(), kTrellisNearestBlocks, kTrellisNearestThreads, 0, stream,
+           bits);
+  }
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);

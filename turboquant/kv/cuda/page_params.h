@@ -21,6 +21,15 @@ struct PageSides {
   uint64_t layer_offset;  // within a page block; 0 where jobs carry offsets
 };
 
+// A side as the compiler may know it: places in a page then take no divisions.
+template <int kDim, Side kSide>
+constexpr TileSide FixedSide(const PageSides& sides) {
+  TileSide side = kSide == Side::kKey ? sides.k : sides.v;
+  side.tile = MakeTileLayout(kDim);
+  side.side = kSide;
+  return side;
+}
+
 struct EncodeParams {
   StepTables tables;
   std::byte* arena;
@@ -37,10 +46,11 @@ struct EncodeParams {
   const float* mean;
   bool centring;
   int kv_heads;
-  int pages;  // that the tokens of a slot may touch at most
+  int pages;    // that the tokens of a slot may touch at most
+  bool spread;  // keys in tiles are rotated only: the chain kernel encodes them
 };
 
-inline constexpr int kSealBatch = 64;
+inline constexpr int kSealBatch = 256;  // 6 KiB of parameters
 struct SealParams {
   std::byte* arena;
   PageSides open;
@@ -77,30 +87,43 @@ using EncodeKernelFn = void (*)(EncodeParams);
 using SealKernelFn = void (*)(SealParams);
 using DequantizeKernelFn = void (*)(DequantizeParams);
 
-// Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages); seal one
-// per job; trellis one per job and tile; dequantize pages x kv_heads x 2. Seal writes a trellis
-// side's reference only; the trellis kernel of its bits, launched after it, does the rest.
+// Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages), spread
+// slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads; seal one per
+// job; trellis one per job and tile; dequantize pages x kv_heads x 2. Seal writes a trellis side's
+// reference only; the trellis kernel of its bits, launched after it, does the rest.
 EncodeKernelFn EncodeKernelOf(int head_dim);
+EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
 SealKernelFn TrellisSealKernelOf(int head_dim, int bits);
+// What the trellis kernels of `bits` read: launched before them.
+using TrellisNearestKernelFn = void (*)(int bits);
+TrellisNearestKernelFn TrellisNearestKernelOf();
+inline constexpr int kTrellisNearestBlocks = 16, kTrellisNearestThreads = 128;
 DequantizeKernelFn DequantizeKernelOf(int head_dim);
 
 inline constexpr int kPageThreads = 256;
 constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * head_dim * 4; }
+inline constexpr int kEncodeSlices = 4;  // of a page, where pages are encoded beside each other
+inline constexpr int kChainThreads = 512;
+// Reference, scales and codes of a page.
+constexpr int KeyChainMemory(int head_dim) {
+  return head_dim * 4 + kPageTokens * 4 + kPageTokens * head_dim;
+}
 // Codes of a page and the sealed reference.
 constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_dim * 4; }
 // Shared memory of a trellis block, in order: offsets in bytes.
 inline constexpr int kTrellisThreads = 64;
 struct TrellisMemory {
-  int values;  // float [tokens][D]: scaled inputs
-  int levels;  // int8 [tokens][D]: of the last encoding
-  int words;   // uint32 [rings][bits]: of the last encoding
+  int codes;       // int8 [tokens][D]: as they are in the open page
+  int references;  // float [2][D]: the open and the sealed one
+  int words;       // uint32 [rings][bits]: of the last encoding
   int best_words;
-  int norms, trial, gains, scores, best;  // float per token (or group)
-  int squares, best_squares, better;      // int per token (or group)
-  int table;                              // int8 [parity][free]: levels
-  int older;                              // uint2 [positions][threads]
-  int costs;                              // uint4 [positions][vectors][threads]
+  int scales, factors, norms, trial, gains, best;  // float per token (or group)
+  int products, squares, best_squares, better;     // int per token (or group)
+  int scores;                                      // float per token
+  int table;                                       // int8 [parity][free]: levels
+  int places;                                      // uint16 [units][positions]
+  int costs;                                       // uint4 [positions][vectors][threads]
   int size;
 };
 constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
@@ -112,18 +135,17 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
     used += (bytes + 15) / 16 * 16;
     return at;
   };
-  const int codes = tile.tokens * head_dim;
+  m.codes = take(tile.tokens * head_dim);
+  m.references = take(2 * head_dim * 4);
   const int word_bytes = tile.units * 32 * bits * 4;
-  m.values = take(codes * 4);
-  m.levels = take(codes);
   m.words = take(word_bytes);
   m.best_words = take(word_bytes);
-  for (int* p :
-       {&m.norms, &m.trial, &m.gains, &m.scores, &m.best, &m.squares, &m.best_squares, &m.better}) {
+  for (int* p : {&m.scales, &m.factors, &m.norms, &m.trial, &m.gains, &m.best, &m.products,
+                 &m.squares, &m.best_squares, &m.better, &m.scores}) {
     *p = take(tile.tokens * 4);
   }
   m.table = take(64);
-  m.older = take(kUnitCodes * 8 * kTrellisThreads);
+  m.places = take(tile.units * kUnitCodes * 2);
   m.costs = take(kUnitCodes * (bits == 4 ? 1 : 2) * 16 * kTrellisThreads);
   m.size = used;
   return m;

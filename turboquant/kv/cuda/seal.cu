@@ -9,22 +9,28 @@
 namespace tq::cuda {
 namespace {
 
-template <int kDim>
+template <int kDim, Side kSide>
 struct Sealer {
   static constexpr int kParts = (kDim + 31) / 32;
+  static constexpr bool kKeys = kSide == Side::kKey;
 
   const SealParams& p;
-  const TileSide& from;
-  const TileSide& to;
+  TileSide from, to;
   const std::byte* open;
   std::byte* sealed;
-  bool keys;
+
+  TQ_DEVICE Sealer(const SealParams& params, const SealJob& job)
+      : p(params),
+        from(FixedSide<kDim, kSide>(params.open)),
+        to(FixedSide<kDim, kSide>(params.sealed)),
+        open(params.arena + job.open_offset),
+        sealed(params.arena + job.sealed_offset) {}
 
   TQ_DEVICE uint8_t* Codes() const { return reinterpret_cast<uint8_t*>(SharedMemory()); }
   TQ_DEVICE float* Reference() const {
     return reinterpret_cast<float*>(SharedMemory() + kPageTokens * kDim);
   }
-  TQ_DEVICE bool OtherInRows() const { return keys ? p.sealed.v.rows : p.sealed.k.rows; }
+  TQ_DEVICE bool OtherInRows() const { return kKeys ? p.sealed.v.rows : p.sealed.k.rows; }
 
   TQ_DEVICE void CopyWords(std::byte* dst, const std::byte* src, uint32_t bytes) const {
     for (uint32_t i = static_cast<uint32_t>(ThreadId()) * 4; i < bytes;
@@ -46,7 +52,7 @@ struct Sealer {
     for (int token = ThreadId(); token < kPageTokens; token += Threads()) {
       WriteScale(to, OtherInRows(), sealed, token, LoadHalf(open + from.ScaleOffset(token)));
     }
-    if (keys) {
+    if (kKeys) {
       CopyWords(sealed + p.sealed.reference_offset, open + p.open.reference_offset,
                 p.open.tiles_offset - p.open.reference_offset);
     }
@@ -70,7 +76,7 @@ struct Sealer {
       x[j] = 0;
       if (d >= kDim) continue;
       x[j] = Value8(from, open, token, d, scale);
-      if (keys) {
+      if (kKeys) {
         x[j] = SubRn(AddRn(x[j], ReadHalf(open + p.open.reference_offset + 2 * d)), Reference()[d]);
       }
     }
@@ -121,38 +127,39 @@ struct Sealer {
     }
   }
 
+  template <int kBits>
   TQ_DEVICE void WriteUnits() const {
-    const TileLayout tile = to.tile;
+    constexpr TileLayout tile = MakeTileLayout(kDim);
     for (int i = ThreadId(); i < tile.tiles_per_page() * 32 * tile.units; i += Threads()) {
       CodePlace place = {i / (32 * tile.units), i % 32, i / 32 % tile.units, 0};
       uint32_t words[4] = {};
+#pragma unroll
       for (int n = 0; n < kUnitCodes; ++n) {
         place.index = n;
-        const TokenDim at = keys ? KeyAt(tile, place) : ValueAt(tile, place);
-        SetUnitCode(to.bits, words, n, Codes()[at.token * kDim + at.dim]);
+        const TokenDim at = kKeys ? KeyAt(tile, place) : ValueAt(tile, place);
+        SetUnitCode(kBits, words, n, Codes()[at.token * kDim + at.dim]);
       }
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        if (w < to.bits) {
-          *reinterpret_cast<uint32_t*>(sealed + to.CodesOffset(place.tile) +
-                                       WordOffset(tile, to.bits, place.lane, place.unit, w)) =
-              words[w];
-        }
+      for (int w = 0; w < kBits; ++w) {
+        *reinterpret_cast<uint32_t*>(sealed + to.CodesOffset(place.tile) +
+                                     WordOffset(tile, kBits, place.lane, place.unit, w)) = words[w];
       }
     }
   }
 
   TQ_DEVICE void Run() const {
     if (from.codec == to.codec) return Copy();
-    if (keys) SealReference();
+    if (kKeys) SealReference();
     if (to.trellis) return;
     SyncThreads();
-    const Codebook& book = keys ? p.k_book : p.v_book;
+    const Codebook& book = kKeys ? p.k_book : p.v_book;
     for (int token = WarpId(); token < kPageTokens; token += Threads() / 32) {
-      SealToken(book, keys ? p.k_gain : p.v_gain, token);
+      SealToken(book, kKeys ? p.k_gain : p.v_gain, token);
     }
     SyncThreads();
-    WriteUnits();
+    if (to.bits == 2) WriteUnits<2>();
+    if (to.bits == 3) WriteUnits<3>();
+    if (to.bits == 4) WriteUnits<4>();
   }
 };
 
@@ -160,14 +167,11 @@ template <int kDim>
 TQ_KERNEL(kPageThreads, 1)
 SealKernel(const TQ_GRID_CONSTANT SealParams p) {
   const SealJob& job = p.jobs[BlockId()];
-  const bool keys = job.side == Side::kKey;
-  const Sealer<kDim> sealer = {p,
-                               keys ? p.open.k : p.open.v,
-                               keys ? p.sealed.k : p.sealed.v,
-                               p.arena + job.open_offset,
-                               p.arena + job.sealed_offset,
-                               keys};
-  sealer.Run();
+  if (job.side == Side::kKey) {
+    Sealer<kDim, Side::kKey>(p, job).Run();
+  } else {
+    Sealer<kDim, Side::kValue>(p, job).Run();
+  }
 }
 
 }  // namespace

@@ -8,10 +8,23 @@
 namespace tq::cuda {
 namespace {
 
+// By bits - 2.
+TQ_DEVICE_DATA TrellisNearest trellis_nearest[3];
+
+TQ_KERNEL(kTrellisNearestThreads, 1)
+TrellisNearestKernel(int bits) {
+  const int index = BlockId() * Threads() + ThreadId();
+  if (index >= kTrellisInputs) return;
+  if (bits == 2) FillTrellisNearest<2>(index, trellis_nearest[0]);
+  if (bits == 3) FillTrellisNearest<3>(index, trellis_nearest[1]);
+  if (bits == 4) FillTrellisNearest<4>(index, trellis_nearest[2]);
+}
+
 // kDim: the head dim, or 0 for any, known when running only.
 template <int kDim, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
+  static constexpr int kWarps = kTrellisThreads / 32;
 
   const SealParams& p;
   const TileSide& from;
@@ -26,8 +39,8 @@ struct TrellisSealer {
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(SharedMemory() + offset);
   }
-  TQ_DEVICE float* Values() const { return Shared<float>(at.values); }
-  TQ_DEVICE int8_t* Levels() const { return Shared<int8_t>(at.levels); }
+  TQ_DEVICE int8_t* Codes() const { return Shared<int8_t>(at.codes); }
+  TQ_DEVICE float* References() const { return Shared<float>(at.references); }
   TQ_DEVICE float* Trial() const { return Shared<float>(at.trial); }
   TQ_DEVICE float* Gains() const { return Shared<float>(at.gains); }
   TQ_DEVICE TileLayout Layout() const { return kDim != 0 ? MakeTileLayout(kDim) : to.tile; }
@@ -38,73 +51,131 @@ struct TrellisSealer {
     return TrellisGroups(Layout(), keys ? Side::kKey : Side::kValue);
   }
 
-  // Decoded open tokens less the new reference, as y = x * gain / norm.
-  TQ_DEVICE void LoadValues() const {
-    const float target = keys ? p.k_gain : p.v_gain;
-    for (int token = WarpId(); token < Tokens(); token += Threads() / 32) {
+  // Where in rows [tokens][D] the ring positions of a unit's first lane lie: [unit][position].
+  TQ_DEVICE uint16_t* Places() const { return Shared<uint16_t>(at.places); }
+  TQ_DEVICE void FillPlaces() const {
+    const TrellisGroups groups = Groups();
+    for (int i = ThreadId(); i < RingCount(); i += kTrellisThreads) {
+      const int position = i % kUnitCodes, n = position % 4 * 8 + position / 4;
+      Places()[i] = static_cast<uint16_t>(groups.OfCode(i / kUnitCodes, n));
+    }
+  }
+
+  // An open code decoded, less the new reference. Values are made from codes whenever they are
+  // wanted: memory for them would leave room for fewer blocks.
+  TQ_DEVICE float Decoded(int token, int d) const {
+    const float x =
+        MulRn(SmallToFloat(Codes()[token * Dims() + d]), Shared<float>(at.scales)[token]);
+    return keys ? SubRn(AddRn(x, References()[d]), References()[Dims() + d]) : x;
+  }
+  // y = x * gain / norm.
+  TQ_DEVICE float Value(int token, int d) const {
+    return MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
+  }
+
+  TQ_DEVICE void LoadCodes() const {
+    for (int d = ThreadId(); keys && d < Dims(); d += kTrellisThreads) {
+      References()[d] = ReadHalf(open + p.open.reference_offset + 2 * d);
+      References()[Dims() + d] = ReadHalf(sealed + p.sealed.reference_offset + 2 * d);
+    }
+    SyncThreads();
+    for (int token = WarpId(); token < Tokens(); token += kWarps) {
       const int in_page = tile * Tokens() + token;
-      const float scale = ReadHalf(open + from.ScaleOffset(in_page));
-      float* y = Values() + token * Dims();
       for (int d = LaneId(); d < Dims(); d += 32) {
-        float x = Value8(from, open, in_page, d, scale);
-        if (keys) {
-          x = SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
-                    ReadHalf(sealed + p.sealed.reference_offset + 2 * d));
-        }
-        y[d] = x;
+        Codes()[token * Dims() + d] = static_cast<int8_t>(open[ByteOf8(from, in_page, d)]);
+      }
+      if (LaneId() == 0) {
+        Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(in_page));
       }
       SyncWarp();
-      const float norm = SqrtRn(SumOfSquares(y));
-      const float factor = norm > 0 ? DivRn(target, norm) : 0.0f;
-      for (int d = LaneId(); d < Dims(); d += 32) y[d] = MulRn(y[d], factor);
+      const float norm = SqrtRn(SumOfSquares(token));
       if (LaneId() == 0) {
         Shared<float>(at.norms)[token] = norm;
+        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(keys ? p.k_gain : p.v_gain, norm) : 0;
         Gains()[token] = Trial()[token] = 1.0f;
+        Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
       }
     }
   }
 
   // 16 strided sums, then a tree: the order that the format fixes.
-  TQ_DEVICE float SumOfSquares(const float* x) const {
+  TQ_DEVICE float SumOfSquares(int token) const {
     float sum = 0;
-    for (int i = LaneId() & 15; i < Dims(); i += 16) sum = AddRn(sum, MulRn(x[i], x[i]));
+    for (int d = LaneId() & 15; d < Dims(); d += 16) {
+      const float x = Decoded(token, d);
+      sum = AddRn(sum, MulRn(x, x));
+    }
 #pragma unroll
     for (int width = 8; width > 0; width /= 2) sum = AddRn(sum, ShuffleXor(sum, width));
     return sum;
   }
 
+  TQ_DEVICE int InputOf(int token, float value) const {
+    const float factor = MulRn(Trial()[token], static_cast<float>(TrellisGrid(kBits)));
+    return RoundToInt(Clamp(MulRn(value, factor), static_cast<float>(kTrellisMaxInput)));
+  }
   TQ_DEVICE int InputAt(int place) const {
-    const float factor = MulRn(Trial()[place / Dims()], static_cast<float>(TrellisGrid(kBits)));
-    return RoundToInt(Clamp(MulRn(Values()[place], factor), static_cast<float>(kTrellisMaxInput)));
+    const int token = place / Dims();
+    return InputOf(token, Value(token, place % Dims()));
+  }
+  TQ_DEVICE static int Judged(float value) {
+    return RoundToInt(Clamp(MulRn(value, static_cast<float>(kTrellisScoreGrid)),
+                            static_cast<float>(kTrellisMaxScoreInput)));
   }
 
-  // All rings with the trial gains: levels, and words [unit][lane][kBits].
+  // What a ring adds to its tokens: sums of inputs times levels, and of levels squared.
+  struct TokenSums {
+    int token = -1;
+    int product = 0, square = 0;
+  };
+  TQ_DEVICE void Flush(TokenSums& sums) const {
+    if (sums.token < 0) return;
+    AtomicAdd(Shared<uint32_t>(at.products) + sums.token, static_cast<uint32_t>(sums.product));
+    AtomicAdd(Shared<uint32_t>(at.squares) + sums.token, static_cast<uint32_t>(sums.square));
+    sums = {};
+  }
+  TQ_DEVICE void AddLevel(TokenSums& sums, int token, float value, int level) const {
+    if (token != sums.token) {
+      Flush(sums);
+      sums.token = token;
+    }
+    sums.product += Judged(value) * level;
+    sums.square += level * level;
+  }
+
+  // All rings with the trial gains: words [unit][lane][kBits], and what their levels come to.
   TQ_DEVICE void EncodeRings() const {
     const TrellisGroups groups = Groups();
-    const Rings rings = {Shared<uint4>(at.costs) + ThreadId(), Shared<uint2>(at.older) + ThreadId(),
-                         Shared<int8_t>(at.table), Threads()};
-    for (int pair = ThreadId(); pair < RingCount() / 2; pair += Threads()) {
+    const Rings rings = {trellis_nearest[kBits - 2], Shared<uint4>(at.costs) + ThreadId(),
+                         Shared<int8_t>(at.table), kTrellisThreads};
+    for (int pair = ThreadId(); pair < RingCount() / 2; pair += kTrellisThreads) {
       // Rings `pair` and `pair + RingCount() / 2`: the same lane of two units.
+      const int of_lane = groups.OfLane(pair % 32), unit = pair / 32;
       const auto place = [&](int ring, int position) {
-        const int number = pair + ring * (RingCount() / 2);
-        const int n = position % 4 * 8 + position / 4;
-        return groups.OfCode(number / 32, n) + groups.OfLane(number % 32);
+        return of_lane + Places()[(unit + ring * (RingCount() / 64)) * kUnitCodes + position];
       };
-#pragma unroll 1
+#pragma unroll 2
       for (int position = 0; position < kUnitCodes; ++position) {
         rings.SetInputs(position, InputAt(place(0, position)), InputAt(place(1, position)));
       }
-      uint32_t start[2] = {};
+      uint32_t start[2] = {}, coded[2];
       rings.Search(start);
-#pragma unroll 1
+      rings.Trace(start, coded);
+#pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        uint32_t words[kBits] = {};
-        words[0] = rings.Trace(
-            ring, start[ring], [&](int position) { return InputAt(place(ring, position)); },
-            [&](int position, uint32_t free, int8_t level) {
-              Levels()[place(ring, position)] = level;
-              AddFreeBits(words, position, free);
-            });
+        uint32_t words[kBits] = {coded[ring]}, parities[kTrellisMaxParities];
+        Rings::Parities(coded[ring], parities);
+        TokenSums sums;
+#pragma unroll 4
+        for (int position = 0; position < kUnitCodes; ++position) {
+          const int token = place(ring, position) / Dims(), d = place(ring, position) % Dims();
+          const uint32_t parity = Rings::ParityAt(parities, position);
+          const float value = Value(token, d);
+          const uint32_t free = rings.Free(InputOf(token, value), parity);
+          AddLevel(sums, token, value, rings.Level(free, parity));
+          AddFreeBits(words, position, free);
+        }
+        Flush(sums);
         uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (RingCount() / 2)) * kBits;
 #pragma unroll
         for (int w = 0; w < kBits; ++w) out[w] = words[w];
@@ -136,48 +207,35 @@ struct TrellisSealer {
     const TrellisGroups groups = Groups();
     float* scores = Shared<float>(at.scores);
     int* squares = Shared<int>(at.squares);
-    for (int token = WarpId(); token < Tokens(); token += Threads() / 32) {
-      int product = 0, square = 0;
-      for (int d = LaneId(); d < Dims(); d += 32) {
-        const float judged =
-            Clamp(MulRn(Values()[token * Dims() + d], static_cast<float>(kTrellisScoreGrid)),
-                  static_cast<float>(kTrellisMaxScoreInput));
-        const int level = Levels()[token * Dims() + d];
-        product += RoundToInt(judged) * level;
-        square += level * level;
-      }
-#pragma unroll
-      for (int mask = 16; mask > 0; mask /= 2) {
-        product += ShuffleXor(product, mask);
-        square += ShuffleXor(square, mask);
-      }
-      if (LaneId() == 0) {
-        const auto wide = static_cast<float>(product);
-        scores[token] = square > 0 ? DivRn(MulRn(wide, wide), static_cast<float>(square)) : 0.0f;
-        squares[token] = square;
-      }
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
+      const auto product = static_cast<float>(Shared<int>(at.products)[token]);
+      const int square = squares[token];
+      scores[token] =
+          square > 0 ? DivRn(MulRn(product, product), static_cast<float>(square)) : 0.0f;
     }
     SyncThreads();
     float* best = Shared<float>(at.best);
     int* better = Shared<int>(at.better);
-    for (int group = ThreadId(); group < groups.count(); group += Threads()) {
+    for (int group = ThreadId(); group < groups.count(); group += kTrellisThreads) {
       float sum = 0;
       for (int token = 0; token < Tokens(); ++token) {
-        if (groups.OfToken(token) == group) sum = AddRn(sum, scores[token]);
+        const float with = AddRn(sum, scores[token]);
+        sum = groups.OfToken(token) == group ? with : sum;
       }
       better[group] = first || sum > best[group];
       if (better[group] != 0) best[group] = sum;
     }
     SyncThreads();
-    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
       const bool moved = subset < 0 || TrellisGroups::SubsetOf(token) == subset;
       if (better[groups.OfToken(token)] != 0) {
         Shared<int>(at.best_squares)[token] = squares[token];
         if (moved) Gains()[token] = gain;
       }
       Trial()[token] = Gains()[token];
+      Shared<int>(at.products)[token] = squares[token] = 0;
     }
-    for (int i = ThreadId(); i < RingCount() * kBits; i += Threads()) {
+    for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
       const int ring = i / kBits;
       if (better[groups.OfUnit(ring % 32, ring / 32)] != 0) {
         Shared<uint32_t>(at.best_words)[i] = Shared<uint32_t>(at.words)[i];
@@ -187,7 +245,7 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void TryGain(float gain, int subset) const {
-    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
       if (subset < 0 || TrellisGroups::SubsetOf(token) == subset) Trial()[token] = gain;
     }
     SyncThreads();
@@ -197,11 +255,12 @@ struct TrellisSealer {
 
   TQ_DEVICE void Run() const {
     const Trellis& trellis = keys ? p.k_trellis : p.v_trellis;
-    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += Threads()) {
+    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += kTrellisThreads) {
       Shared<int8_t>(at.table)[i] = static_cast<int8_t>(trellis.Level(
           static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
     }
-    LoadValues();
+    FillPlaces();
+    LoadCodes();
     SyncThreads();
     EncodeRings();
     AcceptBetter(true, -1, 1.0f);
@@ -216,13 +275,13 @@ struct TrellisSealer {
       }
     }
     std::byte* codes = sealed + to.CodesOffset(tile);
-    for (int i = ThreadId(); i < RingCount() * kBits; i += Threads()) {
+    for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
       const int ring = i / kBits;
       *reinterpret_cast<uint32_t*>(codes +
                                    WordOffset(Layout(), kBits, ring % 32, ring / 32, i % kBits)) =
           Shared<uint32_t>(at.best_words)[i];
     }
-    for (int token = ThreadId(); token < Tokens(); token += Threads()) {
+    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
       WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
@@ -260,6 +319,8 @@ SealKernelFn OfBits(int bits) {
 }
 
 }  // namespace
+
+TrellisNearestKernelFn TrellisNearestKernelOf() { return TrellisNearestKernel; }
 
 SealKernelFn TrellisSealKernelOf(int head_dim, int bits) {
   return head_dim == 128 ? OfBits<128>(bits) : OfBits<0>(bits);

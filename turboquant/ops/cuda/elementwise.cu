@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_bf16.h>
 
+#include <type_traits>
+
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
 #include "turboquant/ops/cuda/token_records.cuh"
@@ -23,27 +25,60 @@ __device__ float BlockSum(float value) {
   return value;
 }
 
+// A thread has kWidth columns beside each other, blockDim.x * kWidth further on the next, kPer
+// times at most. kWidth 4: addresses and strides are multiples of 16 bytes.
+template <int kWidth, int kPer>
 __global__ void __launch_bounds__(1024)
     RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
-            float eps, int64_t n, float* out, int64_t out_stride, uint8_t* records) {
+            float eps, int n, float* out, int64_t out_stride, uint8_t* records) {
+  using Vector = std::conditional_t<kWidth == 4, float4, float>;
   LetNextStart();
+  union Values {
+    Vector vector;
+    float x[kWidth];
+  };
+  Values weights[kPer], values[kPer];
+  const auto place = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x) * kWidth; };
+  const auto at = [](auto* p, int i) { return *reinterpret_cast<const Vector*>(p + i); };
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+    if (place(j) < n) weights[j].vector = at(weight, place(j));
+  }
   WaitForInputs();
   float* in = x + blockIdx.x * x_stride;
   const float* more = y + blockIdx.x * y_stride;
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+    values[j].vector = {};
+    if (place(j) >= n) continue;
+    values[j].vector = at(in, place(j));
+    if (y == nullptr) continue;
+    Values addend;
+    addend.vector = at(more, place(j));
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) values[j].x[c] += addend.x[c];
+  }
   float sum = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-    float value = in[i];
-    if (y != nullptr) in[i] = value = value + more[i];
-    sum = fmaf(value, value, sum);
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) sum = fmaf(values[j].x[c], values[j].x[c], sum);
   }
   sum = BlockSum(sum);
   const float scale = 1.0f / sqrtf(sum / static_cast<float>(n) + eps);
   float* to = out + blockIdx.x * out_stride;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {  // each thread its own columns again
-    const float value = in[i] * scale * weight[i];
-    to[i] = value;
-    if (records != nullptr)
-      WriteTokenGroup(value, records, i / kGroupColumns, blockIdx.x, threadIdx.x % 32);
+#pragma unroll
+  for (int j = 0; j < kPer; ++j) {
+    const int i = place(j);
+    if (i >= n) break;  // with records: the lanes of a group together
+    if (y != nullptr) *reinterpret_cast<Vector*>(in + i) = values[j].vector;
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) values[j].x[c] *= scale * weights[j].x[c];
+    *reinterpret_cast<Vector*>(to + i) = values[j].vector;
+    if constexpr (kWidth == 4) {
+      if (records != nullptr)
+        WriteTokenGroup4(values[j].x, records, i / kGroupColumns, blockIdx.x, threadIdx.x % 32);
+    }
   }
 }
 
@@ -159,10 +194,22 @@ dim3 GridFor(int64_t cols, int64_t rows) { return {BlocksFor(cols), static_cast<
 
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
                    float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
-  const int threads = x.cols >= 2048 ? 1024 : x.cols > 256 ? 256 : 64;
-  LaunchChained(RmsNorm, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads),
-                stream, x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride,
-                records);
+  const auto aligned = [](const float* p, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 4 == 0;
+  };
+  const bool wide = x.cols % 4 == 0 && aligned(x.data, x.stride) && aligned(y, y_stride) &&
+                    aligned(weight, 0) && aligned(out.data, out.stride);
+  const int64_t units = wide ? x.cols / 4 : x.cols;
+  const int threads = units > 512 ? 1024 : units > 64 ? 256 : 64;
+  const bool one = units <= threads;
+  const auto kernel = wide ? (one ? RmsNorm<4, 1> : RmsNorm<4, 4>) : RmsNorm<1, 16>;
+  if (!wide && records != nullptr) {
+    LaunchRmsNorm(x, y, y_stride, weight, eps, out, nullptr, stream);
+    LaunchQuantizeTokens(out, records, stream);
+    return;
+  }
+  LaunchChained(kernel, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads), stream,
+                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, records);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {

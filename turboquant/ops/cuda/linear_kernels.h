@@ -24,11 +24,14 @@ struct DeviceWeight {
 inline constexpr int kFewTokens = 8;
 
 // Up to kFewTokens tokens at 8 bits, one record per group of 32 columns:
-//   int8 codes [8 tokens][32], f32 scale [8], f32 scale * sum of codes [2 halves of 16][8]
+//   int8 codes [8 tokens][4][2][4 columns]: columns 4t.. and 16 + 4t.. beside each other, as a lane
+//   of a product takes them
+//   f32 scale and scale * sum of codes [8 tokens][2]
+//   f32 scale * sum of codes [2 halves of 16][8 tokens]
 // with the codes of the CPU's products (x = scale * code, scale = largest magnitude / 127).
 inline constexpr int kTokenScales = 256;
-inline constexpr int kTokenSums = kTokenScales + 32;
-inline constexpr int64_t kTokenRecordBytes = kTokenSums + 64;
+inline constexpr int kTokenHalfSums = kTokenScales + 64;
+inline constexpr int64_t kTokenRecordBytes = kTokenHalfSums + 64;
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream);
 
 struct MatVecCall {
@@ -38,6 +41,9 @@ struct MatVecCall {
   const float* bias = nullptr;       // [rows] or null
   MatrixView<float> out;
   bool accumulate = false;  // out += instead of out =
+  // The weight of the next product: its first bytes are on their way to the second-level cache when
+  // this one ends. Null: not known.
+  const DeviceWeight* next = nullptr;
 };
 // One launch. Float layouts have f32 products only.
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream);

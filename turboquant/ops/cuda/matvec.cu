@@ -7,57 +7,15 @@
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
+#include "turboquant/ops/cuda/matvec_block.cuh"
+#include "turboquant/ops/cuda/matvec_nibbles.h"
 
 namespace tq::cuda {
 namespace {
 
-constexpr int kMostWarps = 8;
-constexpr int kThreads = 32 * kMostWarps;
 // Groups that a warp loads at once; the next ones are on their way while it computes.
 template <typename L>
 constexpr int kUnitGroups = PlaneWords<L>::kCount == 1 ? 4 : 2;
-constexpr int kMagic = 0x4b400000;  // 1.5 * 2^23 as float: integers added to it read back as floats
-constexpr float kMagicFloat = 12582912.0f;
-
-struct Args {
-  const uint8_t* panels;
-  int64_t panel_bytes;
-  int groups;
-  int rows;
-  int tokens;
-  const uint8_t* records;
-  const float* x;
-  int64_t x_stride;
-  const float* bias;
-  float* out;
-  int64_t out_stride;
-  bool accumulate;
-};
-
-// sums [warps][16 rows][8 tokens]: every warp has written its share.
-__device__ __forceinline__ void Finish(const Args& args, const float* sums) {
-  __syncthreads();
-  const int warps = blockDim.x / 32;
-  for (int i = threadIdx.x; i < kPanelRows * args.tokens; i += blockDim.x) {
-    const int row = i % kPanelRows, token = i / kPanelRows;
-    const int64_t n = static_cast<int64_t>(blockIdx.x) * kPanelRows + row;
-    if (n >= args.rows) continue;
-    float sum = 0.0f;
-    for (int w = 0; w < warps; ++w) sum += sums[(w * kPanelRows + row) * kFewTokens + token];
-    if (args.bias != nullptr) sum += args.bias[n];
-    float* out = args.out + token * args.out_stride + n;
-    *out = args.accumulate ? *out + sum : sum;
-  }
-}
-
-__device__ __forceinline__ void Mma32(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                      uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 __device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
   asm volatile(
@@ -68,20 +26,15 @@ __device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uin
 
 // acc: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1.
 template <typename L>
-__device__ __forceinline__ void AddGroup(const Args& args, const PlaneWords<L> (&planes)[2],
+__device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWords<L> (&planes)[2],
                                          const ScaleBytes<L> (&scales)[2], int64_t group, int lane,
                                          float (&acc)[4]) {
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* x = args.records + group * kTokenRecordBytes;
-  uint32_t b0 = 0, b1 = 0;
-  if (g < args.tokens) {
-    const auto* words = reinterpret_cast<const uint32_t*>(x) + g * 8 + t;
-    b0 = __ldg(words);
-    b1 = __ldg(words + 4);
-  }
-  const float2 scale = __ldg(reinterpret_cast<const float2*>(x + kTokenScales) + t);
-  const float2 sum0 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums) + t);
-  const float2 sum1 = __ldg(reinterpret_cast<const float2*>(x + kTokenSums + 32) + t);
+  // Columns of tokens that are not there come to nothing that anybody reads.
+  const uint2 b = __ldg(reinterpret_cast<const uint2*>(x + g * kGroupColumns) + t);
+  const float4 scales_sums = __ldg(reinterpret_cast<const float4*>(x + kTokenScales) + t);
+  const float2 scale = {scales_sums.x, scales_sums.z};
   const CodeWordPair upper = SignedCodes<L>(planes[0], t), lower = SignedCodes<L>(planes[1], t);
   const GroupScale w[2] = {ScaleOf<L>(scales[0]), ScaleOf<L>(scales[1])};
   const auto add = [&](const int(&c)[4], int half, float2 sum) {
@@ -96,14 +49,15 @@ __device__ __forceinline__ void AddGroup(const Args& args, const PlaneWords<L> (
   };
   int c[4] = {kMagic, kMagic, kMagic, kMagic};
   if constexpr (L::k16) {
-    Mma16(c, upper.low, lower.low, b0);
-    add(c, 0, sum0);
+    const auto* half_sums = reinterpret_cast<const float2*>(x + kTokenHalfSums) + t;
+    Mma16(c, upper.low, lower.low, b.x);
+    add(c, 0, __ldg(half_sums));
     c[0] = c[1] = c[2] = c[3] = kMagic;
-    Mma16(c, upper.high, lower.high, b1);
-    add(c, 1, sum1);
+    Mma16(c, upper.high, lower.high, b.y);
+    add(c, 1, __ldg(half_sums + kFewTokens / 2));
   } else {
-    Mma32(c, upper.low, lower.low, upper.high, lower.high, b0, b1);
-    add(c, 0, make_float2(sum0.x + sum1.x, sum0.y + sum1.y));
+    Mma32(c, upper.low, lower.low, upper.high, lower.high, b.x, b.y);
+    add(c, 0, make_float2(scales_sums.y, scales_sums.w));
   }
 }
 
@@ -115,7 +69,7 @@ struct Unit {
   PlaneWords<L> planes[kGroups][2];
   ScaleBytes<L> scales[kGroups][2];
 
-  __device__ __forceinline__ void Load(const Args& args, const uint8_t* panel, int first,
+  __device__ __forceinline__ void Load(const MatVecParams& args, const uint8_t* panel, int first,
                                        int lane) {
     const int g = lane >> 2, t = lane & 3;
 #pragma unroll
@@ -130,7 +84,7 @@ struct Unit {
       scales[i][1] = LoadScaleBytes<L>(record, in_record, g + 8);
     }
   }
-  __device__ __forceinline__ void Add(const Args& args, int first, int lane,
+  __device__ __forceinline__ void Add(const MatVecParams& args, int first, int lane,
                                       float (&acc)[4]) const {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
@@ -140,8 +94,8 @@ struct Unit {
 };
 
 template <typename L>
-__global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
-  __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
+__global__ void __launch_bounds__(kMatVecThreads, 3) MatVecInt8(const MatVecParams args) {
+  __shared__ float sums[kMatVecWarps * kPanelRows * kFewTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
@@ -162,13 +116,13 @@ __global__ void __launch_bounds__(kThreads, 3) MatVecInt8(const Args args) {
   float* mine = sums + warp * kPanelRows * kFewTokens;
 #pragma unroll
   for (int i = 0; i < 4; ++i) mine[(g + i / 2 * 8) * kFewTokens + 2 * t + i % 2] = acc[i];
-  Finish(args, sums);
+  FinishPanel<kFewTokens>(args, sums);
 }
 
 // f32 products, kT tokens at most.
 template <typename L, int kT>
-__global__ void __launch_bounds__(kThreads) MatVecFloat(const Args args) {
-  __shared__ float sums[kMostWarps * kPanelRows * kFewTokens];
+__global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams args) {
+  __shared__ float sums[kMatVecWarps * kPanelRows * kFewTokens];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
@@ -201,7 +155,20 @@ __global__ void __launch_bounds__(kThreads) MatVecFloat(const Args args) {
       if (t == 0) mine[(g + 8 * i) * kFewTokens + token] = sum;
     }
   }
-  Finish(args, sums);
+  FinishPanel<kFewTokens>(args, sums);
+}
+
+// What to fetch ahead: as much as the gaps between products let through, by the blocks that end
+// last, because a large matrix that streams past would push it out again.
+constexpr int64_t kFetchedAhead = int64_t{12} << 20;
+constexpr int64_t kFetchingBlocks = 256;
+void SetNext(const DeviceWeight& next, int64_t blocks, MatVecParams& params) {
+  const int64_t bytes = (next.rows + kPanelRows - 1) / kPanelRows * next.panel_bytes;
+  const int64_t fetching = blocks < kFetchingBlocks ? blocks : kFetchingBlocks;
+  const int64_t ahead = bytes < kFetchedAhead ? bytes : kFetchedAhead;
+  params.next = next.panels;
+  params.next_bytes = static_cast<unsigned>(ahead / fetching / 16 * 16);
+  params.first_fetching = static_cast<unsigned>(blocks - fetching);
 }
 
 // Warps per panel: enough in flight on the whole device, no more than there is work for.
@@ -209,7 +176,7 @@ int WarpsFor(int64_t panels, int groups) {
   constexpr int64_t kWanted = 132 * 24;
   const int64_t units = (groups + 3) / 4;
   int64_t warps = 4;
-  while (warps < kMostWarps && warps * panels < kWanted) warps *= 2;
+  while (warps < kMatVecWarps && warps * panels < kWanted) warps *= 2;
   while (warps > 1 && warps > units) warps /= 2;
   return static_cast<int>(warps);
 }
@@ -219,7 +186,7 @@ int WarpsFor(int64_t panels, int groups) {
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   const DeviceWeight& w = call.weight;
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  Args args;
+  MatVecParams args;
   args.panels = w.panels;
   args.panel_bytes = w.panel_bytes;
   args.groups = static_cast<int>(w.cols / kGroupColumns);
@@ -232,10 +199,14 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.out = call.out.data;
   args.out_stride = call.out.stride;
   args.accumulate = call.accumulate;
+  args.next = nullptr;
+  if (call.next != nullptr) SetNext(*call.next, panels, args);
   const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
   const dim3 grid(static_cast<unsigned>(panels));
+  if (call.records != nullptr && LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))
+    return;
   ForLayout(w.layout, [&]<typename L>() {
-    if constexpr (L::kQuantised) {
+    if constexpr (L::kQuantised && L::kBits != 4) {
       if (call.records != nullptr) {
         LaunchChained(MatVecInt8<L>, grid, threads, stream, args);
         return;

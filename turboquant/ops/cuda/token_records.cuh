@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens at 8 bits (linear_kernels.h has the record): a warp makes one group of one token.
+// Tokens at 8 bits (linear_kernels.h has the record).
 #pragma once
 
 #include <cstdint>
@@ -9,28 +9,79 @@
 
 namespace tq::cuda {
 
-// `value` is column `lane` of the group. All 32 lanes take part.
+struct TokenScale {
+  float scale, inverse;
+
+  __device__ __forceinline__ explicit TokenScale(float largest) {
+    const bool none = largest < 1e-30f;
+    scale = none ? 0.0f : __fdiv_rn(largest, 127.0f);
+    inverse = none ? 0.0f : __fdiv_rn(127.0f, largest);
+  }
+  __device__ __forceinline__ int Code(float value) const {
+    const float shifted = __fadd_rn(__fmul_rn(value, inverse), 12582912.0f);  // to nearest even
+    return static_cast<int8_t>(__float_as_int(shifted) & 255);
+  }
+};
+
+// Word `word` of a token's 32 codes (columns 4 word..) lies here.
+__device__ __forceinline__ int PlaceOfCodes(int token, int word) {
+  return token * kGroupColumns + (word % 4 * 2 + word / 4) * 4;
+}
+__device__ __forceinline__ void WriteTokenScale(uint8_t* record, int token, float scale, int sum) {
+  reinterpret_cast<float2*>(record + kTokenScales)[token] = {scale,
+                                                             scale * static_cast<float>(sum)};
+}
+__device__ __forceinline__ void WriteHalfSum(uint8_t* record, int token, int half, float scale,
+                                             int sum) {
+  reinterpret_cast<float*>(record + kTokenHalfSums)[half * kFewTokens + token] =
+      scale * static_cast<float>(sum);
+}
+
+// A group by a warp: `value` is column `lane`. All 32 lanes take part.
 __device__ __forceinline__ void WriteTokenGroup(float value, uint8_t* records, int64_t group,
                                                 int token, int lane) {
   float largest = fabsf(value);
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2)
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, mask));
-  const bool none = largest < 1e-30f;
-  const float scale = none ? 0.0f : __fdiv_rn(largest, 127.0f);
-  const float inverse = none ? 0.0f : __fdiv_rn(127.0f, largest);
-  const float shifted = __fadd_rn(__fmul_rn(value, inverse), 12582912.0f);  // to nearest even
-  const int code = static_cast<int8_t>(__float_as_int(shifted) & 255);
+  const TokenScale scale(largest);
+  const int code = scale.Code(value);
   int sum = code;
 #pragma unroll
   for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
+  const int total = sum + __shfl_xor_sync(0xffffffffu, sum, 16);
   uint8_t* record = records + group * kTokenRecordBytes;
-  record[token * kGroupColumns + lane] = static_cast<uint8_t>(code);
-  if (lane == 0) reinterpret_cast<float*>(record + kTokenScales)[token] = scale;
-  if (lane % 16 == 0) {
-    reinterpret_cast<float*>(record + kTokenSums)[lane / 16 * kFewTokens + token] =
-        scale * static_cast<float>(sum);
+  record[PlaceOfCodes(token, lane / 4) + lane % 4] = static_cast<uint8_t>(code);
+  if (lane == 0) WriteTokenScale(record, token, scale.scale, total);
+  if (lane % 16 == 0) WriteHalfSum(record, token, lane / 16, scale.scale, sum);
+}
+
+// A group by eight lanes: `values` are columns 4 (lane % 8).. of it. The eight take part together.
+__device__ __forceinline__ void WriteTokenGroup4(const float (&values)[4], uint8_t* records,
+                                                 int64_t group, int token, int lane) {
+  const unsigned eight = 0xffu << (lane & 24);
+  float largest =
+      fmaxf(fmaxf(fabsf(values[0]), fabsf(values[1])), fmaxf(fabsf(values[2]), fabsf(values[3])));
+#pragma unroll
+  for (int mask = 4; mask > 0; mask /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(eight, largest, mask));
+  const TokenScale scale(largest);
+  uint32_t word = 0;
+  int sum = 0;
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const int code = scale.Code(values[c]);
+    word |= (static_cast<uint32_t>(code) & 255u) << (8 * c);
+    sum += code;
   }
+  sum += __shfl_xor_sync(eight, sum, 1);
+  sum += __shfl_xor_sync(eight, sum, 2);
+  const int total = sum + __shfl_xor_sync(eight, sum, 4);
+  uint8_t* record = records + group * kTokenRecordBytes;
+  const int in_group = lane % 8;
+  *reinterpret_cast<uint32_t*>(record + PlaceOfCodes(token, in_group)) = word;
+  if (in_group == 0) WriteTokenScale(record, token, scale.scale, total);
+  if (in_group % 4 == 0) WriteHalfSum(record, token, in_group / 4, scale.scale, sum);
 }
 
 }  // namespace tq::cuda

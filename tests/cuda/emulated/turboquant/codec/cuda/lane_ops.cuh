@@ -16,6 +16,7 @@
 #define TQ_DEVICE inline
 #define TQ_KERNEL(threads, blocks) void
 #define TQ_GRID_CONSTANT
+#define TQ_DEVICE_DATA
 
 struct uint2 {
   uint32_t x, y;
@@ -92,18 +93,17 @@ inline uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
 inline uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
   return (mask & a) | (~mask & b);
 }
-inline uint32_t Min16x2(uint32_t a, uint32_t b) {
-  const uint32_t low = (a & 0xffffu) < (b & 0xffffu) ? a : b;
-  const uint32_t high = a >> 16 < b >> 16 ? a : b;
-  return (low & 0xffffu) | (high & 0xffff0000u);
+inline uint32_t Min16x2(uint32_t a, uint32_t b, bool (&is_a)[2]) {
+  is_a[0] = (a & 0xffffu) <= (b & 0xffffu);
+  is_a[1] = a >> 16 <= b >> 16;
+  return (is_a[0] ? a & 0xffffu : b & 0xffffu) | (is_a[1] ? a & 0xffff0000u : b & 0xffff0000u);
 }
 inline uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
   TQ_CHECK((a & 0xffffu) + (b & 0xffffu) < 65536 && (a >> 16) + (b >> 16) < 65536);
-  return Min16x2(a + b, c);
+  bool is_sum[2];
+  return Min16x2(a + b, c, is_sum);
 }
-inline uint32_t Less16x2(uint32_t a, uint32_t b) {
-  return ((a & 0xffffu) < (b & 0xffffu) ? 0xffffu : 0u) | (a >> 16 < b >> 16 ? 0xffff0000u : 0u);
-}
+inline uint32_t AddMin(uint32_t a, uint32_t b, uint32_t c) { return a + b < c ? a + b : c; }
 inline uint32_t RotateLeft(uint32_t x, int n) {
   return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
 }

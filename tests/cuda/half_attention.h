@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention to f16 keys and values by straight loops in double, and what its tests share.
+#pragma once
+
+#include "tests/cuda/device_pair.h"
+#include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/base/cuda/device_memory.h"
+#include "turboquant/base/half.h"
+
+namespace tq::test {
+
+template <typename T>
+cuda::DeviceBytes Upload(const std::vector<T>& host) {
+  cuda::DeviceBytes memory(host.size() * sizeof(T), "test data");
+  cuda::Check(
+      cudaMemcpy(memory.as<T>(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
+      "copying test data");
+  return memory;
+}
+
+inline std::vector<uint16_t> ToHalf(const std::vector<float>& x) {
+  std::vector<uint16_t> halves;
+  for (const float value : x) halves.push_back(FloatToHalf(value));
+  return halves;
+}
+
+struct HalfAttention {
+  int head_dim, kv_heads, group, tokens;
+  int64_t first_position;
+  int sliding_window;
+  double scale;
+};
+
+// q [tokens][heads][D]; k, v [first_position + tokens][kv_heads][D].
+inline std::vector<float> AttendHalves(const std::vector<float>& q, const std::vector<uint16_t>& k,
+                                       const std::vector<uint16_t>& v, const HalfAttention& shape) {
+  const int heads = shape.kv_heads * shape.group, d = shape.head_dim;
+  std::vector<float> want(q.size());
+  for (int t = 0; t < shape.tokens; ++t) {
+    const int64_t position = shape.first_position + t;
+    const int64_t first =
+        shape.sliding_window > 0 ? std::max<int64_t>(0, position - shape.sliding_window + 1) : 0;
+    for (int h = 0; h < heads; ++h) {
+      const float* query = q.data() + (int64_t{t} * heads + h) * d;
+      const auto row = [&](const std::vector<uint16_t>& x, int64_t key) {
+        return x.data() + (key * shape.kv_heads + h / shape.group) * d;
+      };
+      std::vector<double> scores;
+      double highest = -1e300, sum = 0;
+      for (int64_t key = first; key <= position; ++key) {
+        double dot = 0;
+        for (int i = 0; i < d; ++i)
+          dot += static_cast<double>(query[i]) * HalfToFloat(row(k, key)[i]);
+        scores.push_back(dot * shape.scale);
+        highest = std::max(highest, scores.back());
+      }
+      std::vector<double> out(static_cast<size_t>(d));
+      for (size_t j = 0; j < scores.size(); ++j) {
+        const double p = std::exp(scores[j] - highest);
+        sum += p;
+        for (int i = 0; i < d; ++i)
+          out[static_cast<size_t>(i)] +=
+              p * HalfToFloat(row(v, first + static_cast<int64_t>(j))[i]);
+      }
+      for (int i = 0; i < d; ++i)
+        want[static_cast<size_t>((int64_t{t} * heads + h) * d + i)] =
+            static_cast<float>(out[static_cast<size_t>(i)] / sum);
+    }
+  }
+  return want;
+}
+
+}  // namespace tq::test

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of few tokens to pages of f16 rows against straight loops in double: from one key to
+// more than all splits take at once.
+#include "tests/cuda/half_attention.h"
+#include "turboquant/attention/cuda/row_attention.h"
+
+namespace tq::test {
+namespace {
+
+class RowAttentionDeviceTest : public DeviceTest {};
+
+struct Shape {
+  int head_dim, kv_heads, group, tokens;
+  int64_t first_position;
+  int sliding_window = 0;
+};
+
+void CheckShape(const Shape& shape) {
+  const int heads = shape.kv_heads * shape.group, d = shape.head_dim;
+  const int64_t keys = shape.first_position + shape.tokens;
+  const std::vector<float> q = Gaussian(int64_t{shape.tokens} * heads * d, 1, 2);
+  const std::vector<uint16_t> k = ToHalf(Gaussian(keys * shape.kv_heads * d, 2)),
+                              v = ToHalf(Gaussian(keys * shape.kv_heads * d, 3));
+  const double scale = 1 / std::sqrt(static_cast<double>(d));
+  const std::vector<float> want = AttendHalves(q, k, v,
+                                               {.head_dim = d,
+                                                .kv_heads = shape.kv_heads,
+                                                .group = shape.group,
+                                                .tokens = shape.tokens,
+                                                .first_position = shape.first_position,
+                                                .sliding_window = shape.sliding_window,
+                                                .scale = scale});
+
+  const PageLayout layout = MakePageLayout(d, shape.kv_heads, Codec::kF16, Codec::kF16);
+  const int64_t pages = (keys + kPageTokens - 1) / kPageTokens;
+  const int64_t units = (layout.bytes() + kPageIdUnit - 1) / kPageIdUnit;  // of a page
+  const int64_t page_bytes = units * kPageIdUnit;
+  std::vector<std::byte> arena(static_cast<size_t>(pages * page_bytes), std::byte{0xff});
+  std::vector<uint32_t> ids(static_cast<size_t>(pages));
+  const auto block = [&](int64_t page) { return pages - 1 - page; };
+  for (int64_t page = 0; page < pages; ++page)
+    ids[static_cast<size_t>(page)] = static_cast<uint32_t>(block(page) * units);
+  for (int64_t key = 0; key < keys; ++key) {
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      std::byte* head = arena.data() + block(key / kPageTokens) * page_bytes +
+                        static_cast<int64_t>(h) * layout.head_bytes;
+      const int64_t token = key % kPageTokens;
+      const auto from = (key * shape.kv_heads + h) * d;
+      const auto bytes = static_cast<size_t>(d) * 2;
+      std::memcpy(head + layout.k_rows_offset + token * layout.k_row_bytes, k.data() + from, bytes);
+      std::memcpy(head + layout.v_rows_offset + token * layout.v_row_bytes, v.data() + from, bytes);
+    }
+  }
+  const std::vector<int32_t> numbers = {static_cast<int32_t>(shape.first_position), shape.tokens,
+                                        0};
+  const cuda::DeviceBytes device_q = Upload(q), device_arena = Upload(arena),
+                          device_ids = Upload(ids), device_numbers = Upload(numbers);
+  const cuda::DeviceBytes out = Upload(std::vector<float>(q.size(), NAN));
+  cuda::RowAttentionArgs args;
+  args.tables.open_pages = args.tables.sealed_pages = device_ids.as<uint32_t>();
+  args.tables.first_positions = device_numbers.as<int32_t>();
+  args.tables.tokens = device_numbers.as<int32_t>() + 1;
+  args.tables.first_rows = device_numbers.as<int32_t>() + 2;
+  args.tables.page_stride = static_cast<int>(pages);
+  args.tables.slots = 1;
+  args.pages = {device_arena.as<std::byte>(), 0, 0, layout, layout, {}};
+  args.pages.visibility.sliding_window = shape.sliding_window;
+  args.q = device_q.as<float>();
+  args.out = out.as<float>();
+  args.q_stride = args.out_stride = int64_t{heads} * d;
+  args.q_heads = heads;
+  args.tokens = shape.tokens;
+  args.scale = static_cast<float>(scale);
+  const cuda::DeviceBytes workspace =
+      Upload(std::vector<std::byte>(static_cast<size_t>(cuda::RowAttentionWorkspaceBytes(args))));
+  for (int i = 0; i < 2; ++i) {  // the first leaves the workspace as it was
+    cuda::LaunchRowAttention(args, workspace.as<void>(), nullptr);
+    cuda::CheckLaunch("testing attention");
+    std::vector<float> got(q.size());
+    cuda::Check(
+        cudaMemcpy(got.data(), out.as<float>(), got.size() * sizeof(float), cudaMemcpyDeviceToHost),
+        "reading results");
+    ExpectClose(
+        got, want, 1.5e-3, d,
+        fmt::format("row attention, D {}, {} KV heads, group {}, {} tokens at {}, window {}", d,
+                    shape.kv_heads, shape.group, shape.tokens, shape.first_position,
+                    shape.sliding_window));
+  }
+}
+
+TEST_F(RowAttentionDeviceTest, FromOneKeyToMany) {
+  for (const int d : {64, 80, 128, 256}) {
+    for (const int64_t position : {0, 1, 127, 128, 140, 1000, 9000}) {
+      CheckShape({d, 2, 4, 1, position});
+      CheckShape({d, 1, 7, 5, position});
+    }
+    CheckShape({d, 2, 4, 1, 3000, 100});
+    CheckShape({d, 2, 2, 3, 3000, 1500});
+  }
+}
+
+}  // namespace
+}  // namespace tq::test

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// 8-bit products of up to 8 tokens with weights of 4-bit codes: the layouts that most models have.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace tq::cuda {
+
+struct MatVecParams;
+
+// False if the layout's codes are not of 4 bits. threads: of a block, whole warps.
+bool LaunchNibbleMatVec(int layout, const MatVecParams& params, unsigned panels, unsigned threads,
+                        cudaStream_t stream);
+
+}  // namespace tq::cuda
