@@ -37,6 +37,9 @@ struct DecodeArgs {
   // Programmatic dependent launch: set up while the kernel before still runs. Whatever comes after
   // in the stream is ordered as ever.
   bool overlap = false;
+#ifdef TQ_DECODE_STAMPS
+  uint64_t* stamps = nullptr;
+#endif
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
 };
 

@@ -61,6 +61,34 @@ struct DecodeBlock {
     return MakeUnitList(p.visibility, queries, p.open.step_log, p.sealed.step_log);
   }
 
+#ifdef TQ_DECODE_STAMPS
+  TQ_DEVICE static uint64_t GlobalTimer() {
+    uint64_t t;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t)::"memory");
+    return t;
+  }
+  TQ_DEVICE static uint64_t Clock() {
+    uint64_t t;
+    asm volatile("mov.u64 %0, %clock64;" : "=l"(t)::"memory");
+    return t;
+  }
+  TQ_DEVICE void StampTimer(int i) const {
+    if (ThreadId() == 0 && p.stamps != nullptr) p.stamps[BlockId() * 16 + i] = GlobalTimer();
+  }
+  TQ_DEVICE void Stamp(int i) const {
+    if (ThreadId() == 0 && p.stamps != nullptr) p.stamps[BlockId() * 16 + i] = Clock();
+  }
+  TQ_DEVICE void StampsClear() const {
+    if (ThreadId() == 0 && p.stamps != nullptr) {
+      for (int i = 0; i < 16; ++i) p.stamps[BlockId() * 16 + i] = 0;
+    }
+  }
+#else
+  TQ_DEVICE void StampTimer(int) const {}
+  TQ_DEVICE void Stamp(int) const {}
+  TQ_DEVICE void StampsClear() const {}
+#endif
+
   // Parameters lie in constant memory, cold at first: every warp fetches a line of them, so that
   // nobody waits for one line after the other.
   TQ_DEVICE void TouchParameters() const {
@@ -272,6 +300,7 @@ struct DecodeBlock {
       CopyWait<1>();
       SyncWarp();
       const std::byte* data = ring + stage * p.stage_bytes;
+      if (u == run.begin) Stamp(6);
       if (new_page) AddReference(data, first_column, state);
       const StepMask mask = {p.visibility, queries, unit};
       Pair::template Step<kDim, kSets>(p, unit.sealed, data, Shared<uint32_t>(at.levels), lane,
@@ -286,7 +315,9 @@ struct DecodeBlock {
 
   // The warps' states to one row of outputs per column, with its m and l.
   TQ_DEVICE void MergeWarps(WarpState<kDim, kSets>& state) {
+    Stamp(7);
     SyncThreads();  // no warp reads its ring or the query rows any more
+    Stamp(8);
     float2* parts = Shared<float2>(at.parts);
     float* outputs = Shared<float>(at.ring);  // [warps][kColumns][kRow]
 #pragma unroll
@@ -457,8 +488,12 @@ struct DecodeBlock {
   }
 
   TQ_DEVICE void Attend() {
+    StampsClear();
+    StampTimer(0);
+    Stamp(2);
     LetNextStart();
     CountUnits();
+    Stamp(3);
     const uint32_t* starts = Shared<uint32_t>(at.starts);
     const uint32_t total = starts[p.tables.slots];
     if (total == 0) return;
@@ -489,24 +524,33 @@ struct DecodeBlock {
       const int n = s.end - s.begin;
       const Run run =
           StartRun(s, units, s.begin + n * phase / phases, s.begin + n * (phase + 1) / phases);
+      Stamp(4);
       PrepareQueries(s);
       SyncThreads();
+      Stamp(5);
       const int first_column = warp % p.column_groups * kColumns;
       WarpState<kDim, kSets> state;
       state.Clear();
       LoadColumns(first_column, state);
       Attend(s, queries, units, run, first_column, state);
       MergeWarps(state);
+      Stamp(9);
       bool done = n == s.size;
-      if (!done && LeavePartial(s)) {
+      const bool last = !done && LeavePartial(s);
+      Stamp(10);
+      if (last) {
         MergePartials(BlockOf(s.global, blocks, total),
                       BlockOf(s.global + static_cast<uint32_t>(s.size) - 1, blocks, total));
         done = true;
+        Stamp(11);
       }
       if (done) Finish(s);
       SyncThreads();
+      if (done) Stamp(12);
       unit += static_cast<uint32_t>(n);
     }
+    Stamp(13);
+    StampTimer(1);
   }
 };
 

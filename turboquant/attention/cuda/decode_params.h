@@ -52,6 +52,9 @@ struct DecodeParams {
   // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
   uint32_t* counters;
   float* partials;
+#ifdef TQ_DECODE_STAMPS
+  uint64_t* stamps;  // [blocks][16]: entry and exit by the global timer, then phases by the clock
+#endif
 };
 
 }  // namespace tq::cuda
