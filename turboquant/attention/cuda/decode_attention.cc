@@ -3,6 +3,7 @@
 #include "turboquant/attention/cuda/decode_attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "turboquant/attention/cuda/decode_instances.h"
@@ -154,6 +155,9 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.group = group;
   p.items = columns.items;
   p.column_groups = columns.groups;
+  p.columns_log = std::countr_zero(static_cast<unsigned>(columns.rows()));
+  p.by_group = Divisor::Of(group);
+  p.by_blocks = Divisor::Of(device.processors);
   p.score_scale = args.scale * 1.44269504088896341f;
   p.rotate_q = args.rotate_q;
   p.rotate_out = args.rotate_out;
@@ -171,8 +175,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
   const int columns_per_warp = columns.sets * 4;
   const auto memory_of = [&](int warps) {
-    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, args.tables.slots, warps,
-                            p.stage_bytes)
+    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, warps, p.stage_bytes)
         .size;
   };
   int warps = MaxWarps(dim, columns.sets) / columns.groups * columns.groups;
@@ -180,6 +183,14 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
     warps -= columns.groups;
   }
   TQ_CHECK(memory_of(warps) <= device.shared_memory);
+  p.phases = warps / columns.groups;
+  p.by_phases = Divisor::Of(p.phases);
+  p.teams = std::max(1, 32 * warps / (columns.rows() * dim / 4));
+  // Parts of outputs take the ring's place.
+  const int row_bytes = (dim + kRowPad) * 4;
+  TQ_CHECK(columns_per_warp * row_bytes <= 2 * p.stage_bytes);
+  TQ_CHECK(p.teams * columns.rows() <= warps * columns_per_warp &&
+           p.teams * columns.rows() * row_bytes <= 2 * warps * p.stage_bytes);
 
   const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);

@@ -12,6 +12,17 @@
 
 namespace tq::cuda {
 
+// Division by a number that the host knows, as a product: exact while n * divisor < 2^32.
+struct Divisor {
+  uint64_t inverse;
+
+  static constexpr Divisor Of(int n) {
+    const auto divisor = static_cast<uint64_t>(n);
+    return {((uint64_t{1} << 32) + divisor - 1) / divisor};
+  }
+  constexpr uint32_t Divide(uint32_t n) const { return static_cast<uint32_t>(n * inverse >> 32); }
+};
+
 // Pages of one form at this layer, seen by a kernel. Offsets are bytes.
 struct PageForm {
   Codec k;
@@ -40,6 +51,12 @@ struct DecodeParams {
   int group;          // query heads per KV head
   int items;          // column items per KV head: each takes column_groups * kSets * 4 rows
   int column_groups;  // warps that share a step, each with its own columns
+  int phases;         // warps that share columns, each with its own steps
+  int columns_log;    // log2 of the query rows of a block
+  int teams;          // threads of a block per four outputs of its rows
+  Divisor by_group;
+  Divisor by_phases;
+  Divisor by_blocks;
   float score_scale;  // scale * log2(e)
   bool rotate_q;
   bool rotate_out;

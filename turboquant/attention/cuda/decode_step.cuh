@@ -3,6 +3,8 @@
 // the weighted sum of values, for every column set.
 #pragma once
 
+#include <type_traits>
+
 #include "turboquant/attention/cuda/decode_params.h"
 #include "turboquant/attention/cuda/tile_products.cuh"
 
@@ -146,12 +148,21 @@ TQ_DEVICE LevelTables LoadTables(const uint32_t* levels, int lane) {
   return tables;
 }
 
+// Offsets in a tile of codecs K and V, as MakePageLayout has them.
+template <class K, class V, int kDim>
+struct PairTile {
+  static constexpr int kValues = Tile<kDim>::kLayout.side_bytes(K::kWords);
+  static constexpr int kScales = kValues + Tile<kDim>::kLayout.side_bytes(V::kWords);
+  static constexpr int kBytes = kScales + Tile<kDim>::kLayout.scale_bytes();
+};
+
 // Pages of one pair of codecs, known when compiled.
 template <class K, class V, int kDim, int kHalves, int kSets>
-TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint32_t* levels,
-                        int lane, const StepMask& mask, WarpState<kDim, kSets>& state) {
+TQ_DEVICE void TileStep(const std::byte* stage, const uint32_t* levels, int lane,
+                        const StepMask& mask, WarpState<kDim, kSets>& state) {
   using T = Tile<kDim>;
-  const int tile_bytes = static_cast<int>(form.tile_bytes);
+  using Offsets = PairTile<K, V, kDim>;
+  constexpr int tile_bytes = Offsets::kBytes;
   float x[kSets][4 * kHalves];
   float v[4 * kHalves];
   const LevelTables k_tables = LoadTables<K>(levels, lane);
@@ -160,11 +171,11 @@ TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint
     KeyProducts<K, kDim>(stage + tile * tile_bytes, lane, k_tables, state.q, state.q_sum,
                          4 * T::kHalves * tile, x);
   }
-  Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
+  Scores<kDim, kHalves>(stage + Offsets::kScales, tile_bytes, lane, mask, state, x, v);
   Weights<kHalves> weights[kSets];
   float decay[kSets], gain[kSets];
   Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
-  ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
+  ValueProducts<V, kDim, kHalves>(stage + Offsets::kValues, tile_bytes, lane,
                                   LoadTables<V>(levels, lane), weights, decay, gain, state.o);
 }
 
@@ -174,33 +185,60 @@ template <int kDim>
 inline constexpr int kOpenHalves = Tile<kDim>::kHalves;
 inline constexpr int kFixedHalves = 2;
 
+// Calls fn with the bytes of a step and of a tile, as constants.
+template <class K, class V, int kDim, int kHalves, class Fn>
+TQ_DEVICE void WithBytes(Fn&& fn) {
+  constexpr int kTile = PairTile<K, V, kDim>::kBytes;
+  fn(std::integral_constant<int, kHalves / Tile<kDim>::kHalves * kTile>(),
+     std::integral_constant<int, kTile>());
+}
+
 // Sealed pages of codecs K and V, open pages of 8 bits.
 template <class K, class V>
 struct FixedPair {
+  template <int kDim, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams&, bool sealed, Fn&& fn) {
+    if (sealed) {
+      WithBytes<K, V, kDim, kFixedHalves>(fn);
+    } else {
+      WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
+    }
+  }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams&, bool sealed, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
     if (sealed) {
-      TileStep<K, V, kDim, kFixedHalves>(p.sealed, stage, levels, lane, mask, state);
+      TileStep<K, V, kDim, kFixedHalves>(stage, levels, lane, mask, state);
     } else {
-      TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(p.open, stage, levels, lane, mask, state);
+      TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
     }
   }
 };
 
 // Pages that are never sealed.
 struct OpenPair {
+  template <int kDim, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams&, bool, Fn&& fn) {
+    WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
+  }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams& p, bool, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams&, bool, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
-    TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(p.open, stage, levels, lane, mask, state);
+    TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
   }
 };
 
 // Any pair of codecs in tiles: switched once per step and side.
 struct AnyPair {
+  template <int kDim, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams& p, bool sealed, Fn&& fn) {
+    const PageForm& form = sealed ? p.sealed : p.open;
+    fn(static_cast<int>(form.tile_bytes) *
+           (Tile<kDim>::kLayout.tiles_per_page() >> form.step_log),
+       static_cast<int>(form.tile_bytes));
+  }
   template <int kDim, int kSets>
   TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,

@@ -33,8 +33,16 @@ TQ_DEVICE std::byte* SharedMemory() {
 
 TQ_DEVICE void SyncThreads() { __syncthreads(); }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
-TQ_DEVICE void Fence() { __threadfence(); }
-TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
+// Orders what this block wrote before its last barrier before the addition, and what the block
+// reads after its next barrier behind it.
+TQ_DEVICE uint32_t AddInOrder(uint32_t* p, uint32_t n) {
+  uint32_t old;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(old)
+               : "l"(p), "r"(n)
+               : "memory");
+  return old;
+}
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);
@@ -47,6 +55,11 @@ template <typename T>
 TQ_DEVICE T Shuffle(T x, int lane) {
   return __shfl_sync(kAllLanes, x, lane);
 }
+
+// The last lane that says yes; one does.
+TQ_DEVICE int LastLane(bool yes) { return 31 - __clz(static_cast<int>(__ballot_sync(kAllLanes, yes))); }
+TQ_DEVICE uint32_t LargestOfLanes(uint32_t x) { return __reduce_max_sync(kAllLanes, x); }
+TQ_DEVICE int SumOfLanes(int x) { return __reduce_add_sync(kAllLanes, x); }
 
 // Four bytes out of eight, by four nibbles; bit 3 of a nibble: the byte's sign eight times.
 TQ_DEVICE uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
