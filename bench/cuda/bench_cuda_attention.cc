@@ -80,7 +80,9 @@ int LayersFor(uint64_t layer_bytes) {
 #ifdef TQ_DECODE_STAMPS
 // Phases of the launches of the last replay: per block, in microseconds.
 void PrintStamps(const std::vector<uint64_t>& stamps, int calls, int blocks) {
-  const char* const kNames[] = {"", "", "",
+  const char* const kNames[] = {"",
+                                "",
+                                "",
                                 "count units, tables",
                                 "page id, first loads issued",
                                 "queries prepared, sync",
@@ -119,7 +121,8 @@ void PrintStamps(const std::vector<uint64_t>& stamps, int calls, int blocks) {
       if (at(c, b, 13) != 0) exit.push_back(us(at(c, b, 1)));
     }
     total.push_back(us(end));
-    if (c > 0) gap.push_back(static_cast<double>(begin) * 1e-3 - static_cast<double>(last_end) * 1e-3);
+    if (c > 0)
+      gap.push_back(static_cast<double>(begin) * 1e-3 - static_cast<double>(last_end) * 1e-3);
     last_end = end;
   }
   const double mhz = cycles / ns * 1e3;

@@ -10,13 +10,13 @@
 #include <cstdlib>
 #include <vector>
 
-#define CHECK(x)                                                                      \
-  do {                                                                                \
-    const cudaError_t error = (x);                                                    \
-    if (error != cudaSuccess) {                                                       \
-      std::printf("%s: %s (line %d)\n", #x, cudaGetErrorString(error), __LINE__);     \
-      std::exit(1);                                                                   \
-    }                                                                                 \
+#define CHECK(x)                                                                  \
+  do {                                                                            \
+    const cudaError_t error = (x);                                                \
+    if (error != cudaSuccess) {                                                   \
+      std::printf("%s: %s (line %d)\n", #x, cudaGetErrorString(error), __LINE__); \
+      std::exit(1);                                                               \
+    }                                                                             \
   } while (0)
 
 template <int kBytes>
@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(384, 1) Empty(const __grid_constant__ Params<k
   if (p.out == nullptr) *p.out = p.words[threadIdx.x % (kBytes / 4 - 2)];
 }
 template <int kBytes>
-__global__ void __launch_bounds__(384, 1) EmptyOverlapped(const __grid_constant__ Params<kBytes> p) {
+__global__ void __launch_bounds__(384, 1)
+    EmptyOverlapped(const __grid_constant__ Params<kBytes> p) {
   asm volatile("griddepcontrol.launch_dependents;");
   asm volatile("griddepcontrol.wait;" ::: "memory");
   if (p.out == nullptr) *p.out = p.words[threadIdx.x % (kBytes / 4 - 2)];
@@ -110,32 +111,36 @@ __global__ void Latencies(uint32_t* memory, uint64_t words, uint32_t* counter, l
   uint64_t at = (blockIdx.x * 7919ull + 1) * 1048573 % words;
   if (threadIdx.x == 0) {
     out[0] = time([&] {  // cold loads, each depending on the one before
-      for (int i = 0; i < 8; ++i) at = (at + 16777259ull + __ldcg(memory + at)) % words;
-    }) / 8;
+               for (int i = 0; i < 8; ++i) at = (at + 16777259ull + __ldcg(memory + at)) % words;
+             }) /
+             8;
     const uint64_t start = at;
     uint32_t x = 0;
     for (int i = 0; i < 8; ++i) x += __ldcg(memory + (start + i * 64) % words);
     shared[0] = x;
     uint64_t b = start;
     out[1] = time([&] {  // the same lines from L2
-      for (int i = 0; i < 8; ++i) b = (b + 64 + __ldcg(memory + b)) % words;
-    }) / 8;
+               for (int i = 0; i < 8; ++i) b = (b + 64 + __ldcg(memory + b)) % words;
+             }) /
+             8;
     shared[1] = static_cast<uint32_t>(b);
     memory[start] = 0;
     out[2] = time([&] { __threadfence(); });
     out[3] = time([&] {
-      for (int i = 0; i < 8; ++i) shared[2] = atomicAdd(counter + shared[2] % 2, 0u);
-    }) / 8;
+               for (int i = 0; i < 8; ++i) shared[2] = atomicAdd(counter + shared[2] % 2, 0u);
+             }) /
+             8;
     out[6] = time([&] {
-      for (int i = 0; i < 8; ++i) {
-        uint32_t old;
-        asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
-                     : "=r"(old)
-                     : "l"(counter + 4 + shared[2] % 2)
-                     : "memory");
-        shared[2] = old;
-      }
-    }) / 8;
+               for (int i = 0; i < 8; ++i) {
+                 uint32_t old;
+                 asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+                              : "=r"(old)
+                              : "l"(counter + 4 + shared[2] % 2)
+                              : "memory");
+                 shared[2] = old;
+               }
+             }) /
+             8;
   }
   __syncthreads();
   const long long a = clock64();

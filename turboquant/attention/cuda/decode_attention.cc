@@ -175,8 +175,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
   const int columns_per_warp = columns.sets * 4;
   const auto memory_of = [&](int warps) {
-    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, warps, p.stage_bytes)
-        .size;
+    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, warps, p.stage_bytes).size;
   };
   int warps = MaxWarps(dim, columns.sets) / columns.groups * columns.groups;
   while (warps > columns.groups && memory_of(warps) > device.shared_memory) {

@@ -361,9 +361,7 @@ struct DecodeBlock {
   }
   struct TeamParts {
     const DecodeBlock& block;
-    TQ_DEVICE int Row(int part, int column) const {
-      return (part << block.p.columns_log) + column;
-    }
+    TQ_DEVICE int Row(int part, int column) const { return (part << block.p.columns_log) + column; }
     TQ_DEVICE float2 State(int part, int column) const {
       return block.Shared<float2>(block.at.states)[Row(part, column)];
     }

@@ -21,7 +21,9 @@ TQ_DEVICE void AddScaled(float factor, const float4& x, float4& sum) {
   sum.w = FusedMulAdd(factor, x.w, sum.w);
 }
 
-// Parts first, first + step ... below count. Several parts' loads are on their way together.
+// Parts first, first + step ... below count. Several parts' loads are on their way
+// together.
+constexpr float kNoPart = 2 * kLeastScore;
 template <class Parts>
 TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int count, int column,
                                 int quad) {
@@ -32,13 +34,12 @@ TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int cou
     float4 o[kBatch];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
+      // Past the end some part counts nothing: no branches between the loads.
       const int part = base + i * step;
-      state[i] = {kLeastScore, 0};
-      o[i] = {};
-      if (part < count) {
-        state[i] = parts.State(part, column);
-        o[i] = parts.Output(part, column, quad);
-      }
+      const int loaded = part < count ? part : first;
+      state[i] = parts.State(loaded, column);
+      o[i] = parts.Output(loaded, column, quad);
+      if (part >= count) state[i].x = kNoPart;
     }
     float m = sum.m;
 #pragma unroll

@@ -235,8 +235,7 @@ struct AnyPair {
   template <int kDim, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams& p, bool sealed, Fn&& fn) {
     const PageForm& form = sealed ? p.sealed : p.open;
-    fn(static_cast<int>(form.tile_bytes) *
-           (Tile<kDim>::kLayout.tiles_per_page() >> form.step_log),
+    fn(static_cast<int>(form.tile_bytes) * (Tile<kDim>::kLayout.tiles_per_page() >> form.step_log),
        static_cast<int>(form.tile_bytes));
   }
   template <int kDim, int kSets>

@@ -40,11 +40,9 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
     work.first_position = p.tables.first_positions[work.slot];
     work.tokens = p.tables.tokens[work.slot];
     work.first_row = p.tables.first_rows[work.slot];
-    work.sealed_below =
-        p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
+    work.sealed_below = p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
     if (work.tokens > 0) {
-      work.units =
-          MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
+      work.units = MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
       n = static_cast<uint32_t>(work.units.size() * p.kv_heads * p.items);
     }
   }
@@ -88,10 +86,15 @@ struct Segment {
 class Share {
  public:
   TQ_DEVICE Share(const DecodeParams& p, int block, int lane) : p_(p), lane_(lane) {
-    chunk_ = ReadSlots(p, 0, 0, lane);
-    uint32_t total = chunk_.end;
-    for (int slot = 32; slot < p.tables.slots; slot += 32) {
-      total = ReadSlots(p, slot, total, lane).end;
+    uint32_t total = 0;
+    do {
+      chunk_ = ReadSlots(p, next_slot_, total, lane);
+      total = chunk_.end;
+      next_slot_ += 32;
+    } while (next_slot_ < p.tables.slots);
+    if (p.tables.slots > 32) {
+      chunk_.end = 0;
+      next_slot_ = 0;
     }
     size_ = p.by_blocks.Divide(total + static_cast<uint32_t>(Blocks()) - 1);
     if (size_ < static_cast<uint32_t>(p.min_units)) size_ = static_cast<uint32_t>(p.min_units);
@@ -103,7 +106,8 @@ class Share {
   // Only if not done.
   TQ_DEVICE Segment Next() {
     while (chunk_.end <= unit_) {
-      chunk_ = ReadSlots(p_, Shuffle(chunk_.work.slot, 0) + 32, chunk_.end, lane_);
+      chunk_ = ReadSlots(p_, next_slot_, chunk_.end, lane_);
+      next_slot_ += 32;
     }
     // The last slot that starts at or before the unit: idle slots start where the next one does.
     Segment s;
@@ -131,6 +135,7 @@ class Share {
   const DecodeParams& p_;
   int lane_;
   SlotChunk chunk_;
+  int next_slot_ = 0;  // behind the chunk
   uint32_t size_;
   uint32_t unit_;
   uint32_t end_;

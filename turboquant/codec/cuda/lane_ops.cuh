@@ -21,7 +21,8 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 TQ_DEVICE int ThreadId() { return static_cast<int>(threadIdx.x); }
 TQ_DEVICE int LaneId() { return static_cast<int>(threadIdx.x) & 31; }
-TQ_DEVICE int WarpId() { return static_cast<int>(threadIdx.x) >> 5; }
+// A shuffle, so that the compiler knows it to be the same for all lanes. Every lane must call it.
+TQ_DEVICE int WarpId() { return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) >> 5, 0); }
 TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
 TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
 TQ_DEVICE int Blocks() { return static_cast<int>(gridDim.x); }
@@ -57,7 +58,9 @@ TQ_DEVICE T Shuffle(T x, int lane) {
 }
 
 // The last lane that says yes; one does.
-TQ_DEVICE int LastLane(bool yes) { return 31 - __clz(static_cast<int>(__ballot_sync(kAllLanes, yes))); }
+TQ_DEVICE int LastLane(bool yes) {
+  return 31 - __clz(static_cast<int>(__ballot_sync(kAllLanes, yes)));
+}
 TQ_DEVICE uint32_t LargestOfLanes(uint32_t x) { return __reduce_max_sync(kAllLanes, x); }
 TQ_DEVICE int SumOfLanes(int x) { return __reduce_add_sync(kAllLanes, x); }
 
