@@ -44,8 +44,6 @@ PageForm FormOf(const PageLayout& layout, uint64_t layer_offset, int step_log) {
   form.v = layout.v;
   form.step_log = step_log;
   form.head_bytes = layout.head_bytes;
-  form.reference_offset = layout.reference_offset;
-  form.tiles_offset = layout.tiles_offset;
   form.tile_bytes = layout.tile_bytes;
   form.v_offset = layout.tile_v_offset;
   form.scale_offset = layout.tile_scale_offset;

@@ -54,6 +54,7 @@ struct DecodeBlock {
     }
   }
   TQ_DEVICE void CopyLevels() const {
+#pragma unroll 1
     for (int i = warp; i < kLevelTableWords; i += warps) {
       Shared<uint32_t>(at.levels)[i * 32 + lane] = p.levels[i];
     }
@@ -141,11 +142,6 @@ struct DecodeBlock {
     }
   }
 
-  TQ_DEVICE uint32_t IdOf(const Segment& s, const Unit& unit) const {
-    const uint32_t* ids = unit.sealed ? p.tables.sealed_pages : p.tables.open_pages;
-    return ids[static_cast<int64_t>(s.work.slot) * p.tables.page_stride + unit.page];
-  }
-
   // Both addresses are the lane's. The second form is for lengths known only when running.
   template <int kBytes>
   TQ_DEVICE static void CopyByWarp(std::byte* to, const std::byte* from,
@@ -160,22 +156,66 @@ struct DecodeBlock {
     for (int i = 0; i < bytes - lane * 16; i += 512) CopyAsync(to + i, from + i);
   }
 
-  // Stage: the step's tiles as they lie in the page, then the reference vector. A step of part of a
-  // page's tiles is contiguous.
-  TQ_DEVICE void LoadStage(std::byte* stage, const Unit& unit, uint32_t id, int head,
-                           bool reference) const {
-    const PageForm& form = unit.sealed ? p.sealed : p.open;
-    const std::byte* page = p.arena + id * kPageIdUnit + form.layer_offset +
-                            static_cast<uint64_t>(head) * form.head_bytes + lane * 16;
-    std::byte* to = stage + lane * 16;
-    Pair::template WithStepBytes<kDim>(p, unit.sealed, [&](const auto bytes, const auto tile) {
-      const int in_page = unit.token / Tile<kDim>::kTokens * tile;
-      CopyByWarp(to, page + form.tiles_offset + in_page, bytes, lane);
-    });
-    if (reference) {
-      CopyByWarp(to + p.stage_bytes - kDim * 2, page + form.reference_offset,
-                 std::integral_constant<int, kDim * 2>(), lane);
+  // Where a warp is in its run of units: the unit whose bytes it will ask for next.
+  struct Cursor {
+    const uint32_t* open_ids;  // of the slot
+    const uint32_t* sealed_ids;
+    const std::byte* open;  // of this layer, head and lane in page 0
+    const std::byte* sealed;
+    int next;  // number of the unit
+    int end;
+    Unit unit;
+    uint32_t id;  // of its page
+  };
+  TQ_DEVICE const std::byte* HeadOf(const PageForm& form, int head) const {
+    return p.arena + form.layer_offset + static_cast<uint64_t>(head) * form.head_bytes + lane * 16;
+  }
+  TQ_DEVICE void FindPage(const Segment& s, Cursor& cursor) const {
+    cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log);
+    cursor.id = (cursor.unit.sealed ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
+  }
+  TQ_DEVICE Cursor StartRun(const Segment& s) const {
+    // The first phases take one unit more if they do not divide evenly.
+    const int phase = p.column_groups == 1 ? warp : warp / p.column_groups;
+    const int n = s.end - s.begin;
+    const auto each = static_cast<int>(p.by_phases.Divide(static_cast<uint32_t>(n)));
+    const int more = n - each * p.phases;
+    const int64_t row = static_cast<int64_t>(s.work.slot) * p.tables.page_stride;
+    Cursor cursor = {};
+    cursor.open_ids = p.tables.open_pages + row;
+    cursor.sealed_ids = p.tables.sealed_pages + row;
+    cursor.next = s.begin + phase * each + (phase < more ? phase : more);
+    cursor.end = cursor.next + each + (phase < more ? 1 : 0);
+    if (cursor.next < cursor.end) FindPage(s, cursor);
+    cursor.open = HeadOf(p.open, s.head);
+    cursor.sealed = HeadOf(p.sealed, s.head);
+    return cursor;
+  }
+
+  // Asks for the cursor's unit, if there is one, and moves on. Stage: the step's tiles as they lie
+  // in the page (a step of part of a page's tiles is contiguous), then the reference vector if
+  // `reference` or the page is new.
+  TQ_DEVICE void LoadNext(const Segment& s, std::byte* stage, bool reference,
+                          Cursor& cursor) const {
+    if (cursor.next < cursor.end) {
+      Unit& unit = cursor.unit;
+      const std::byte* page = (unit.sealed ? cursor.sealed : cursor.open) +
+                              static_cast<uint64_t>(cursor.id) * kPageIdUnit;
+      std::byte* to = stage + lane * 16;
+      if (reference || unit.token == 0) {
+        CopyByWarp(to + p.stage_bytes - kDim * 2, page, std::integral_constant<int, kDim * 2>(),
+                   lane);
+      }
+      Pair::template WithStepBytes<kDim>(p, unit.sealed, [&](const auto bytes, const auto tile) {
+        const int in_page = unit.token / Tile<kDim>::kTokens * tile;
+        CopyByWarp(to, page + kTilesOffset<kDim> + in_page, bytes, lane);
+      });
+      if (++cursor.next < cursor.end) {
+        unit.token += kPageTokens >> (unit.sealed ? p.sealed.step_log : p.open.step_log);
+        if (unit.token == kPageTokens) FindPage(s, cursor);
+      }
     }
+    CopyCommit();
   }
 
   // Query rows times the reference vector: what a page adds to its scores.
@@ -184,7 +224,7 @@ struct DecodeBlock {
     // Lane (g, t) takes dims [g D/8, (g + 1) D/8) of row t.
     constexpr int kPart = kDim / 8;
     const std::byte* r = stage + p.stage_bytes - kDim * 2 + g * kPart * 2;
-    float sum[kSets] = {};
+    float sum[kSets] = {}, odd[kSets] = {};
 #pragma unroll
     for (int d = 0; d < kPart; d += 2) {
       const uint32_t pair = *reinterpret_cast<const uint32_t*>(r + d * 2);
@@ -193,82 +233,41 @@ struct DecodeBlock {
       for (int n = 0; n < kSets; ++n) {
         const float2 x =
             *reinterpret_cast<const float2*>(Row(first_column + 4 * n + t) + g * kPart + d);
-        sum[n] = FusedMulAdd(x.x, r0, FusedMulAdd(x.y, r1, sum[n]));
+        sum[n] = FusedMulAdd(x.x, r0, sum[n]);
+        odd[n] = FusedMulAdd(x.y, r1, odd[n]);
       }
     }
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
+      sum[n] += odd[n];
       sum[n] += ShuffleXor(sum[n], 4);
       sum[n] += ShuffleXor(sum[n], 8);
       state.reference[n] = sum[n] + ShuffleXor(sum[n], 16);
     }
   }
 
-  // A warp's run of units [begin, end) of a segment. The first step's bytes are on their way before
-  // the queries are looked at.
-  struct Run {
-    int begin, end;
-    Unit unit;  // the first one
-    Unit next;  // the second one
-    uint32_t next_id;
-  };
   TQ_DEVICE std::byte* RingOf(int w) const { return memory + at.ring + w * 2 * p.stage_bytes; }
-  TQ_DEVICE Unit UnitAt(const Segment& s, int u) const {
-    return s.work.units.At(u, p.open.step_log, p.sealed.step_log);
-  }
 
-  TQ_DEVICE Run StartRun(const Segment& s) const {
-    // The first of the phases take one unit more if they do not divide evenly.
-    const int phase = p.column_groups == 1 ? warp : warp / p.column_groups;
-    const int n = s.end - s.begin;
-    const auto each = static_cast<int>(p.by_phases.Divide(static_cast<uint32_t>(n)));
-    const int more = n - each * p.phases;
-    Run run = {};
-    run.begin = s.begin + phase * each + (phase < more ? phase : more);
-    run.end = run.begin + each + (phase < more ? 1 : 0);
-    if (run.begin >= run.end) return run;
-    run.unit = run.next = UnitAt(s, run.begin);
-    const uint32_t id = IdOf(s, run.unit);
-    if (run.begin + 1 < run.end) {
-      run.next = UnitAt(s, run.begin + 1);
-      run.next_id = IdOf(s, run.next);
-    }
-    LoadStage(RingOf(warp), run.unit, id, s.head, true);
-    CopyCommit();
-    return run;
-  }
-
-  TQ_DEVICE void Attend(const Segment& s, const Run& run, int first_column,
+  // `unit`: the first one, asked for already; `cursor` stands behind it.
+  TQ_DEVICE void Attend(const Segment& s, Unit unit, int units, Cursor cursor, int first_column,
                         WarpState<kDim, kSets>& state) const {
-    std::byte* ring = RingOf(warp);
-    Unit unit = run.unit;
-    Unit next = run.next;
-    uint32_t next_id = run.next_id;
+    const std::byte* stage = RingOf(warp);
     bool new_page = true;
-    int stage = 0;
-    for (int u = run.begin; u < run.end; ++u) {
-      const bool next_is_new = next.page != unit.page || next.sealed != unit.sealed;
-      const Unit loaded = next;
-      if (u + 1 < run.end) {
-        LoadStage(ring + (stage ^ 1) * p.stage_bytes, next, next_id, s.head, next_is_new);
-        if (u + 2 < run.end) {
-          next = UnitAt(s, u + 2);
-          next_id = IdOf(s, next);
-        }
-      }
-      CopyCommit();
+    for (int i = 0; i < units; ++i) {
+      const Unit after = cursor.unit;
+      std::byte* other = RingOf(warp) + (i % 2 == 0 ? p.stage_bytes : 0);
+      LoadNext(s, other, false, cursor);
       CopyWait<1>();
       SyncWarp();
-      const std::byte* data = ring + stage * p.stage_bytes;
-      if (u == run.begin) Stamp(p, 6);
-      if (new_page) AddReference(data, first_column, state);
+      if (i == 0) Stamp(p, 6);
+      if (new_page) AddReference(stage, first_column, state);
       const StepMask mask = {p.visibility, s.queries, unit};
-      Pair::template Step<kDim, kSets>(p, unit.sealed, data, Shared<uint32_t>(at.levels), lane,
+      Pair::template Step<kDim, kSets>(p, unit.sealed, stage, Shared<uint32_t>(at.levels), lane,
                                        mask, state);
       SyncWarp();
-      unit = loaded;
-      new_page = next_is_new;
-      stage ^= 1;
+      unit = after;
+      new_page = unit.token == 0;
+      stage = other;
     }
     CopyWait<0>();
   }
@@ -407,7 +406,10 @@ struct DecodeBlock {
     while (!share.Done()) {
       const Segment s = share.Next();
       const Query query = FetchQuery(s, warp < columns ? warp : 0);
-      const Run run = StartRun(s);
+      Cursor cursor = StartRun(s);
+      const Unit first = cursor.unit;
+      const int units = cursor.end - cursor.next;
+      LoadNext(s, RingOf(warp), true, cursor);
       Stamp(p, 4);
       PrepareQueries(s, query);
       SyncThreads();
@@ -415,7 +417,7 @@ struct DecodeBlock {
       WarpState<kDim, kSets> state;
       state.Clear();
       LoadColumns(first_column, state);
-      Attend(s, run, first_column, state);
+      Attend(s, first, units, cursor, first_column, state);
       Stamp(p, 7);
       LeaveWarpPart(state);
       SyncThreads();

@@ -27,10 +27,8 @@ struct Divisor {
 struct PageForm {
   Codec k;
   Codec v;
-  int step_log;               // log2 of the steps that a page is taken in
-  uint32_t head_bytes;        // stride of head blocks
-  uint32_t reference_offset;  // within a head block
-  uint32_t tiles_offset;
+  int step_log;         // log2 of the steps that a page is taken in
+  uint32_t head_bytes;  // stride of head blocks, in which reference vectors come first
   uint32_t tile_bytes;
   uint32_t v_offset;  // within a tile
   uint32_t scale_offset;

@@ -148,6 +148,10 @@ TQ_DEVICE LevelTables LoadTables(const uint32_t* levels, int lane) {
   return tables;
 }
 
+// Tiles within a head block, behind the reference vector.
+template <int kDim>
+inline constexpr int kTilesOffset = (kDim * 2 + 63) / 64 * 64;
+
 // Offsets in a tile of codecs K and V, as MakePageLayout has them.
 template <class K, class V, int kDim>
 struct PairTile {
