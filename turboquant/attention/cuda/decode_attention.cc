@@ -172,22 +172,20 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   if (p.visibility.seals) stage = std::max(stage, step_bytes(p.sealed));
   p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
   const int columns_per_warp = columns.sets * 4;
-  const auto memory_of = [&](int warps) {
-    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, warps, p.stage_bytes).size;
+  const auto memory_of = [&](int warps, int crews) {
+    return MakeDecodeMemory(dim, crews * columns.rows(), columns_per_warp, warps, p.stage_bytes)
+        .size;
   };
   int warps = MaxWarps(dim, columns.sets) / columns.groups * columns.groups;
-  while (warps > columns.groups && memory_of(warps) > device.shared_memory) {
+  while (warps > columns.groups && memory_of(warps, 1) > device.shared_memory) {
     warps -= columns.groups;
   }
-  TQ_CHECK(memory_of(warps) <= device.shared_memory);
+  TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
   p.phases = warps / columns.groups;
-  p.by_phases = Divisor::Of(p.phases);
-  p.teams = std::max(1, 32 * warps / (columns.rows() * dim / 4));
+  p.crews = p.phases > 1 && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
+  for (int i = 1; i <= kMostWarps; ++i) p.by[i] = Divisor::Of(i);
   // Parts of outputs take the ring's place.
-  const int row_bytes = (dim + kRowPad) * 4;
-  TQ_CHECK(columns_per_warp * row_bytes <= 2 * p.stage_bytes);
-  TQ_CHECK(p.teams * columns.rows() <= warps * columns_per_warp &&
-           p.teams * columns.rows() * row_bytes <= 2 * warps * p.stage_bytes);
+  TQ_CHECK(columns_per_warp * (dim + kRowPad) * 4 <= 2 * p.stage_bytes);
 
   const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
@@ -197,7 +195,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
 #endif
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
-                         memory_of(warps), stream, p);
+                         memory_of(warps, p.crews), stream, p);
 }
 
 }  // namespace tq::cuda

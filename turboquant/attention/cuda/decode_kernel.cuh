@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decode attention, one kernel for everything: a fixed grid of blocks shares the list of all units
 // (decode_units.h) of all slots and KV heads evenly and in order (decode_work.cuh). A block's share
-// of one KV head is a segment; its warps take consecutive runs of units, each through its own
-// double buffer in shared memory. A segment that is not a whole KV head leaves a partial; the block
-// that finishes the last one merges them.
+// of one KV head is a segment; two segments are worked on at once, each by its crew of warps. Warps
+// take consecutive runs of units, each through its own double buffer in shared memory. A segment
+// that is not a whole KV head leaves a partial; the crew that finishes the last one merges them.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_instances.h"
@@ -26,7 +26,7 @@ struct DecodeBlock {
   std::byte* memory;
   DecodeMemory at;
   int warp, lane, g, t, warps;
-  int columns;  // of the block
+  int columns;  // of a crew
 
   TQ_DEVICE explicit DecodeBlock(const DecodeParams& params) : p(params), memory(SharedMemory()) {
     warp = WarpId();
@@ -35,14 +35,47 @@ struct DecodeBlock {
     t = lane & 3;
     warps = Threads() >> 5;
     columns = 1 << p.columns_log;
-    at = MakeDecodeMemory(kDim, columns, kColumns, warps, p.stage_bytes);
+    at = MakeDecodeMemory(kDim, p.crews * columns, kColumns, warps, p.stage_bytes);
   }
 
   template <typename T>
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(memory + offset);
   }
-  TQ_DEVICE float* Row(int column) const { return Shared<float>(at.row) + column * kRow; }
+  TQ_DEVICE float* Row(int row) const { return Shared<float>(at.row) + row * kRow; }
+
+  // The warps that share a segment: a small block of its own but for the queries, which all warps
+  // of the block prepare together.
+  struct Crew {
+    int index;
+    int first_phase;
+    int phases;
+    int first_warp;
+    int warps;
+    int first_row;  // of its queries among those of the block
+  };
+  TQ_DEVICE Crew MakeCrew(int index, int first_phase, int phases) const {
+    return {index,
+            first_phase,
+            phases,
+            first_phase * p.column_groups,
+            phases * p.column_groups,
+            index << p.columns_log};
+  }
+  TQ_DEVICE int Phase() const {
+    return p.column_groups == 1
+               ? warp
+               : static_cast<int>(p.by[p.column_groups].Divide(static_cast<uint32_t>(warp)));
+  }
+  // The warps' part in two segments is as large as their units'.
+  TQ_DEVICE Crew SplitCrews(const Segment& first, const Segment& second) const {
+    const auto units = static_cast<float>(first.units());
+    const float part = FastDivide(units, units + static_cast<float>(second.units()));
+    int split = RoundToInt(part * static_cast<float>(p.phases));
+    split = split < 1 ? 1 : split >= p.phases ? p.phases - 1 : split;
+    return Phase() < split ? MakeCrew(0, 0, split) : MakeCrew(1, split, p.phases - split);
+  }
+  TQ_DEVICE void Sync(const Crew& crew) const { SyncSome(1 + crew.index, 32 * crew.warps); }
 
   // Parameters lie in constant memory, cold at first: every warp fetches a line of them, so that
   // nobody waits for one line after the other.
@@ -82,11 +115,13 @@ struct DecodeBlock {
     return query;
   }
 
-  // Rotated rows of floats, their 16-bit form, scale and sum. `query`: that of column `warp`.
-  TQ_DEVICE void PrepareQueries(const Segment& s, Query query) {
-    for (int c = warp; c < columns; c += warps) {
-      if (c != warp) query = FetchQuery(s, c);
-      float* row = Row(c);
+  // Rotated rows of floats, their 16-bit form, scale and sum, of the first crew's columns and then
+  // the second one's. `query`: that of row `warp`.
+  TQ_DEVICE void PrepareQueries(const Segment& first, const Segment& second, int rows,
+                                Query query) {
+    for (int r = warp; r < rows; r += warps) {
+      if (r != warp) query = FetchQuery(Select(r < columns, first, second), r & (columns - 1));
+      float* row = Row(r);
 #pragma unroll
       for (int j = 0; j < Query::kParts; ++j) {
         if (32 * j + lane < kDim) row[32 * j + lane] = query.x[j];
@@ -104,7 +139,7 @@ struct DecodeBlock {
       largest = BitsToFloat(LargestOfLanes(FloatBits(largest)));
       constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
       const float inverse = largest > 0 ? FastDivide(kLargest, largest) : 0.0f;
-      int8_t* low = Shared<int8_t>(at.bytes) + c * 2 * kDim;
+      int8_t* low = Shared<int8_t>(at.bytes) + r * 2 * kDim;
       int32_t sum = 0;
 #pragma unroll
       for (int j = 0; j < Query::kParts; ++j) {
@@ -119,23 +154,23 @@ struct DecodeBlock {
       }
       sum = SumOfLanes(sum);
       if (lane == 0) {
-        Shared<Column>(at.columns)[c] = {largest * (1.0f / kLargest), sum, query.position};
+        Shared<Column>(at.columns)[r] = {largest * (1.0f / kLargest), sum, query.position};
       }
     }
   }
 
-  TQ_DEVICE void LoadColumns(int first_column, WarpState<kDim, kSets>& state) const {
+  TQ_DEVICE void LoadColumns(int first_row, WarpState<kDim, kSets>& state) const {
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       // B operand: column g of a set is byte g % 2 of row g / 2.
       const std::byte* bytes = memory + at.bytes +
-                               ((first_column + 4 * n + (g >> 1)) * 2 + (g & 1)) * kDim +
+                               ((first_row + 4 * n + (g >> 1)) * 2 + (g & 1)) * kDim +
                                t * (kDim / 4);
 #pragma unroll
       for (int c = 0; c < kDim / 16; ++c) {
         state.q[n][c] = *reinterpret_cast<const uint32_t*>(bytes + 4 * c);
       }
-      const Column& column = Shared<Column>(at.columns)[first_column + 4 * n + t];
+      const Column& column = Shared<Column>(at.columns)[first_row + 4 * n + t];
       state.q_scale[n] = column.scale;
       state.q_sum[n] = column.sum;
       state.position[n] = column.position;
@@ -174,12 +209,11 @@ struct DecodeBlock {
     cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log);
     cursor.id = (cursor.unit.sealed ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
   }
-  TQ_DEVICE Cursor StartRun(const Segment& s) const {
+  TQ_DEVICE Cursor StartRun(const Segment& s, const Crew& crew) const {
     // The first phases take one unit more if they do not divide evenly.
-    const int phase = p.column_groups == 1 ? warp : warp / p.column_groups;
-    const int n = s.end - s.begin;
-    const auto each = static_cast<int>(p.by_phases.Divide(static_cast<uint32_t>(n)));
-    const int more = n - each * p.phases;
+    const int phase = Phase() - crew.first_phase;
+    const auto each = static_cast<int>(p.by[crew.phases].Divide(static_cast<uint32_t>(s.units())));
+    const int more = s.units() - each * crew.phases;
     const int64_t row = static_cast<int64_t>(s.work.slot) * p.tables.page_stride;
     Cursor cursor = {};
     cursor.open_ids = p.tables.open_pages + row;
@@ -219,7 +253,7 @@ struct DecodeBlock {
   }
 
   // Query rows times the reference vector: what a page adds to its scores.
-  TQ_DEVICE void AddReference(const std::byte* stage, int first_column,
+  TQ_DEVICE void AddReference(const std::byte* stage, int first_row,
                               WarpState<kDim, kSets>& state) const {
     // Lane (g, t) takes dims [g D/8, (g + 1) D/8) of row t.
     constexpr int kPart = kDim / 8;
@@ -232,7 +266,7 @@ struct DecodeBlock {
 #pragma unroll
       for (int n = 0; n < kSets; ++n) {
         const float2 x =
-            *reinterpret_cast<const float2*>(Row(first_column + 4 * n + t) + g * kPart + d);
+            *reinterpret_cast<const float2*>(Row(first_row + 4 * n + t) + g * kPart + d);
         sum[n] = FusedMulAdd(x.x, r0, sum[n]);
         odd[n] = FusedMulAdd(x.y, r1, odd[n]);
       }
@@ -249,7 +283,7 @@ struct DecodeBlock {
   TQ_DEVICE std::byte* RingOf(int w) const { return memory + at.ring + w * 2 * p.stage_bytes; }
 
   // `unit`: the first one, asked for already; `cursor` stands behind it.
-  TQ_DEVICE void Attend(const Segment& s, Unit unit, int units, Cursor cursor, int first_column,
+  TQ_DEVICE void Attend(const Segment& s, Unit unit, int units, Cursor cursor, int first_row,
                         WarpState<kDim, kSets>& state) const {
     const std::byte* stage = RingOf(warp);
     bool new_page = true;
@@ -260,7 +294,7 @@ struct DecodeBlock {
       CopyWait<1>();
       SyncWarp();
       if (i == 0) Stamp(p, 6);
-      if (new_page) AddReference(stage, first_column, state);
+      if (new_page) AddReference(stage, first_row, state);
       const StepMask mask = {p.visibility, s.queries, unit};
       Pair::template Step<kDim, kSets>(p, unit.sealed, stage, Shared<uint32_t>(at.levels), lane,
                                        mask, state);
@@ -289,11 +323,12 @@ struct DecodeBlock {
       for (int i = 0; i < kDim / 8; ++i) row[8 * i] = state.o[n][i];
     }
   }
-  // Parts of the warps that have a column.
+  // Parts of the crew's warps that have a column.
   struct WarpParts {
     const DecodeBlock& block;
+    const Crew& crew;
     TQ_DEVICE int Warp(int part, int column) const {
-      return column / kColumns + part * block.p.column_groups;
+      return crew.first_warp + column / kColumns + part * block.p.column_groups;
     }
     TQ_DEVICE float2 State(int part, int column) const {
       return block.Shared<float2>(
@@ -323,59 +358,74 @@ struct DecodeBlock {
   };
 
   // Leaves this block's part of a KV head. True if it was the last one to come.
-  TQ_DEVICE bool LeaveBlockPart(const Segment& s) const {
+  TQ_DEVICE bool LeaveBlockPart(const Segment& s, const Crew& crew) const {
     float* partial = Partial(BlockId(), s.begin == 0);
-    for (int i = ThreadId(); i < columns * kQuads; i += Threads()) {
-      const int column = i / kQuads;
-      const PartialSum sum = MergeParts(WarpParts{*this}, 0, 1, p.phases, column, i % kQuads);
+    const int thread = ThreadId() - 32 * crew.first_warp;
+    for (int i = thread; i < columns * kQuads; i += 32 * crew.warps) {
+      const int column = i / kQuads, quad = i % kQuads;
+      const PartialSum sum = MergeParts(WarpParts{*this, crew}, 0, 1, crew.phases, column, quad);
       reinterpret_cast<float4*>(partial)[i] = sum.o;
-      if (i % kQuads == 0) {
+      if (quad == 0) {
         reinterpret_cast<float2*>(partial + columns * kDim)[column] = {sum.m, sum.l};
       }
     }
-    SyncThreads();
+    Sync(crew);
     Stamp(p, 9);
-    int* flag = Shared<int>(at.flags);
-    if (ThreadId() == 0) {
+    int* flag = Shared<int>(at.flags) + crew.index;
+    if (thread == 0) {
       uint32_t* counter = p.counters + (s.work.slot * p.kv_heads + s.head) * p.items + s.item;
-      const auto units = static_cast<uint32_t>(s.end - s.begin);
+      const auto units = static_cast<uint32_t>(s.units());
       const bool last = AddInOrder(counter, units) + units == static_cast<uint32_t>(s.size());
       if (last) *counter = 0;  // for the next launch
       *flag = last ? 1 : 0;
     }
-    SyncThreads();
+    Sync(crew);
     return *flag != 0;
   }
 
-  // Teams of threads merge every teams-th part of the blocks [first, last] and leave that.
-  TQ_DEVICE void LeaveTeamParts(int first, int last) const {
-    for (int i = ThreadId(); i < (p.teams << p.columns_log) * kQuads; i += Threads()) {
+  // Parts of a crew's teams, where the parts of its warps were.
+  struct TeamParts {
+    const DecodeBlock& block;
+    const Crew& crew;
+    TQ_DEVICE float2* StateAt(int part, int column) const {
+      return block.Shared<float2>(block.at.states) + crew.first_warp * kColumns +
+             (part << block.p.columns_log) + column;
+    }
+    TQ_DEVICE float4* OutputAt(int part, int column, int quad) const {
+      auto* outputs = reinterpret_cast<float*>(block.RingOf(crew.first_warp));
+      const int row = (part << block.p.columns_log) + column;
+      return reinterpret_cast<float4*>(outputs + row * kRow) + quad;
+    }
+    TQ_DEVICE float2 State(int part, int column) const { return *StateAt(part, column); }
+    TQ_DEVICE float4 Output(int part, int column, int quad) const {
+      return *OutputAt(part, column, quad);
+    }
+  };
+  // Teams of the crew's threads, one thread per four outputs.
+  TQ_DEVICE int Teams(const Crew& crew) const {
+    const int teams = (32 * crew.warps >> p.columns_log) / kQuads;
+    return teams > 1 ? teams : 1;
+  }
+  // Each team merges every teams-th part of the blocks [first, last] and leaves that.
+  TQ_DEVICE void LeaveTeamParts(const Crew& crew, int first, int last) const {
+    const int teams = Teams(crew), step = 32 * crew.warps;
+    const TeamParts to = {*this, crew};
+    for (int i = ThreadId() - 32 * crew.first_warp; i < (teams << p.columns_log) * kQuads;
+         i += step) {
       const int row = i / kQuads, quad = i % kQuads;
       const int column = row & (columns - 1), team = row >> p.columns_log;
       const PartialSum sum =
-          MergeParts(BlockParts{*this, first}, team, p.teams, last - first + 1, column, quad);
-      if (quad == 0) Shared<float2>(at.states)[row] = {sum.m, sum.l};
-      *reinterpret_cast<float4*>(Shared<float>(at.ring) + row * kRow + quad * 4) = sum.o;
+          MergeParts(BlockParts{*this, first}, team, teams, last - first + 1, column, quad);
+      if (quad == 0) *to.StateAt(team, column) = {sum.m, sum.l};
+      *to.OutputAt(team, column, quad) = sum.o;
     }
   }
-  struct TeamParts {
-    const DecodeBlock& block;
-    TQ_DEVICE int Row(int part, int column) const { return (part << block.p.columns_log) + column; }
-    TQ_DEVICE float2 State(int part, int column) const {
-      return block.Shared<float2>(block.at.states)[Row(part, column)];
-    }
-    TQ_DEVICE float4 Output(int part, int column, int quad) const {
-      const float* outputs = block.Shared<float>(block.at.ring);
-      return *reinterpret_cast<const float4*>(outputs + Row(part, column) * kRow + quad * 4);
-    }
-  };
-
   // Rows to the model: parts merged, divided by l, rotated back.
   template <class Parts>
-  TQ_DEVICE void Finish(const Segment& s, const Parts& parts, int count) const {
-    for (int c = warp; c < columns; c += warps) {
-      if (Shared<Column>(at.columns)[c].position < 0) continue;
-      float* row = Row(c);
+  TQ_DEVICE void Finish(const Segment& s, const Crew& crew, const Parts& parts, int count) const {
+    for (int c = warp - crew.first_warp; c < columns; c += crew.warps) {
+      if (Shared<Column>(at.columns)[crew.first_row + c].position < 0) continue;
+      float* row = Row(crew.first_row + c);
       for (int quad = lane; quad < kQuads; quad += 32) {
         const PartialSum sum = MergeParts(parts, 0, 1, count, c, quad);
         float4 out = {};
@@ -392,7 +442,35 @@ struct DecodeBlock {
     }
   }
 
-  TQ_DEVICE void Attend() {
+  // A crew's way through its segment. `cursor` stands behind the first unit, which is on its way.
+  TQ_DEVICE void RunSegment(const Segment& s, const Crew& crew, const Share& share,
+                            const Unit& first, int units, const Cursor& cursor) const {
+    const int group = warp - Phase() * p.column_groups;
+    const int first_row = crew.first_row + group * kColumns;
+    WarpState<kDim, kSets> state;
+    state.Clear();
+    LoadColumns(first_row, state);
+    Attend(s, first, units, cursor, first_row, state);
+    Stamp(p, 7);
+    LeaveWarpPart(state);
+    Sync(crew);
+    Stamp(p, 8);
+    if (s.whole()) {
+      Finish(s, crew, WarpParts{*this, crew}, crew.phases);
+      return;
+    }
+    const bool last = LeaveBlockPart(s, crew);
+    Stamp(p, 10);
+    if (!last) return;
+    LeaveTeamParts(crew, share.BlockOf(s.global),
+                   share.BlockOf(s.global + static_cast<uint32_t>(s.size()) - 1));
+    Sync(crew);
+    Stamp(p, 11);
+    Finish(s, crew, TeamParts{*this, crew}, Teams(crew));
+    Stamp(p, 12);
+  }
+
+  TQ_DEVICE void Run() {
     StampsClear(p);
     StampTimer(p, 0);
     Stamp(p, 2);
@@ -402,40 +480,31 @@ struct DecodeBlock {
     WaitForInputs();
     Share share(p, BlockId(), lane);
     Stamp(p, 3);
-    const int first_column = p.column_groups == 1 ? 0 : warp % p.column_groups * kColumns;
     while (!share.Done()) {
-      const Segment s = share.Next();
-      const Query query = FetchQuery(s, warp < columns ? warp : 0);
-      Cursor cursor = StartRun(s);
-      const Unit first = cursor.unit;
+      const Segment first = share.Next();
+      Segment second = first;
+      Crew crew = MakeCrew(0, 0, p.phases);
+      int rows = columns;
+      if (p.crews > 1 && !share.Done()) {
+        second = share.Next();
+        crew = SplitCrews(first, second);
+        rows = 2 * columns;
+      }
+      const Segment s = Select(crew.index == 0, first, second);
+      // Queries are asked for before the pages: they would have to wait behind them.
+      Query query = {};
+      if (warp < rows) {
+        query = FetchQuery(Select(warp < columns, first, second), warp & (columns - 1));
+      }
+      Cursor cursor = StartRun(s, crew);
+      const Unit unit = cursor.unit;
       const int units = cursor.end - cursor.next;
       LoadNext(s, RingOf(warp), true, cursor);
       Stamp(p, 4);
-      PrepareQueries(s, query);
+      PrepareQueries(first, second, rows, query);
       SyncThreads();
       Stamp(p, 5);
-      WarpState<kDim, kSets> state;
-      state.Clear();
-      LoadColumns(first_column, state);
-      Attend(s, first, units, cursor, first_column, state);
-      Stamp(p, 7);
-      LeaveWarpPart(state);
-      SyncThreads();
-      Stamp(p, 8);
-      if (s.whole()) {
-        Finish(s, WarpParts{*this}, p.phases);
-      } else {
-        const bool last = LeaveBlockPart(s);
-        Stamp(p, 10);
-        if (last) {
-          LeaveTeamParts(share.BlockOf(s.global),
-                         share.BlockOf(s.global + static_cast<uint32_t>(s.size()) - 1));
-          SyncThreads();
-          Stamp(p, 11);
-          Finish(s, TeamParts{*this}, p.teams);
-          Stamp(p, 12);
-        }
-      }
+      RunSegment(s, crew, share, unit, units, cursor);
       SyncThreads();  // rows, states and rings are the next segment's
     }
     Stamp(p, 13);
@@ -446,7 +515,7 @@ struct DecodeBlock {
 template <int kDim, int kSets, class Pair>
 TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
-  DecodeBlock<kDim, kSets, Pair>(p).Attend();
+  DecodeBlock<kDim, kSets, Pair>(p).Run();
 }
 
 }  // namespace tq::cuda

@@ -8,7 +8,7 @@
 
 namespace tq::cuda {
 
-// Shared memory of a block, in order. `columns`: query rows of a block.
+// Shared memory of a block, in order. `columns`: query rows of all crews.
 struct DecodeMemory {
   int levels;   // uint32 [kLevelTableWords][32]
   int row;      // float [columns][dim + 8]: query rows, then rows of the output

@@ -23,6 +23,8 @@ struct Divisor {
   constexpr uint32_t Divide(uint32_t n) const { return static_cast<uint32_t>(n * inverse >> 32); }
 };
 
+inline constexpr int kMostWarps = 12;  // of a block
+
 // Pages of one form at this layer, seen by a kernel. Offsets are bytes.
 struct PageForm {
   Codec k;
@@ -51,10 +53,10 @@ struct DecodeParams {
   int column_groups;  // warps that share a step, each with its own columns
   int phases;         // warps that share columns, each with its own steps
   int columns_log;    // log2 of the query rows of a block
-  int teams;          // threads of a block per four outputs of its rows
+  int crews;          // segments that a block takes at once
   Divisor by_group;
-  Divisor by_phases;
   Divisor by_blocks;
+  Divisor by[kMostWarps + 1];  // by a number of warps
   float score_scale;  // scale * log2(e)
   bool rotate_q;
   bool rotate_out;

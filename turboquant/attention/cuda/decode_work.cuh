@@ -56,15 +56,25 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
   return {work, before + Shuffle(sum, 31)};
 }
 
+template <class T>
+struct Words {
+  uint32_t of[sizeof(T) / 4];
+};
 // A lane's value for the whole warp.
 template <class T>
 TQ_DEVICE T Broadcast(const T& x, int lane) {
-  struct Words {
-    uint32_t of[sizeof(T) / 4];
-  };
-  Words words = std::bit_cast<Words>(x);
+  auto words = std::bit_cast<Words<T>>(x);
 #pragma unroll
   for (uint32_t& word : words.of) word = Shuffle(word, lane);
+  return std::bit_cast<T>(words);
+}
+// yes ? a : b in registers; the operator would choose between addresses.
+template <class T>
+TQ_DEVICE T Select(bool yes, const T& a, const T& b) {
+  auto words = std::bit_cast<Words<T>>(a);
+  const auto others = std::bit_cast<Words<T>>(b);
+#pragma unroll
+  for (size_t i = 0; i < sizeof(T) / 4; ++i) words.of[i] = yes ? words.of[i] : others.of[i];
   return std::bit_cast<T>(words);
 }
 
@@ -78,6 +88,7 @@ struct Segment {
   int end;
   uint32_t global;  // number of the head's unit 0 in the list of all units
 
+  TQ_DEVICE int units() const { return end - begin; }
   TQ_DEVICE int size() const { return work.units.size(); }
   TQ_DEVICE bool whole() const { return begin == 0 && end == size(); }
 };

@@ -33,6 +33,10 @@ TQ_DEVICE std::byte* SharedMemory() {
 }
 
 TQ_DEVICE void SyncThreads() { __syncthreads(); }
+// Some warps of the block, in barrier 1 .. 15 of their own.
+TQ_DEVICE void SyncSome(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
 // Orders what this block wrote before its last barrier before the addition, and what the block
 // reads after its next barrier behind it.

@@ -41,6 +41,7 @@ inline int Blocks() { return emulator::Current().blocks; }
 inline std::byte* SharedMemory() { return emulator::Current().shared; }
 
 inline void SyncThreads() { emulator::MeetBlock(); }
+inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, threads); }
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
