@@ -128,7 +128,7 @@ struct DecodeBlock {
       }
       SyncWarp();
       if (p.rotate_q) RotateRow<kDim>(p.q_rotation, row, lane);
-      float largest = 0;
+      float largest = 1e-20f;  // queries of nothing too have a scale
 #pragma unroll
       for (int j = 0; j < Query::kParts; ++j) {
         const int d = 32 * j + lane;
@@ -138,7 +138,7 @@ struct DecodeBlock {
       }
       largest = BitsToFloat(LargestOfLanes(FloatBits(largest)));
       constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
-      const float inverse = largest > 0 ? FastDivide(kLargest, largest) : 0.0f;
+      const float inverse = FastDivide(kLargest, largest);
       int8_t* low = Shared<int8_t>(at.bytes) + r * 2 * kDim;
       int32_t sum = 0;
 #pragma unroll
@@ -276,7 +276,8 @@ struct DecodeBlock {
       sum[n] += odd[n];
       sum[n] += ShuffleXor(sum[n], 4);
       sum[n] += ShuffleXor(sum[n], 8);
-      state.reference[n] = sum[n] + ShuffleXor(sum[n], 16);
+      sum[n] += ShuffleXor(sum[n], 16);
+      state.reference[n] = FastDivide(sum[n], state.q_scale[n]);
     }
   }
 

@@ -11,17 +11,19 @@
 namespace tq::cuda {
 
 inline constexpr float kLeastScore = -1e30f;  // kNoScore of online_softmax.h
+// Below every score, and such that rounding a product of this size leaves what exp2 can take.
+inline constexpr float kHiddenScore = -1e9f;
 
 // Lane 4g + t: row t of each set.
 template <int kDim, int kSets>
 struct WarpState {
   uint32_t q[kSets][kDim / 16];  // B operands
-  float q_scale[kSets];
+  float q_scale[kSets];          // a score is q_scale * x
   int32_t q_sum[kSets];
   int32_t position[kSets];
-  float reference[kSets];  // q . r of the page
-  float m[kSets];
-  float l[kSets];  // of this lane's tokens
+  float reference[kSets];  // q . r of the page, as an x
+  float m[kSets];          // what scores are relative to: no more than kHeadroom below the largest
+  float l[kSets];          // of this lane's tokens
   float o[kSets][kDim / 8];
 
   TQ_DEVICE void Clear() {
@@ -49,8 +51,8 @@ TQ_DEVICE float MaxOverRows(float x) {
   return Max(x, ShuffleXor(x, 16));
 }
 
-// Level products in x become scores; v: the step's value scales. Invisible tokens get the least
-// score and value scale 0 (what lies past the end may be anything).
+// Level products in x become scores but for the query's scale; v: the step's value scales.
+// Invisible tokens get a hidden score and value scale 0 (what lies past the end may be anything).
 template <int kDim, int kHalves, int kSets>
 TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const StepMask& mask,
                       const WarpState<kDim, kSets>& state, float (&x)[kSets][4 * kHalves],
@@ -70,7 +72,7 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
     for (int n = 0; n < kSets; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        x[n][4 * h + i] = FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
+        x[n][4 * h + i] = FusedMulAdd(x[n][4 * h + i], k[i], state.reference[n]);
       }
     }
   }
@@ -84,36 +86,45 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
   for (int n = 0; n < kSets; ++n) {
     const PositionRange range =
         VisibleRange(mask.visibility, mask.queries.sealed_below, state.position[n], mask.unit);
+    const float hidden = FastDivide(kHiddenScore, state.q_scale[n]);
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
       const int position = begin + 8 * i;
-      if (position < range.begin || position >= range.end) x[n][i] = kLeastScore;
+      if (position < range.begin || position >= range.end) x[n][i] = hidden;
     }
   }
 }
 
-// Scores to 16-bit weights: exp2(x - m) v over their largest of the step, so one token of full
+// Scores to 16-bit weights: exp2(score - m) v over their largest of the step, so one token of full
 // weight and any number of small ones keep their sum. gain: what weighted levels are to be
-// multiplied by.
+// multiplied by. Sums so far are scaled only if scores rise by more than kHeadroom (a power of
+// two), which is rare.
+inline constexpr float kHeadroom = 8;
 template <int kDim, int kHalves, int kSets>
 TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 * kHalves],
                        WarpState<kDim, kSets>& state, Weights<kHalves> (&weights)[kSets],
-                       float (&decay)[kSets], float (&gain)[kSets]) {
+                       float (&gain)[kSets]) {
+  float decay[kSets];
+  bool rises = false;
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    float m = x[n][0];
+    const float scale = state.q_scale[n];
+    float largest = x[n][0];
 #pragma unroll
-    for (int i = 1; i < 4 * kHalves; ++i) m = Max(m, x[n][i]);
-    m = MaxOverRows(m);
-    const float m_new = Max(state.m[n], m);
-    decay[n] = Exp2(state.m[n] - m_new);
-    const float step = Exp2(m - m_new);
-    state.m[n] = m_new;
+    for (int i = 1; i < 4 * kHalves; ++i) largest = Max(largest, x[n][i]);
+    const float m = MaxOverRows(largest) * scale;
+    const float m_old = state.m[n];
+    if (m > m_old + kHeadroom) {
+      state.m[n] = m;
+      rises = true;
+    }
+    decay[n] = Exp2(m_old - state.m[n]);
+    const float step = Exp2(m - state.m[n]);
     float l = 0, top = 0;
     float w[4 * kHalves];
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
-      const float e = Exp2(x[n][i] - m);
+      const float e = Exp2(FusedMulAdd(x[n][i], scale, -m));
       l += e;
       w[i] = e * v[i];
       top = Max(top, w[i]);
@@ -136,6 +147,13 @@ TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 
         weights[n].b[h][i] =
             Transpose8x8(Prmt(bits[4 * h + 2 * i], bits[4 * h + 2 * i + 1], 0x5140u));
       }
+    }
+  }
+  if (AnyLane(rises)) {
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+#pragma unroll
+      for (int i = 0; i < kDim / 8; ++i) state.o[n][i] *= decay[n];
     }
   }
 }
@@ -177,10 +195,10 @@ TQ_DEVICE void TileStep(const std::byte* stage, const uint32_t* levels, int lane
   }
   Scores<kDim, kHalves>(stage + Offsets::kScales, tile_bytes, lane, mask, state, x, v);
   Weights<kHalves> weights[kSets];
-  float decay[kSets], gain[kSets];
-  Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
+  float gain[kSets];
+  Softmax<kDim, kHalves>(x, v, state, weights, gain);
   ValueProducts<V, kDim, kHalves>(stage + Offsets::kValues, tile_bytes, lane,
-                                  LoadTables<V>(levels, lane), weights, decay, gain, state.o);
+                                  LoadTables<V>(levels, lane), weights, gain, state.o);
 }
 
 // Steps of a page: halves of 32 tokens that one step takes. Open pages: one tile. Sealed pages of a
@@ -257,12 +275,12 @@ struct AnyPair {
     });
     Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
     Weights<kHalves> weights[kSets];
-    float decay[kSets], gain[kSets];
-    Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
+    float gain[kSets];
+    Softmax<kDim, kHalves>(x, v, state, weights, gain);
     WithTileCodec(form.v, [&](auto codec) {
       using V = decltype(codec);
       ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
-                                      LoadTables<V>(levels, lane), weights, decay, gain, state.o);
+                                      LoadTables<V>(levels, lane), weights, gain, state.o);
     });
   }
 };

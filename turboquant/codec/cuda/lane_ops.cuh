@@ -65,6 +65,7 @@ TQ_DEVICE T Shuffle(T x, int lane) {
 TQ_DEVICE int LastLane(bool yes) {
   return 31 - __clz(static_cast<int>(__ballot_sync(kAllLanes, yes)));
 }
+TQ_DEVICE bool AnyLane(bool yes) { return __any_sync(kAllLanes, yes) != 0; }
 TQ_DEVICE uint32_t LargestOfLanes(uint32_t x) { return __reduce_max_sync(kAllLanes, x); }
 TQ_DEVICE int SumOfLanes(int x) { return __reduce_add_sync(kAllLanes, x); }
 

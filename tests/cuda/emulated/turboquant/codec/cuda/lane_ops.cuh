@@ -84,6 +84,12 @@ inline int LastLane(bool yes) {
   while (!values.of[lane]) --lane;
   return lane;
 }
+inline bool AnyLane(bool yes) {
+  const LaneValues<bool> values(yes);
+  bool any = false;
+  for (const bool value : values.of) any |= value;
+  return any;
+}
 inline uint32_t LargestOfLanes(uint32_t x) {
   const LaneValues<uint32_t> values(x);
   uint32_t largest = 0;
