@@ -136,6 +136,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const ColumnPlan columns = PlanColumns(dim, args.tokens * group);
   const Choice choice = ChooseKernel(args.pages, columns.sets, args.generic);
   TQ_CHECK(choice.kernel != nullptr);
+  TQ_CHECK(reinterpret_cast<uintptr_t>(args.q) % 16 == 0 && args.q_stride % 4 == 0);
 
   DecodeParams p = {};
   p.tables = args.tables;

@@ -93,48 +93,50 @@ struct DecodeBlock {
     }
   }
 
-  // One query row of a segment: lane has the dims 32 j + lane.
-  struct Query {
-    static constexpr int kParts = (kDim + 31) / 32;
-    float x[kParts];
-    int position;  // -1: there is none
+  // Where a query row of a segment lies in q and in out: in which query head of which token.
+  struct QueryPlace {
+    int token;
+    int head;
   };
-  TQ_DEVICE Query FetchQuery(const Segment& s, int column) const {
+  TQ_DEVICE QueryPlace PlaceOf(const Segment& s, int column) const {
     const int r = s.item * columns + column;
     const auto token = static_cast<int>(p.by_group.Divide(static_cast<uint32_t>(r)));
-    Query query = {};
-    query.position = token < s.work.tokens ? s.work.first_position + token : -1;
-    if (query.position >= 0) {
-      const float* from = p.q + (s.work.first_row + token) * p.q_stride +
-                          (s.head * p.group + r - token * p.group) * kDim;
-#pragma unroll
-      for (int j = 0; j < Query::kParts; ++j) {
-        if (32 * j + lane < kDim) query.x[j] = from[32 * j + lane];
-      }
-    }
-    return query;
+    return {token, s.head * p.group + r - token * p.group};
   }
 
-  // Rotated rows of floats, their 16-bit form, scale and sum, of the first crew's columns and then
-  // the second one's. `query`: that of row `warp`.
-  TQ_DEVICE void PrepareQueries(const Segment& first, const Segment& second, int rows,
-                                Query query) {
+  // Asks for the rows of a round: the first crew's columns, then the second one's. Zeros where
+  // there is no query.
+  TQ_DEVICE void CopyQueries(const Segment& first, const Segment& second, int rows) const {
     for (int r = warp; r < rows; r += warps) {
-      if (r != warp) query = FetchQuery(Select(r < columns, first, second), r & (columns - 1));
-      float* row = Row(r);
-#pragma unroll
-      for (int j = 0; j < Query::kParts; ++j) {
-        if (32 * j + lane < kDim) row[32 * j + lane] = query.x[j];
+      const Segment s = Select(r < columns, first, second);
+      const QueryPlace place = PlaceOf(s, r & (columns - 1));
+      const bool valid = place.token < s.work.tokens;
+      const float* from =
+          valid ? p.q + (s.work.first_row + place.token) * p.q_stride + place.head * kDim : p.q;
+      for (int d = lane * 4; d < kDim; d += 128) {
+        CopyAsync(reinterpret_cast<std::byte*>(Row(r) + d),
+                  reinterpret_cast<const std::byte*>(from + d), valid ? 16 : 0);
       }
-      SyncWarp();
+      if (lane == 0) {
+        Shared<Column>(at.columns)[r].position = valid ? s.work.first_position + place.token : -1;
+      }
+    }
+  }
+
+  // Rotated rows of floats, their 16-bit form, scale and sum.
+  TQ_DEVICE void PrepareQueries(int rows) const {
+    constexpr int kParts = (kDim + 31) / 32;
+    for (int r = warp; r < rows; r += warps) {
+      float* row = Row(r);
       if (p.rotate_q) RotateRow<kDim>(p.q_rotation, row, lane);
+      float x[kParts];
       float largest = 1e-20f;  // queries of nothing too have a scale
 #pragma unroll
-      for (int j = 0; j < Query::kParts; ++j) {
+      for (int j = 0; j < kParts; ++j) {
         const int d = 32 * j + lane;
-        query.x[j] = d < kDim ? row[d] * p.score_scale : 0.0f;
-        if (d < kDim) row[d] = query.x[j];
-        largest = Max(largest, Abs(query.x[j]));
+        x[j] = d < kDim ? row[d] * p.score_scale : 0.0f;
+        if (d < kDim) row[d] = x[j];
+        largest = Max(largest, Abs(x[j]));
       }
       largest = BitsToFloat(LargestOfLanes(FloatBits(largest)));
       constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
@@ -142,9 +144,9 @@ struct DecodeBlock {
       int8_t* low = Shared<int8_t>(at.bytes) + r * 2 * kDim;
       int32_t sum = 0;
 #pragma unroll
-      for (int j = 0; j < Query::kParts; ++j) {
+      for (int j = 0; j < kParts; ++j) {
         const int d = 32 * j + lane;
-        const int value = RoundToInt(query.x[j] * inverse);
+        const int value = RoundToInt(x[j] * inverse);
         const int high = (value + 128) >> 8;
         if (d < kDim) {
           low[d] = static_cast<int8_t>(value - high * 256);
@@ -154,7 +156,9 @@ struct DecodeBlock {
       }
       sum = SumOfLanes(sum);
       if (lane == 0) {
-        Shared<Column>(at.columns)[r] = {largest * (1.0f / kLargest), sum, query.position};
+        Column& column = Shared<Column>(at.columns)[r];
+        column.scale = largest * (1.0f / kLargest);
+        column.sum = sum;
       }
     }
   }
@@ -176,6 +180,9 @@ struct DecodeBlock {
       state.position[n] = column.position;
     }
   }
+
+  TQ_DEVICE std::byte* RingOf(int w) const { return memory + at.ring + w * 2 * p.stage_bytes; }
+  TQ_DEVICE std::byte* StageOf(int stage) const { return RingOf(warp) + stage * p.stage_bytes; }
 
   // Both addresses are the lane's. The second form is for lengths known only when running.
   template <int kBytes>
@@ -226,11 +233,13 @@ struct DecodeBlock {
     return cursor;
   }
 
-  // Asks for the cursor's unit, if there is one, and moves on. Stage: the step's tiles as they lie
-  // in the page (a step of part of a page's tiles is contiguous), then the reference vector if
-  // `reference` or the page is new.
-  TQ_DEVICE void LoadNext(const Segment& s, std::byte* stage, bool reference,
+  // Asks for the cursor's unit, if there is one, and moves on; the unit. Stage: the step's tiles as
+  // they lie in the page (a step of part of a page's tiles is contiguous), then the reference
+  // vector if the page is new or `reference`.
+  TQ_DEVICE Unit LoadNext(const Segment& s, int stage_number, bool reference,
                           Cursor& cursor) const {
+    const Unit asked = cursor.unit;
+    std::byte* stage = StageOf(stage_number);
     if (cursor.next < cursor.end) {
       Unit& unit = cursor.unit;
       const std::byte* page = (unit.sealed ? cursor.sealed : cursor.open) +
@@ -250,6 +259,7 @@ struct DecodeBlock {
       }
     }
     CopyCommit();
+    return asked;
   }
 
   // Query rows times the reference vector: what a page adds to its scores.
@@ -281,28 +291,23 @@ struct DecodeBlock {
     }
   }
 
-  TQ_DEVICE std::byte* RingOf(int w) const { return memory + at.ring + w * 2 * p.stage_bytes; }
-
-  // `unit`: the first one, asked for already; `cursor` stands behind it.
-  TQ_DEVICE void Attend(const Segment& s, Unit unit, int units, Cursor cursor, int first_row,
-                        WarpState<kDim, kSets>& state) const {
-    const std::byte* stage = RingOf(warp);
+  // `unit` and `next`, the first two of a run, are on their way; `cursor` stands behind them.
+  TQ_DEVICE void Attend(const Segment& s, int units, Unit unit, Unit next, Cursor cursor,
+                        int first_row, WarpState<kDim, kSets>& state) const {
     bool new_page = true;
     for (int i = 0; i < units; ++i) {
-      const Unit after = cursor.unit;
-      std::byte* other = RingOf(warp) + (i % 2 == 0 ? p.stage_bytes : 0);
-      LoadNext(s, other, false, cursor);
       CopyWait<1>();
       SyncWarp();
       if (i == 0) Stamp(p, 6);
+      const std::byte* stage = StageOf(i & 1);
       if (new_page) AddReference(stage, first_row, state);
       const StepMask mask = {p.visibility, s.queries, unit};
       Pair::template Step<kDim, kSets>(p, unit.sealed, stage, Shared<uint32_t>(at.levels), lane,
                                        mask, state);
       SyncWarp();
-      unit = after;
+      unit = next;
       new_page = unit.token == 0;
-      stage = other;
+      next = LoadNext(s, i & 1, false, cursor);
     }
     CopyWait<0>();
   }
@@ -435,25 +440,14 @@ struct DecodeBlock {
       }
       SyncWarp();
       if (p.rotate_out) RotateRow<kDim>(p.out_rotation, row, lane);
-      const int r = s.item * columns + c;
-      const auto token = static_cast<int>(p.by_group.Divide(static_cast<uint32_t>(r)));
-      float* to = p.out + (s.work.first_row + token) * p.out_stride +
-                  (s.head * p.group + r - token * p.group) * kDim;
+      const QueryPlace place = PlaceOf(s, c);
+      float* to = p.out + (s.work.first_row + place.token) * p.out_stride + place.head * kDim;
       for (int d = lane; d < kDim; d += 32) to[d] = row[d];
     }
   }
 
-  // A crew's way through its segment. `cursor` stands behind the first unit, which is on its way.
-  TQ_DEVICE void RunSegment(const Segment& s, const Crew& crew, const Share& share,
-                            const Unit& first, int units, const Cursor& cursor) const {
-    const int group = warp - Phase() * p.column_groups;
-    const int first_row = crew.first_row + group * kColumns;
-    WarpState<kDim, kSets> state;
-    state.Clear();
-    LoadColumns(first_row, state);
-    Attend(s, first, units, cursor, first_row, state);
-    Stamp(p, 7);
-    LeaveWarpPart(state);
+  // What a crew does with its warps' parts of a segment.
+  TQ_DEVICE void MergeSegment(const Segment& s, const Crew& crew, const Share& share) const {
     Sync(crew);
     Stamp(p, 8);
     if (s.whole()) {
@@ -477,8 +471,6 @@ struct DecodeBlock {
     Stamp(p, 2);
     LetNextStart();
     TouchParameters();
-    CopyLevels();
-    WaitForInputs();
     Share share(p, BlockId(), lane);
     Stamp(p, 3);
     while (!share.Done()) {
@@ -492,20 +484,31 @@ struct DecodeBlock {
         rows = 2 * columns;
       }
       const Segment s = Select(crew.index == 0, first, second);
-      // Queries are asked for before the pages: they would have to wait behind them.
-      Query query = {};
-      if (warp < rows) {
-        query = FetchQuery(Select(warp < columns, first, second), warp & (columns - 1));
-      }
       Cursor cursor = StartRun(s, crew);
-      const Unit unit = cursor.unit;
       const int units = cursor.end - cursor.next;
-      LoadNext(s, RingOf(warp), true, cursor);
+      // Tables and sealed pages are older than the kernel before this one; the rest is not.
+      if (!cursor.unit.sealed) WaitForInputs();
+      const Unit unit = LoadNext(s, 0, true, cursor);
       Stamp(p, 4);
-      PrepareQueries(first, second, rows, query);
+      WaitForInputs();
+      CopyQueries(first, second, rows);
+      CopyCommit();
+      const Unit next = LoadNext(s, 1, false, cursor);
+      CopyLevels();
+      CopyWait<1>();
+      SyncWarp();
+      PrepareQueries(rows);
       SyncThreads();
       Stamp(p, 5);
-      RunSegment(s, crew, share, unit, units, cursor);
+      WarpState<kDim, kSets> state;
+      state.Clear();
+      const int group = warp - Phase() * p.column_groups;
+      const int first_row = crew.first_row + group * kColumns;
+      LoadColumns(first_row, state);
+      Attend(s, units, unit, next, cursor, first_row, state);
+      Stamp(p, 7);
+      LeaveWarpPart(state);
+      MergeSegment(s, crew, share);
       SyncThreads();  // rows, states and rings are the next segment's
     }
     Stamp(p, 13);
