@@ -474,15 +474,20 @@ struct DecodeBlock {
     Share share(p, BlockId(), lane);
     Stamp(p, 3);
     while (!share.Done()) {
-      const Segment first = share.Next();
-      Segment second = first;
-      Crew crew = MakeCrew(0, 0, p.phases);
-      int rows = columns;
-      if (p.crews > 1 && !share.Done()) {
+      Segment first = {}, second = {};
+      int segments = 0;
+      do {
+        first = second;
         second = share.Next();
+        ++segments;
+      } while (segments < p.crews && !share.Done());
+      Crew crew = MakeCrew(0, 0, p.phases);
+      if (segments == 1) {
+        first = second;
+      } else {
         crew = SplitCrews(first, second);
-        rows = 2 * columns;
       }
+      const int rows = segments << p.columns_log;
       const Segment s = Select(crew.index == 0, first, second);
       Cursor cursor = StartRun(s, crew);
       const int units = cursor.end - cursor.next;

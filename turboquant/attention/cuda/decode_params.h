@@ -60,15 +60,16 @@ struct DecodeParams {
   float score_scale;  // scale * log2(e)
   bool rotate_q;
   bool rotate_out;
-  RotationTable q_rotation;
-  RotationTable out_rotation;
-  uint32_t levels[kLevelTableWords];  // level_tables.h
   int stage_bytes;                    // of one step in shared memory
   int min_units;                      // a block takes at least as many units
   // Workspace. counters [slots][kv_heads][items]: units done, zero between launches.
   // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
   uint32_t* counters;
   float* partials;
+  // Large, and not needed at once.
+  RotationTable q_rotation;
+  RotationTable out_rotation;
+  uint32_t levels[kLevelTableWords];  // level_tables.h
 #ifdef TQ_DECODE_STAMPS
   uint64_t* stamps;  // [blocks][16]: entry and exit by the global timer, then phases by the clock
 #endif
