@@ -163,7 +163,12 @@ TQ_DEVICE float FusedMulAdd(float a, float b, float c) { return __fmaf_rn(a, b, 
 TQ_DEVICE float Max(float a, float b) { return fmaxf(a, b); }
 TQ_DEVICE float Abs(float x) { return fabsf(x); }
 
-TQ_DEVICE float FastDivide(float a, float b) { return __fdividef(a, b); }
+// For normal b.
+TQ_DEVICE float FastDivide(float a, float b) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
+  return a * r;
+}
 TQ_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }
 
 // Past the first-level cache: what another block wrote.
