@@ -336,6 +336,8 @@ void MeasureEncode(int tokens) {
 void RunOne() {
   roofline = 1;
   Shape s{Codec::kTurbo3, Codec::kTurbo3};
+  s.context = 20;
+  Measure(s);
   s.context = 4096;
   Measure(s);
   s.context = 32768;

@@ -476,11 +476,14 @@ struct DecodeBlock {
     while (!share.Done()) {
       Segment first = {}, second = {};
       int segments = 0;
-      do {
+      while (segments < p.crews && !share.Done()) {
+        const Segment next = share.Next();
+        if (next.units() <= 0) continue;
         first = second;
-        second = share.Next();
+        second = next;
         ++segments;
-      } while (segments < p.crews && !share.Done());
+      }
+      if (segments == 0) break;
       Crew crew = MakeCrew(0, 0, p.phases);
       if (segments == 1) {
         first = second;

@@ -11,6 +11,9 @@
 
 namespace tq::cuda {
 
+// A head costs a block more than its units: the list has that many empty ones behind each head's.
+inline constexpr int kHeadCost = 8;
+
 // What StepTables says of a slot, and what follows from it.
 struct SlotWork {
   int slot;
@@ -18,7 +21,7 @@ struct SlotWork {
   int tokens;
   int sealed_below;
   int first_row;
-  uint32_t start;  // units of all slots before this one
+  uint32_t start;  // units of all slots before this one, empty ones included
   UnitList units;  // of one KV head
 
   TQ_DEVICE QueryRange Queries() const {
@@ -43,7 +46,7 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
     work.sealed_below = p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
     if (work.tokens > 0) {
       work.units = MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
-      n = static_cast<uint32_t>(work.units.size() * p.kv_heads * p.items);
+      n = static_cast<uint32_t>((work.units.size() + kHeadCost) * p.kv_heads * p.items);
     }
   }
   uint32_t sum = n;
@@ -114,7 +117,7 @@ class Share {
   }
 
   TQ_DEVICE bool Done() const { return unit_ >= end_; }
-  // Only if not done.
+  // Only if not done. No units if the share begins with empty ones.
   TQ_DEVICE Segment Next() {
     while (chunk_.end <= unit_) {
       chunk_ = ReadSlots(p_, next_slot_, chunk_.end, lane_);
@@ -124,19 +127,19 @@ class Share {
     Segment s;
     s.work = Broadcast(chunk_.work, LastLane(chunk_.work.start <= unit_));
     s.queries = s.work.Queries();
-    const auto units = static_cast<uint32_t>(s.size());
-    const uint32_t number = (unit_ - s.work.start) / units;
+    const auto stride = static_cast<uint32_t>(s.size() + kHeadCost);
+    const uint32_t number = (unit_ - s.work.start) / stride;
     s.head = static_cast<int>(number);
     s.item = 0;
     if (p_.items > 1) {
       s.head = static_cast<int>(number) / p_.items;
       s.item = static_cast<int>(number) % p_.items;
     }
-    s.global = s.work.start + number * units;
+    s.global = s.work.start + number * stride;
     s.begin = static_cast<int>(unit_ - s.global);
-    const uint32_t end = s.global + units < end_ ? s.global + units : end_;
-    s.end = static_cast<int>(end - s.global);
-    unit_ = end;
+    s.end =
+        static_cast<int>(end_ - s.global) < s.size() ? static_cast<int>(end_ - s.global) : s.size();
+    unit_ = s.end < s.size() ? end_ : s.global + stride;
     return s;
   }
   // The block whose share holds a unit.
