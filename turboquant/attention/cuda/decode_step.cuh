@@ -22,7 +22,7 @@ struct WarpState {
   int32_t q_sum[kSets];
   int32_t position[kSets];
   float reference[kSets];  // q . r of the page, as an x
-  float m[kSets];          // what scores are relative to: no more than kHeadroom below the largest
+  float m[kSets];          // what sums are relative to: no more than kHeadroom below the largest
   float l[kSets];          // of this lane's tokens
   float o[kSets][kDim / 8];
 
@@ -95,45 +95,55 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
   }
 }
 
+// Makes room for scores that lie more than kHeadroom (a power of two) above what sums are relative
+// to: rare, so most steps need no maximum over the warp.
+inline constexpr float kHeadroom = 8;
+template <int kDim, int kSets, int kScores>
+TQ_DEVICE void RaiseReference(const float (&x)[kSets][kScores], WarpState<kDim, kSets>& state) {
+  float largest[kSets];
+  bool rises = false;
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    largest[n] = x[n][0];
+#pragma unroll
+    for (int i = 1; i < kScores; ++i) largest[n] = Max(largest[n], x[n][i]);
+    rises |= largest[n] * state.q_scale[n] > state.m[n] + kHeadroom;
+  }
+  if (!AnyLane(rises)) return;
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    const float m = Max(state.m[n], MaxOverRows(largest[n]) * state.q_scale[n]);
+    const float decay = Exp2(state.m[n] - m);
+    state.m[n] = m;
+    state.l[n] *= decay;
+#pragma unroll
+    for (int i = 0; i < kDim / 8; ++i) state.o[n][i] *= decay;
+  }
+}
+
 // Scores to 16-bit weights: exp2(score - m) v over their largest of the step, so one token of full
 // weight and any number of small ones keep their sum. gain: what weighted levels are to be
-// multiplied by. Sums so far are scaled only if scores rise by more than kHeadroom (a power of
-// two), which is rare.
-inline constexpr float kHeadroom = 8;
+// multiplied by.
 template <int kDim, int kHalves, int kSets>
 TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 * kHalves],
                        WarpState<kDim, kSets>& state, Weights<kHalves> (&weights)[kSets],
                        float (&gain)[kSets]) {
-  float decay[kSets];
-  bool rises = false;
+  RaiseReference(x, state);
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    const float scale = state.q_scale[n];
-    float largest = x[n][0];
-#pragma unroll
-    for (int i = 1; i < 4 * kHalves; ++i) largest = Max(largest, x[n][i]);
-    const float m = MaxOverRows(largest) * scale;
-    const float m_old = state.m[n];
-    if (m > m_old + kHeadroom) {
-      state.m[n] = m;
-      rises = true;
-    }
-    decay[n] = Exp2(m_old - state.m[n]);
-    const float step = Exp2(m - state.m[n]);
-    float l = 0, top = 0;
+    float top = 0;
     float w[4 * kHalves];
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
-      const float e = Exp2(FusedMulAdd(x[n][i], scale, -m));
-      l += e;
+      const float e = Exp2(FusedMulAdd(x[n][i], state.q_scale[n], -state.m[n]));
+      state.l[n] += e;
       w[i] = e * v[i];
       top = Max(top, w[i]);
     }
-    state.l[n] = FusedMulAdd(state.l[n], decay[n], l * step);
     top = MaxOverRows(top);
     constexpr float kOne = 65500.0f;
     const float to_weight = top > 1e-30f ? FastDivide(kOne, top) : 0.0f;
-    gain[n] = step * top * (1.0f / kOne);
+    gain[n] = top * (1.0f / kOne);
     uint32_t bits[4 * kHalves];  // low 16: the weight
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
@@ -147,13 +157,6 @@ TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 
         weights[n].b[h][i] =
             Transpose8x8(Prmt(bits[4 * h + 2 * i], bits[4 * h + 2 * i + 1], 0x5140u));
       }
-    }
-  }
-  if (AnyLane(rises)) {
-#pragma unroll
-    for (int n = 0; n < kSets; ++n) {
-#pragma unroll
-      for (int i = 0; i < kDim / 8; ++i) state.o[n][i] *= decay[n];
     }
   }
 }
