@@ -160,6 +160,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.score_scale = args.scale * 1.44269504088896341f;
   p.rotate_q = args.rotate_q;
   p.rotate_out = args.rotate_out;
+  p.overlap = args.overlap;
   if (args.rotate_q) p.q_rotation = MakeRotationTable(dim, Side::kKey, false);
   if (args.rotate_out) p.out_rotation = MakeRotationTable(dim, Side::kValue, true);
   p.min_units = kMinUnits;

@@ -83,13 +83,24 @@ struct DecodeBlock {
             phases * p.column_groups,
             index << p.columns_log};
   }
-  // This warp's crew. The warps' part in two segments is as large as their units'.
-  TQ_DEVICE Crew SplitCrews(const Segment& first, const Segment& second) const {
-    const auto units = static_cast<float>(first.units());
-    const float part = FastDivide(units, units + static_cast<float>(second.units()));
-    int split = RoundToInt(part * static_cast<float>(p.phases));
-    split = split < 1 ? 1 : split >= p.phases ? p.phases - 1 : split;
-    return phase < split ? MakeCrew(0, 0, split) : MakeCrew(1, split, p.phases - split);
+  // The most units of a warp.
+  TQ_DEVICE int LoadOf(int units, int phases) const {
+    return static_cast<int>(p.by[phases].Divide(static_cast<uint32_t>(units + phases - 1)));
+  }
+  // Phases of the first crew if two segments are worked on at once; 0 if it is faster to take one
+  // after the other, which costs as much as a few units but leaves no crew idle.
+  TQ_DEVICE int SplitPhases(int first, int second) const {
+    constexpr int kCostOfAnother = 3;
+    const float part = FastDivide(static_cast<float>(first), static_cast<float>(first + second));
+    int low = static_cast<int>(part * static_cast<float>(p.phases));
+    low = low < 1 ? 1 : low > p.phases - 1 ? p.phases - 1 : low;
+    const int high = low < p.phases - 1 ? low + 1 : low;
+    const auto load = [&](int phases) {
+      const int a = LoadOf(first, phases), b = LoadOf(second, p.phases - phases);
+      return a > b ? a : b;
+    };
+    const int split = load(high) < load(low) ? high : low;
+    return load(split) <= LoadOf(first + second, p.phases) + kCostOfAnother ? split : 0;
   }
 };
 

@@ -29,32 +29,46 @@ TQ_DEVICE void AttendRun(const Block& block, const Segment& s, int units, Unit u
     SyncWarp();
     unit = next;
     new_page = unit.token == 0;
-    next = LoadNext<Pair>(block, s, i & 1, false, cursor);
+    next = cursor.unit;
+    LoadNext<Pair>(block, s, i & 1, false, cursor);
   }
   CopyWait<0>();
 }
 
-// One or two segments, each from its queries to its part of the output.
+// One segment, or two at once (split: phases of the first one's crew), each from its queries to its
+// part of the output.
 template <class Pair, class Block>
 TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Segment& second,
-                              int segments, const Share& share) {
+                              int split, const Share& share) {
   const DecodeParams& p = block.p;
-  const Crew crew =
-      segments == 1 ? block.MakeCrew(0, 0, p.phases) : block.SplitCrews(first, second);
-  const int rows = segments << p.columns_log;
+  const Crew crew = split == 0            ? block.MakeCrew(0, 0, p.phases)
+                    : block.phase < split ? block.MakeCrew(0, 0, split)
+                                          : block.MakeCrew(1, split, p.phases - split);
+  const int rows = (split == 0 ? 1 : 2) << p.columns_log;
   const Segment s = Select(crew.index == 0, first, second);
   Cursor cursor = StartRun(block, s, crew);
   const int units = cursor.end - cursor.next;
-  // Tables and sealed pages are older than the kernel before this one; the rest is not.
-  if (!cursor.unit.sealed) WaitForInputs();
-  const Unit unit = LoadNext<Pair>(block, s, 0, true, cursor);
+  const Unit unit = cursor.unit;
+  // Queries would have to wait behind the pages, so they come first. But if they may not be there
+  // yet, pages that are older than the kernel before this one need not wait for them.
+  const bool early = p.overlap && unit.sealed;
+  if (early) LoadNext<Pair>(block, s, 0, true, cursor);
   Stamp(p, 4);
   WaitForInputs();
   CopyQueries(block, first, second, rows);
   CopyCommit();
-  const Unit next = LoadNext<Pair>(block, s, 1, false, cursor);
+  Unit next = unit;
+#pragma unroll 1
+  for (int stage = early ? 1 : 0; stage < 2; ++stage) {
+    next = cursor.unit;
+    LoadNext<Pair>(block, s, stage, stage == 0, cursor);
+  }
   block.CopyLevels();
-  CopyWait<1>();
+  if (early) {
+    CopyWait<1>();
+  } else {
+    CopyWait<2>();
+  }
   SyncWarp();
   PrepareQueries(block, rows);
   SyncThreads();
@@ -92,8 +106,13 @@ DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
       ++segments;
     }
     if (segments == 0) break;
-    AttendSegments<Pair>(block, first, second, segments, share);
-    SyncThreads();  // rows, states and rings are the next segments'
+    int split = 0;
+    if (segments == 2) {
+      split = block.SplitPhases(first.units(), second.units());
+      if (split == 0) share.PutBack(second);
+    }
+    AttendSegments<Pair>(block, first, second, split, share);
+    SyncThreads();  // rows, states and rings are the next round's
   }
   WaitForInputs();  // blocks without work too: else the kernel might end before the one before it
   Stamp(p, 13);

@@ -63,15 +63,14 @@ TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int l
   for (int i = 0; i < bytes - lane * 16; i += 512) CopyAsync(to + i, from + i);
 }
 
-// Asks for the cursor's unit, if there is one, and moves on; the unit. Stage: the step's tiles as
+// Asks for the cursor's unit, if there is one, and moves on. Stage: the step's tiles as
 // they lie in the page (a step of part of a page's tiles is contiguous), then the reference vector
 // if the page is new or `reference`.
 template <class Pair, class Block>
-TQ_DEVICE Unit LoadNext(const Block& block, const Segment& s, int stage, bool reference,
+TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
                         Cursor& cursor) {
   constexpr int kDim = Block::kDim;
   const DecodeParams& p = block.p;
-  const Unit asked = cursor.unit;
   if (cursor.next < cursor.end) {
     Unit& unit = cursor.unit;
     const std::byte* page = (unit.sealed ? cursor.sealed : cursor.open) +
@@ -91,7 +90,6 @@ TQ_DEVICE Unit LoadNext(const Block& block, const Segment& s, int stage, bool re
     }
   }
   CopyCommit();
-  return asked;
 }
 
 }  // namespace tq::cuda

@@ -57,11 +57,12 @@ struct DecodeParams {
   Divisor by_group;
   Divisor by_blocks;
   Divisor by[kMostWarps + 1];  // by a number of warps
-  float score_scale;  // scale * log2(e)
+  float score_scale;           // scale * log2(e)
   bool rotate_q;
   bool rotate_out;
-  int stage_bytes;                    // of one step in shared memory
-  int min_units;                      // a block takes at least as many units
+  bool overlap;     // with the kernel before
+  int stage_bytes;  // of one step in shared memory
+  int min_units;    // a block takes at least as many units
   // Workspace. counters [slots][kv_heads][items]: units done, zero between launches.
   // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
   uint32_t* counters;

@@ -142,6 +142,8 @@ class Share {
     unit_ = s.end < s.size() ? end_ : s.global + stride;
     return s;
   }
+  // The segment that came last will come again.
+  TQ_DEVICE void PutBack(const Segment& s) { unit_ = s.global + static_cast<uint32_t>(s.begin); }
   // The block whose share holds a unit.
   TQ_DEVICE int BlockOf(uint32_t unit) const { return static_cast<int>(unit / size_); }
 
