@@ -117,6 +117,13 @@ void DecodeCases(bool all) {
     spec.lengths = {900, 3, 0, 260, 131};
     Check(spec);
   }
+  {  // more slots than a warp has lanes, some idle
+    DecodeSpec spec = base;
+    spec.kv_heads = 1;
+    spec.lengths.clear();
+    for (int i = 0; i < 70; ++i) spec.lengths.push_back(i % 3 == 1 ? 0 : 1 + i * 37 % 150);
+    Check(spec);
+  }
   for (const int window : {0, 3}) {
     DecodeSpec spec = base;
     spec.window_pages = window;

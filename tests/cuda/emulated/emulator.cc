@@ -33,6 +33,7 @@ struct State {
   std::vector<Barrier> warps;
   std::vector<std::byte> slots;
   Barrier all;
+  Barrier some[16];
   size_t current = 0;
   int idle = 0;  // hand-overs since a thread last got on
   ucontext_t host;
@@ -120,6 +121,12 @@ std::byte* WarpSlots() {
 }
 void MeetWarp() { Meet(state.warps[static_cast<size_t>(Self().id / 32)]); }
 void MeetBlock() { Meet(state.all); }
+void MeetSome(int barrier, int threads) {
+  Barrier& some = state.some[barrier];
+  TQ_CHECK(barrier > 0 && barrier < 16 && (some.arrived == 0 || some.members == threads));
+  some.members = threads;
+  Meet(some);
+}
 
 void CommitCopies() {
   Self().groups.push_back(std::move(Self().copies));

@@ -37,6 +37,7 @@ const Block& Current();
 std::byte* WarpSlots();  // 32 x kSlotBytes of the caller's warp
 void MeetWarp();
 void MeetBlock();
+void MeetSome(int barrier, int threads);  // barrier: 1 .. 15
 void CommitCopies();
 void WaitCopies(int pending);
 

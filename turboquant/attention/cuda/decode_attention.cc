@@ -3,6 +3,7 @@
 #include "turboquant/attention/cuda/decode_attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "turboquant/attention/cuda/decode_instances.h"
@@ -43,8 +44,6 @@ PageForm FormOf(const PageLayout& layout, uint64_t layer_offset, int step_log) {
   form.v = layout.v;
   form.step_log = step_log;
   form.head_bytes = layout.head_bytes;
-  form.reference_offset = layout.reference_offset;
-  form.tiles_offset = layout.tiles_offset;
   form.tile_bytes = layout.tile_bytes;
   form.v_offset = layout.tile_v_offset;
   form.scale_offset = layout.tile_scale_offset;
@@ -137,6 +136,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const ColumnPlan columns = PlanColumns(dim, args.tokens * group);
   const Choice choice = ChooseKernel(args.pages, columns.sets, args.generic);
   TQ_CHECK(choice.kernel != nullptr);
+  TQ_CHECK(reinterpret_cast<uintptr_t>(args.q) % 16 == 0 && args.q_stride % 4 == 0);
 
   DecodeParams p = {};
   p.tables = args.tables;
@@ -154,9 +154,13 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.group = group;
   p.items = columns.items;
   p.column_groups = columns.groups;
+  p.columns_log = std::countr_zero(static_cast<unsigned>(columns.rows()));
+  p.by_group = Divisor::Of(group);
+  p.by_blocks = Divisor::Of(device.processors);
   p.score_scale = args.scale * 1.44269504088896341f;
   p.rotate_q = args.rotate_q;
   p.rotate_out = args.rotate_out;
+  p.overlap = args.overlap;
   if (args.rotate_q) p.q_rotation = MakeRotationTable(dim, Side::kKey, false);
   if (args.rotate_out) p.out_rotation = MakeRotationTable(dim, Side::kValue, true);
   p.min_units = kMinUnits;
@@ -170,23 +174,30 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   if (p.visibility.seals) stage = std::max(stage, step_bytes(p.sealed));
   p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
   const int columns_per_warp = columns.sets * 4;
-  const auto memory_of = [&](int warps) {
-    return MakeDecodeMemory(dim, columns.rows(), columns_per_warp, args.tables.slots, warps,
-                            p.stage_bytes)
+  const auto memory_of = [&](int warps, int crews) {
+    return MakeDecodeMemory(dim, crews * columns.rows(), columns_per_warp, warps, p.stage_bytes)
         .size;
   };
   int warps = MaxWarps(dim, columns.sets) / columns.groups * columns.groups;
-  while (warps > columns.groups && memory_of(warps) > device.shared_memory) {
+  while (warps > columns.groups && memory_of(warps, 1) > device.shared_memory) {
     warps -= columns.groups;
   }
-  TQ_CHECK(memory_of(warps) <= device.shared_memory);
+  TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
+  p.phases = warps / columns.groups;
+  p.crews = p.phases > 1 && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
+  for (int i = 1; i <= kMostWarps; ++i) p.by[i] = Divisor::Of(i);
+  // Parts of outputs take the ring's place.
+  TQ_CHECK(columns_per_warp * (dim + kRowPad) * 4 <= 2 * p.stage_bytes);
 
   const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.counters = static_cast<uint32_t*>(workspace);
+#ifdef TQ_DECODE_STAMPS
+  p.stamps = args.stamps;
+#endif
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
-                         memory_of(warps), stream, p);
+                         memory_of(warps, p.crews), stream, p);
 }
 
 }  // namespace tq::cuda

@@ -51,6 +51,6 @@ inline DecodeKernelFn AnyKernel(int head_dim, int sets) {
 // The most column sets that a warp's registers hold.
 constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 256 ? 2 : 1; }
 // Warps of a block at most; decode_kernel.cuh asks for registers accordingly.
-constexpr int MaxWarps(int head_dim, int sets) { return sets * head_dim <= 256 ? 12 : 8; }
+constexpr int MaxWarps(int head_dim, int sets) { return sets * head_dim <= 256 ? kMostWarps : 8; }
 
 }  // namespace tq::cuda

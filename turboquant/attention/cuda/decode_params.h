@@ -12,14 +12,25 @@
 
 namespace tq::cuda {
 
+// Division by a number that the host knows, as a product: exact while n * divisor < 2^32.
+struct Divisor {
+  uint64_t inverse;
+
+  static constexpr Divisor Of(int n) {
+    const auto divisor = static_cast<uint64_t>(n);
+    return {((uint64_t{1} << 32) + divisor - 1) / divisor};
+  }
+  constexpr uint32_t Divide(uint32_t n) const { return static_cast<uint32_t>(n * inverse >> 32); }
+};
+
+inline constexpr int kMostWarps = 12;  // of a block
+
 // Pages of one form at this layer, seen by a kernel. Offsets are bytes.
 struct PageForm {
   Codec k;
   Codec v;
-  int step_log;               // log2 of the steps that a page is taken in
-  uint32_t head_bytes;        // stride of head blocks
-  uint32_t reference_offset;  // within a head block
-  uint32_t tiles_offset;
+  int step_log;         // log2 of the steps that a page is taken in
+  uint32_t head_bytes;  // stride of head blocks, in which reference vectors come first
   uint32_t tile_bytes;
   uint32_t v_offset;  // within a tile
   uint32_t scale_offset;
@@ -40,18 +51,29 @@ struct DecodeParams {
   int group;          // query heads per KV head
   int items;          // column items per KV head: each takes column_groups * kSets * 4 rows
   int column_groups;  // warps that share a step, each with its own columns
-  float score_scale;  // scale * log2(e)
+  int phases;         // warps that share columns, each with its own steps
+  int columns_log;    // log2 of the query rows of a block
+  int crews;          // segments that a block takes at once
+  Divisor by_group;
+  Divisor by_blocks;
+  Divisor by[kMostWarps + 1];  // by a number of warps
+  float score_scale;           // scale * log2(e)
   bool rotate_q;
   bool rotate_out;
-  RotationTable q_rotation;
-  RotationTable out_rotation;
-  uint32_t levels[kLevelTableWords];  // level_tables.h
-  int stage_bytes;                    // of one step in shared memory
-  int min_units;                      // a block takes at least as many units
+  bool overlap;     // with the kernel before
+  int stage_bytes;  // of one step in shared memory
+  int min_units;    // a block takes at least as many units
   // Workspace. counters [slots][kv_heads][items]: units done, zero between launches.
   // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
   uint32_t* counters;
   float* partials;
+  // Large, and not needed at once.
+  RotationTable q_rotation;
+  RotationTable out_rotation;
+  uint32_t levels[kLevelTableWords];  // level_tables.h
+#ifdef TQ_DECODE_STAMPS
+  uint64_t* stamps;  // [blocks][16]: entry and exit by the global timer, then phases by the clock
+#endif
 };
 
 }  // namespace tq::cuda

@@ -3,23 +3,27 @@
 // the weighted sum of values, for every column set.
 #pragma once
 
+#include <type_traits>
+
 #include "turboquant/attention/cuda/decode_params.h"
 #include "turboquant/attention/cuda/tile_products.cuh"
 
 namespace tq::cuda {
 
 inline constexpr float kLeastScore = -1e30f;  // kNoScore of online_softmax.h
+// Below every score, and such that rounding a product of this size leaves what exp2 can take.
+inline constexpr float kHiddenScore = -1e9f;
 
 // Lane 4g + t: row t of each set.
 template <int kDim, int kSets>
 struct WarpState {
   uint32_t q[kSets][kDim / 16];  // B operands
-  float q_scale[kSets];
+  float q_scale[kSets];          // a score is q_scale * x
   int32_t q_sum[kSets];
   int32_t position[kSets];
-  float reference[kSets];  // q . r of the page
-  float m[kSets];
-  float l[kSets];  // of this lane's tokens
+  float reference[kSets];  // q . r of the page, as an x
+  float m[kSets];          // what sums are relative to: no more than kHeadroom below the largest
+  float l[kSets];          // of this lane's tokens
   float o[kSets][kDim / 8];
 
   TQ_DEVICE void Clear() {
@@ -47,8 +51,8 @@ TQ_DEVICE float MaxOverRows(float x) {
   return Max(x, ShuffleXor(x, 16));
 }
 
-// Level products in x become scores; v: the step's value scales. Invisible tokens get the least
-// score and value scale 0 (what lies past the end may be anything).
+// Level products in x become scores but for the query's scale; v: the step's value scales.
+// Invisible tokens get a hidden score and value scale 0 (what lies past the end may be anything).
 template <int kDim, int kHalves, int kSets>
 TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const StepMask& mask,
                       const WarpState<kDim, kSets>& state, float (&x)[kSets][4 * kHalves],
@@ -68,7 +72,7 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
     for (int n = 0; n < kSets; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        x[n][4 * h + i] = FusedMulAdd(x[n][4 * h + i], k[i] * state.q_scale[n], state.reference[n]);
+        x[n][4 * h + i] = FusedMulAdd(x[n][4 * h + i], k[i], state.reference[n]);
       }
     }
   }
@@ -82,45 +86,64 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
   for (int n = 0; n < kSets; ++n) {
     const PositionRange range =
         VisibleRange(mask.visibility, mask.queries.sealed_below, state.position[n], mask.unit);
+    const float hidden = FastDivide(kHiddenScore, state.q_scale[n]);
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
       const int position = begin + 8 * i;
-      if (position < range.begin || position >= range.end) x[n][i] = kLeastScore;
+      if (position < range.begin || position >= range.end) x[n][i] = hidden;
     }
   }
 }
 
-// Scores to 16-bit weights: exp2(x - m) v over their largest of the step, so one token of full
+// Makes room for scores that lie more than kHeadroom (a power of two) above what sums are relative
+// to: rare, so most steps need no maximum over the warp.
+inline constexpr float kHeadroom = 8;
+template <int kDim, int kSets, int kScores>
+TQ_DEVICE void RaiseReference(const float (&x)[kSets][kScores], WarpState<kDim, kSets>& state) {
+  float largest[kSets];
+  bool rises = false;
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    largest[n] = x[n][0];
+#pragma unroll
+    for (int i = 1; i < kScores; ++i) largest[n] = Max(largest[n], x[n][i]);
+    rises |= largest[n] * state.q_scale[n] > state.m[n] + kHeadroom;
+  }
+  if (!AnyLane(rises)) return;
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    const float m = Max(state.m[n], MaxOverRows(largest[n]) * state.q_scale[n]);
+    const float decay = Exp2(state.m[n] - m);
+    state.m[n] = m;
+    state.l[n] *= decay;
+#pragma unroll
+    for (int i = 0; i < kDim / 8; ++i) state.o[n][i] *= decay;
+  }
+}
+
+// Scores to 16-bit weights: exp2(score - m) v over their largest of the step, so one token of full
 // weight and any number of small ones keep their sum. gain: what weighted levels are to be
 // multiplied by.
 template <int kDim, int kHalves, int kSets>
 TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 * kHalves],
                        WarpState<kDim, kSets>& state, Weights<kHalves> (&weights)[kSets],
-                       float (&decay)[kSets], float (&gain)[kSets]) {
+                       float (&gain)[kSets]) {
+  RaiseReference(x, state);
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    float m = x[n][0];
-#pragma unroll
-    for (int i = 1; i < 4 * kHalves; ++i) m = Max(m, x[n][i]);
-    m = MaxOverRows(m);
-    const float m_new = Max(state.m[n], m);
-    decay[n] = Exp2(state.m[n] - m_new);
-    const float step = Exp2(m - m_new);
-    state.m[n] = m_new;
-    float l = 0, top = 0;
+    float top = 0;
     float w[4 * kHalves];
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
-      const float e = Exp2(x[n][i] - m);
-      l += e;
+      const float e = Exp2(FusedMulAdd(x[n][i], state.q_scale[n], -state.m[n]));
+      state.l[n] += e;
       w[i] = e * v[i];
       top = Max(top, w[i]);
     }
-    state.l[n] = FusedMulAdd(state.l[n], decay[n], l * step);
     top = MaxOverRows(top);
     constexpr float kOne = 65500.0f;
     const float to_weight = top > 1e-30f ? FastDivide(kOne, top) : 0.0f;
-    gain[n] = step * top * (1.0f / kOne);
+    gain[n] = top * (1.0f / kOne);
     uint32_t bits[4 * kHalves];  // low 16: the weight
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
@@ -146,12 +169,25 @@ TQ_DEVICE LevelTables LoadTables(const uint32_t* levels, int lane) {
   return tables;
 }
 
+// Tiles within a head block, behind the reference vector.
+template <int kDim>
+inline constexpr int kTilesOffset = (kDim * 2 + 63) / 64 * 64;
+
+// Offsets in a tile of codecs K and V, as MakePageLayout has them.
+template <class K, class V, int kDim>
+struct PairTile {
+  static constexpr int kValues = Tile<kDim>::kLayout.side_bytes(K::kWords);
+  static constexpr int kScales = kValues + Tile<kDim>::kLayout.side_bytes(V::kWords);
+  static constexpr int kBytes = kScales + Tile<kDim>::kLayout.scale_bytes();
+};
+
 // Pages of one pair of codecs, known when compiled.
 template <class K, class V, int kDim, int kHalves, int kSets>
-TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint32_t* levels,
-                        int lane, const StepMask& mask, WarpState<kDim, kSets>& state) {
+TQ_DEVICE void TileStep(const std::byte* stage, const uint32_t* levels, int lane,
+                        const StepMask& mask, WarpState<kDim, kSets>& state) {
   using T = Tile<kDim>;
-  const int tile_bytes = static_cast<int>(form.tile_bytes);
+  using Offsets = PairTile<K, V, kDim>;
+  constexpr int tile_bytes = Offsets::kBytes;
   float x[kSets][4 * kHalves];
   float v[4 * kHalves];
   const LevelTables k_tables = LoadTables<K>(levels, lane);
@@ -160,12 +196,12 @@ TQ_DEVICE void TileStep(const PageForm& form, const std::byte* stage, const uint
     KeyProducts<K, kDim>(stage + tile * tile_bytes, lane, k_tables, state.q, state.q_sum,
                          4 * T::kHalves * tile, x);
   }
-  Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
+  Scores<kDim, kHalves>(stage + Offsets::kScales, tile_bytes, lane, mask, state, x, v);
   Weights<kHalves> weights[kSets];
-  float decay[kSets], gain[kSets];
-  Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
-  ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
-                                  LoadTables<V>(levels, lane), weights, decay, gain, state.o);
+  float gain[kSets];
+  Softmax<kDim, kHalves>(x, v, state, weights, gain);
+  ValueProducts<V, kDim, kHalves>(stage + Offsets::kValues, tile_bytes, lane,
+                                  LoadTables<V>(levels, lane), weights, gain, state.o);
 }
 
 // Steps of a page: halves of 32 tokens that one step takes. Open pages: one tile. Sealed pages of a
@@ -174,33 +210,59 @@ template <int kDim>
 inline constexpr int kOpenHalves = Tile<kDim>::kHalves;
 inline constexpr int kFixedHalves = 2;
 
+// Calls fn with the bytes of a step and of a tile, as constants.
+template <class K, class V, int kDim, int kHalves, class Fn>
+TQ_DEVICE void WithBytes(Fn&& fn) {
+  constexpr int kTile = PairTile<K, V, kDim>::kBytes;
+  fn(std::integral_constant<int, kHalves / Tile<kDim>::kHalves * kTile>(),
+     std::integral_constant<int, kTile>());
+}
+
 // Sealed pages of codecs K and V, open pages of 8 bits.
 template <class K, class V>
 struct FixedPair {
+  template <int kDim, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams&, bool sealed, Fn&& fn) {
+    if (sealed) {
+      WithBytes<K, V, kDim, kFixedHalves>(fn);
+    } else {
+      WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
+    }
+  }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams&, bool sealed, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
     if (sealed) {
-      TileStep<K, V, kDim, kFixedHalves>(p.sealed, stage, levels, lane, mask, state);
+      TileStep<K, V, kDim, kFixedHalves>(stage, levels, lane, mask, state);
     } else {
-      TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(p.open, stage, levels, lane, mask, state);
+      TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
     }
   }
 };
 
 // Pages that are never sealed.
 struct OpenPair {
+  template <int kDim, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams&, bool, Fn&& fn) {
+    WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
+  }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams& p, bool, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams&, bool, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
-    TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(p.open, stage, levels, lane, mask, state);
+    TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
   }
 };
 
 // Any pair of codecs in tiles: switched once per step and side.
 struct AnyPair {
+  template <int kDim, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams& p, bool sealed, Fn&& fn) {
+    const PageForm& form = sealed ? p.sealed : p.open;
+    fn(static_cast<int>(form.tile_bytes) * (Tile<kDim>::kLayout.tiles_per_page() >> form.step_log),
+       static_cast<int>(form.tile_bytes));
+  }
   template <int kDim, int kSets>
   TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
@@ -216,12 +278,12 @@ struct AnyPair {
     });
     Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
     Weights<kHalves> weights[kSets];
-    float decay[kSets], gain[kSets];
-    Softmax<kDim, kHalves>(x, v, state, weights, decay, gain);
+    float gain[kSets];
+    Softmax<kDim, kHalves>(x, v, state, weights, gain);
     WithTileCodec(form.v, [&](auto codec) {
       using V = decltype(codec);
       ValueProducts<V, kDim, kHalves>(stage + form.v_offset, tile_bytes, lane,
-                                      LoadTables<V>(levels, lane), weights, decay, gain, state.o);
+                                      LoadTables<V>(levels, lane), weights, gain, state.o);
     });
   }
 };

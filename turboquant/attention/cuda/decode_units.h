@@ -4,6 +4,7 @@
 // positions.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "turboquant/kv/kv_view.h"
@@ -61,8 +62,9 @@ constexpr UnitList MakeUnitList(const Visibility& visibility, const QueryRange& 
   const auto open_steps = [&](int from, int to) {
     if (from >= to) return 0;
     if (to < end) return (to - from) << open_log;
-    const int step = kPageTokens >> open_log;
-    return (queries.last + 1 - from * kPageTokens + step - 1) / step;
+    constexpr int kPageLog = std::countr_zero(static_cast<unsigned>(kPageTokens));
+    const int step_log = kPageLog - open_log;
+    return (queries.last - from * kPageTokens + (1 << step_log)) >> step_log;
   };
   if (!visibility.seals) {
     list.sink_units = open_steps(list.first_page, end);

@@ -133,13 +133,12 @@ struct Weights {
   uint32_t b[kHalves][2];
 };
 
-// o[n][2 b + e] <- o * decay[n] + gain[n] * (weights . levels of dim 16 b + g + 8 e), over a step
+// o[n][2 b + e] += gain[n] * (weights . levels of dim 16 b + g + 8 e), over a step
 // of kHalves * 32 tokens that lie in kHalves / Tile::kHalves tiles, tile_bytes apart.
 template <class C, int kDim, int kHalves, int kSets>
 TQ_DEVICE void ValueProducts(const std::byte* codes, int tile_bytes, int lane,
                              const LevelTables& tables, const Weights<kHalves> (&weights)[kSets],
-                             const float (&decay)[kSets], const float (&gain)[kSets],
-                             float (&o)[kSets][kDim / 8]) {
+                             const float (&gain)[kSets], float (&o)[kSets][kDim / 8]) {
   using T = Tile<kDim>;
   constexpr int kTiles = kHalves / T::kHalves;
   int32_t start[kSets] = {};
@@ -183,10 +182,9 @@ TQ_DEVICE void ValueProducts(const std::byte* codes, int tile_bytes, int lane,
     }
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
-      o[n][2 * b] =
-          FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain[n], o[n][2 * b] * decay[n]);
-      o[n][2 * b + 1] = FusedMulAdd(static_cast<float>(c[n][3] * 256 + c[n][2]), gain[n],
-                                    o[n][2 * b + 1] * decay[n]);
+      o[n][2 * b] = FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain[n], o[n][2 * b]);
+      o[n][2 * b + 1] =
+          FusedMulAdd(static_cast<float>(c[n][3] * 256 + c[n][2]), gain[n], o[n][2 * b + 1]);
     }
   }
 }

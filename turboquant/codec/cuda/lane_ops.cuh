@@ -22,7 +22,8 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 TQ_DEVICE int ThreadId() { return static_cast<int>(threadIdx.x); }
 TQ_DEVICE int LaneId() { return static_cast<int>(threadIdx.x) & 31; }
-TQ_DEVICE int WarpId() { return static_cast<int>(threadIdx.x) >> 5; }
+// A shuffle, so that the compiler knows it to be the same for all lanes. Every lane must call it.
+TQ_DEVICE int WarpId() { return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) >> 5, 0); }
 TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
 TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
 TQ_DEVICE int Blocks() { return static_cast<int>(gridDim.x); }
@@ -33,9 +34,21 @@ TQ_DEVICE std::byte* SharedMemory() {
 }
 
 TQ_DEVICE void SyncThreads() { __syncthreads(); }
+// Some warps of the block, in barrier 1 .. 15 of their own.
+TQ_DEVICE void SyncSome(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
-TQ_DEVICE void Fence() { __threadfence(); }
-TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
+// Orders what this block wrote before its last barrier before the addition, and what the block
+// reads after its next barrier behind it.
+TQ_DEVICE uint32_t AddInOrder(uint32_t* p, uint32_t n) {
+  uint32_t old;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(old)
+               : "l"(p), "r"(n)
+               : "memory");
+  return old;
+}
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);
@@ -48,6 +61,14 @@ template <typename T>
 TQ_DEVICE T Shuffle(T x, int lane) {
   return __shfl_sync(kAllLanes, x, lane);
 }
+
+// The last lane that says yes; one does.
+TQ_DEVICE int LastLane(bool yes) {
+  return 31 - __clz(static_cast<int>(__ballot_sync(kAllLanes, yes)));
+}
+TQ_DEVICE bool AnyLane(bool yes) { return __any_sync(kAllLanes, yes) != 0; }
+TQ_DEVICE uint32_t LargestOfLanes(uint32_t x) { return __reduce_max_sync(kAllLanes, x); }
+TQ_DEVICE int SumOfLanes(int x) { return __reduce_add_sync(kAllLanes, x); }
 
 // Four bytes out of eight, by four nibbles; bit 3 of a nibble: the byte's sign eight times.
 TQ_DEVICE uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
@@ -147,7 +168,12 @@ TQ_DEVICE float FusedMulAdd(float a, float b, float c) { return __fmaf_rn(a, b, 
 TQ_DEVICE float Max(float a, float b) { return fmaxf(a, b); }
 TQ_DEVICE float Abs(float x) { return fabsf(x); }
 
-TQ_DEVICE float FastDivide(float a, float b) { return __fdividef(a, b); }
+// For normal b.
+TQ_DEVICE float FastDivide(float a, float b) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
+  return a * r;
+}
 TQ_DEVICE int RoundToInt(float x) { return __float2int_rn(x); }
 
 // Past the first-level cache: what another block wrote.

@@ -42,11 +42,11 @@ inline int Blocks() { return emulator::Current().blocks; }
 inline std::byte* SharedMemory() { return emulator::Current().shared; }
 
 inline void SyncThreads() { emulator::MeetBlock(); }
+inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, threads); }
 inline void SyncWarp() { emulator::MeetWarp(); }
-inline void Fence() {}
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
-inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
+inline uint32_t AddInOrder(uint32_t* p, uint32_t n) {
   const uint32_t old = *p;
   *p += n;
   return old;
@@ -77,6 +77,31 @@ T ShuffleUp(T x, int delta) {
 template <typename T>
 T Shuffle(T x, int lane) {
   return LaneValues<T>(x).of[lane];
+}
+
+inline int LastLane(bool yes) {
+  const LaneValues<bool> values(yes);
+  int lane = 31;
+  while (!values.of[lane]) --lane;
+  return lane;
+}
+inline bool AnyLane(bool yes) {
+  const LaneValues<bool> values(yes);
+  bool any = false;
+  for (const bool value : values.of) any |= value;
+  return any;
+}
+inline uint32_t LargestOfLanes(uint32_t x) {
+  const LaneValues<uint32_t> values(x);
+  uint32_t largest = 0;
+  for (const uint32_t value : values.of) largest = value > largest ? value : largest;
+  return largest;
+}
+inline int SumOfLanes(int x) {
+  const LaneValues<int> values(x);
+  int sum = 0;
+  for (const int value : values.of) sum += value;
+  return sum;
 }
 
 inline uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {

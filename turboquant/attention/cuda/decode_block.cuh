@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// A block of a decode kernel: its shared memory, its warps, and how they divide into crews.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_memory.h"
+#include "turboquant/attention/cuda/decode_work.cuh"
+
+namespace tq::cuda {
+
+// The warps that share a segment: a small block of its own but for the queries, which all warps of
+// the block prepare together. Consecutive warps of a phase share its units, each with its own
+// columns.
+struct Crew {
+  int index;
+  int first_phase;
+  int phases;
+  int first_warp;
+  int warps;
+  int first_row;  // of its queries among those of the block
+
+  TQ_DEVICE int threads() const { return 32 * warps; }
+  TQ_DEVICE int thread() const { return ThreadId() - 32 * first_warp; }
+  TQ_DEVICE void Sync() const { SyncSome(1 + index, threads()); }
+};
+
+template <int kHeadDim, int kColumnSets>
+struct DecodeBlock {
+  static constexpr int kDim = kHeadDim;
+  static constexpr int kSets = kColumnSets;
+  static constexpr int kColumns = kSets * 4;  // of a warp
+  static constexpr int kRow = kDim + kRowPad;
+  static constexpr int kQuads = kDim / 4;
+
+  const DecodeParams& p;
+  std::byte* memory;
+  DecodeMemory at;
+  int warp, lane, warps;
+  int phase;
+  int columns;  // of a crew
+
+  TQ_DEVICE explicit DecodeBlock(const DecodeParams& params) : p(params), memory(SharedMemory()) {
+    warp = WarpId();
+    lane = LaneId();
+    warps = Threads() >> 5;
+    phase = p.column_groups == 1
+                ? warp
+                : static_cast<int>(p.by[p.column_groups].Divide(static_cast<uint32_t>(warp)));
+    columns = 1 << p.columns_log;
+    at = MakeDecodeMemory(kDim, p.crews * columns, kColumns, warps, p.stage_bytes);
+  }
+
+  template <typename T>
+  TQ_DEVICE T* Shared(int offset) const {
+    return reinterpret_cast<T*>(memory + offset);
+  }
+  TQ_DEVICE float* Row(int row) const { return Shared<float>(at.row) + row * kRow; }
+  TQ_DEVICE Column& ColumnAt(int row) const { return Shared<Column>(at.columns)[row]; }
+  TQ_DEVICE const uint32_t* levels() const { return Shared<uint32_t>(at.levels); }
+  TQ_DEVICE std::byte* RingOf(int w) const { return memory + at.ring + w * 2 * p.stage_bytes; }
+  TQ_DEVICE std::byte* StageOf(int stage) const { return RingOf(warp) + stage * p.stage_bytes; }
+
+  // Parameters lie in constant memory, cold at first: every warp fetches a line of them, so that
+  // nobody waits for one line after the other.
+  TQ_DEVICE void TouchParameters() const {
+    constexpr int kLine = 64 / 4;
+    const int word = warp * kLine;
+    if (word < static_cast<int>(sizeof(DecodeParams) / 4)) {
+      Shared<uint32_t>(at.flags)[4 + warp] = reinterpret_cast<const uint32_t*>(&p)[word];
+    }
+  }
+  TQ_DEVICE void CopyLevels() const {
+#pragma unroll 1
+    for (int i = warp; i < kLevelTableWords; i += warps) {
+      Shared<uint32_t>(at.levels)[i * 32 + lane] = p.levels[i];
+    }
+  }
+
+  TQ_DEVICE Crew MakeCrew(int index, int first_phase, int phases) const {
+    return {index,
+            first_phase,
+            phases,
+            first_phase * p.column_groups,
+            phases * p.column_groups,
+            index << p.columns_log};
+  }
+  // The most units of a warp.
+  TQ_DEVICE int LoadOf(int units, int phases) const {
+    return static_cast<int>(p.by[phases].Divide(static_cast<uint32_t>(units + phases - 1)));
+  }
+  // Phases of the first crew if two segments are worked on at once; 0 if it is faster to take one
+  // after the other, which costs as much as a few units but leaves no crew idle.
+  TQ_DEVICE int SplitPhases(int first, int second) const {
+    constexpr int kCostOfAnother = 3;
+    const float part = FastDivide(static_cast<float>(first), static_cast<float>(first + second));
+    int low = static_cast<int>(part * static_cast<float>(p.phases));
+    low = low < 1 ? 1 : low > p.phases - 1 ? p.phases - 1 : low;
+    const int high = low < p.phases - 1 ? low + 1 : low;
+    const auto load = [&](int phases) {
+      const int a = LoadOf(first, phases), b = LoadOf(second, p.phases - phases);
+      return a > b ? a : b;
+    };
+    const int split = load(high) < load(low) ? high : low;
+    return load(split) <= LoadOf(first + second, p.phases) + kCostOfAnother ? split : 0;
+  }
+};
+
+}  // namespace tq::cuda

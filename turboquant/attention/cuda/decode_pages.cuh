@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// A warp's run of units: where they lie and how they come into its double buffer.
+#pragma once
+
+#include <type_traits>
+
+#include "turboquant/attention/cuda/decode_block.cuh"
+#include "turboquant/attention/cuda/decode_step.cuh"
+
+namespace tq::cuda {
+
+// The unit whose bytes a warp will ask for next.
+struct Cursor {
+  const uint32_t* open_ids;  // of the slot
+  const uint32_t* sealed_ids;
+  const std::byte* open;  // of this layer, head and lane in page 0
+  const std::byte* sealed;
+  int next;  // number of the unit
+  int end;   // of the run
+  Unit unit;
+  uint32_t id;  // of its page
+};
+
+TQ_DEVICE void FindPage(const DecodeParams& p, const Segment& s, Cursor& cursor) {
+  cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log);
+  cursor.id = (cursor.unit.sealed ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
+}
+
+template <class Block>
+TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew) {
+  const DecodeParams& p = block.p;
+  // The first phases take one unit more if they do not divide evenly.
+  const int phase = block.phase - crew.first_phase;
+  const auto each = static_cast<int>(p.by[crew.phases].Divide(static_cast<uint32_t>(s.units())));
+  const int more = s.units() - each * crew.phases;
+  const int64_t row = static_cast<int64_t>(s.work.slot) * p.tables.page_stride;
+  Cursor cursor = {};
+  cursor.open_ids = p.tables.open_pages + row;
+  cursor.sealed_ids = p.tables.sealed_pages + row;
+  cursor.next = s.begin + phase * each + (phase < more ? phase : more);
+  cursor.end = cursor.next + each + (phase < more ? 1 : 0);
+  if (cursor.next < cursor.end) FindPage(p, s, cursor);
+  const auto head = [&](const PageForm& form) {
+    return p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes +
+           block.lane * 16;
+  };
+  cursor.open = head(p.open);
+  cursor.sealed = head(p.sealed);
+  return cursor;
+}
+
+// Both addresses are the lane's. The second form is for lengths known only when running.
+template <int kBytes>
+TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, std::integral_constant<int, kBytes>,
+                          int lane) {
+  constexpr int kWhole = kBytes / 512 * 512;
+#pragma unroll
+  for (int i = 0; i < kWhole; i += 512) CopyAsync(to + i, from + i);
+  if (lane * 16 < kBytes - kWhole) CopyAsync(to + kWhole, from + kWhole);
+}
+TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int lane) {
+#pragma unroll 4
+  for (int i = 0; i < bytes - lane * 16; i += 512) CopyAsync(to + i, from + i);
+}
+
+// Asks for the cursor's unit, if there is one, and moves on. Stage: the step's tiles as
+// they lie in the page (a step of part of a page's tiles is contiguous), then the reference vector
+// if the page is new or `reference`.
+template <class Pair, class Block>
+TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
+                        Cursor& cursor) {
+  constexpr int kDim = Block::kDim;
+  const DecodeParams& p = block.p;
+  if (cursor.next < cursor.end) {
+    Unit& unit = cursor.unit;
+    const std::byte* page = (unit.sealed ? cursor.sealed : cursor.open) +
+                            static_cast<uint64_t>(cursor.id) * kPageIdUnit;
+    std::byte* to = block.StageOf(stage) + block.lane * 16;
+    if (reference || unit.token == 0) {
+      CopyByWarp(to + p.stage_bytes - kDim * 2, page, std::integral_constant<int, kDim * 2>(),
+                 block.lane);
+    }
+    Pair::template WithStepBytes<kDim>(p, unit.sealed, [&](const auto bytes, const auto tile) {
+      const int in_page = unit.token / Tile<kDim>::kTokens * tile;
+      CopyByWarp(to, page + kTilesOffset<kDim> + in_page, bytes, block.lane);
+    });
+    if (++cursor.next < cursor.end) {
+      unit.token += kPageTokens >> (unit.sealed ? p.sealed.step_log : p.open.step_log);
+      if (unit.token == kPageTokens) FindPage(p, s, cursor);
+    }
+  }
+  CopyCommit();
+}
+
+}  // namespace tq::cuda

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Query rows: from the model to 16-bit operands.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_block.cuh"
+#include "turboquant/attention/cuda/decode_step.cuh"
+#include "turboquant/codec/cuda/rotation.cuh"
+
+namespace tq::cuda {
+
+// Where a query row of a segment lies in q and in out: in which query head of which token.
+struct QueryPlace {
+  int token;
+  int head;
+};
+template <class Block>
+TQ_DEVICE QueryPlace PlaceOf(const Block& block, const Segment& s, int column) {
+  const DecodeParams& p = block.p;
+  const int r = s.item * block.columns + column;
+  const auto token = static_cast<int>(p.by_group.Divide(static_cast<uint32_t>(r)));
+  return {token, s.head * p.group + r - token * p.group};
+}
+
+// Asks for the rows of a round: the first crew's columns, then the second one's. Zeros where there
+// is no query.
+template <class Block>
+TQ_DEVICE void CopyQueries(const Block& block, const Segment& first, const Segment& second,
+                           int rows) {
+  const DecodeParams& p = block.p;
+  for (int r = block.warp; r < rows; r += block.warps) {
+    const Segment s = Select(r < block.columns, first, second);
+    const QueryPlace place = PlaceOf(block, s, r & (block.columns - 1));
+    const bool valid = place.token < s.work.tokens;
+    const float* from =
+        valid ? p.q + (s.work.first_row + place.token) * p.q_stride + place.head * Block::kDim
+              : p.q;
+    for (int d = block.lane * 4; d < Block::kDim; d += 128) {
+      CopyAsync(reinterpret_cast<std::byte*>(block.Row(r) + d),
+                reinterpret_cast<const std::byte*>(from + d), valid ? 16 : 0);
+    }
+    if (block.lane == 0) {
+      block.ColumnAt(r).position = valid ? s.work.first_position + place.token : -1;
+    }
+  }
+}
+
+// Rotated rows of floats, their 16-bit form, scale and sum.
+template <class Block>
+TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
+  constexpr int kDim = Block::kDim;
+  constexpr int kParts = (kDim + 31) / 32;
+  const int lane = block.lane;
+  for (int r = block.warp; r < rows; r += block.warps) {
+    float* row = block.Row(r);
+    if (block.p.rotate_q) RotateRow<kDim>(block.p.q_rotation, row, lane);
+    float x[kParts];
+    float largest = 1e-20f;  // queries of nothing too have a scale
+#pragma unroll
+    for (int j = 0; j < kParts; ++j) {
+      const int d = 32 * j + lane;
+      x[j] = d < kDim ? row[d] * block.p.score_scale : 0.0f;
+      if (d < kDim) row[d] = x[j];
+      largest = Max(largest, Abs(x[j]));
+    }
+    largest = BitsToFloat(LargestOfLanes(FloatBits(largest)));
+    constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
+    const float inverse = FastDivide(kLargest, largest);
+    int8_t* low = block.template Shared<int8_t>(block.at.bytes) + r * 2 * kDim;
+    int32_t sum = 0;
+#pragma unroll
+    for (int j = 0; j < kParts; ++j) {
+      const int d = 32 * j + lane;
+      const int value = RoundToInt(x[j] * inverse);
+      const int high = (value + 128) >> 8;
+      if (d < kDim) {
+        low[d] = static_cast<int8_t>(value - high * 256);
+        low[kDim + d] = static_cast<int8_t>(high);
+      }
+      sum += value;
+    }
+    sum = SumOfLanes(sum);
+    if (lane == 0) {
+      Column& column = block.ColumnAt(r);
+      column.scale = largest * (1.0f / kLargest);
+      column.sum = sum;
+    }
+  }
+}
+
+// A warp's columns, from row `first_row` on.
+template <class Block>
+TQ_DEVICE void LoadColumns(const Block& block, int first_row,
+                           WarpState<Block::kDim, Block::kSets>& state) {
+  constexpr int kDim = Block::kDim;
+  const int g = block.lane >> 2, t = block.lane & 3;
+#pragma unroll
+  for (int n = 0; n < Block::kSets; ++n) {
+    // B operand: column g of a set is byte g % 2 of row g / 2.
+    const std::byte* bytes = block.memory + block.at.bytes +
+                             ((first_row + 4 * n + (g >> 1)) * 2 + (g & 1)) * kDim + t * (kDim / 4);
+#pragma unroll
+    for (int c = 0; c < kDim / 16; ++c) {
+      state.q[n][c] = *reinterpret_cast<const uint32_t*>(bytes + 4 * c);
+    }
+    const Column& column = block.ColumnAt(first_row + 4 * n + t);
+    state.q_scale[n] = column.scale;
+    state.q_sum[n] = column.sum;
+    state.position[n] = column.position;
+  }
+}
+
+// Query rows times the page's reference vector: what the page adds to its scores.
+template <class Block>
+TQ_DEVICE void AddReference(const Block& block, const std::byte* stage, int first_row,
+                            WarpState<Block::kDim, Block::kSets>& state) {
+  // Lane (g, t) takes dims [g D/8, (g + 1) D/8) of row t.
+  constexpr int kDim = Block::kDim, kSets = Block::kSets;
+  constexpr int kPart = kDim / 8;
+  const int g = block.lane >> 2, t = block.lane & 3;
+  const std::byte* r = stage + block.p.stage_bytes - kDim * 2 + g * kPart * 2;
+  float even[kSets] = {}, odd[kSets] = {};
+#pragma unroll
+  for (int d = 0; d < kPart; d += 2) {
+    const uint32_t pair = *reinterpret_cast<const uint32_t*>(r + d * 2);
+    const float r0 = HalfLow(pair), r1 = HalfHigh(pair);
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+      const float2 x =
+          *reinterpret_cast<const float2*>(block.Row(first_row + 4 * n + t) + g * kPart + d);
+      even[n] = FusedMulAdd(x.x, r0, even[n]);
+      odd[n] = FusedMulAdd(x.y, r1, odd[n]);
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    float sum = even[n] + odd[n];
+    sum += ShuffleXor(sum, 4);
+    sum += ShuffleXor(sum, 8);
+    sum += ShuffleXor(sum, 16);
+    state.reference[n] = FastDivide(sum, state.q_scale[n]);
+  }
+}
+
+}  // namespace tq::cuda

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who does what: the list of all units of all slots, cut into equal shares of consecutive units,
+// one per block. Every warp finds out by itself, from registers: no barrier, few dependent loads.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include "turboquant/attention/cuda/decode_params.h"
+#include "turboquant/codec/cuda/lane_ops.cuh"
+
+namespace tq::cuda {
+
+// A head costs a block more than its units: the list has that many empty ones behind each head's.
+inline constexpr int kHeadCost = 8;
+
+// What StepTables says of a slot, and what follows from it.
+struct SlotWork {
+  int slot;
+  int first_position;
+  int tokens;
+  int sealed_below;
+  int first_row;
+  uint32_t start;  // units of all slots before this one, empty ones included
+  UnitList units;  // of one KV head
+
+  TQ_DEVICE QueryRange Queries() const {
+    return {first_position, first_position + tokens - 1, sealed_below};
+  }
+};
+
+// 32 slots, one per lane.
+struct SlotChunk {
+  SlotWork work;
+  uint32_t end;  // units of all slots up to the last of the chunk
+};
+
+TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before, int lane) {
+  SlotWork work = {};
+  work.slot = first + lane;
+  uint32_t n = 0;
+  if (work.slot < p.tables.slots) {
+    work.first_position = p.tables.first_positions[work.slot];
+    work.tokens = p.tables.tokens[work.slot];
+    work.first_row = p.tables.first_rows[work.slot];
+    work.sealed_below = p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
+    if (work.tokens > 0) {
+      work.units = MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
+      n = static_cast<uint32_t>((work.units.size() + kHeadCost) * p.kv_heads * p.items);
+    }
+  }
+  uint32_t sum = n;
+#pragma unroll
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const uint32_t other = ShuffleUp(sum, delta);
+    if (lane >= delta) sum += other;
+  }
+  work.start = before + sum - n;
+  return {work, before + Shuffle(sum, 31)};
+}
+
+template <class T>
+struct Words {
+  uint32_t of[sizeof(T) / 4];
+};
+// A lane's value for the whole warp.
+template <class T>
+TQ_DEVICE T Broadcast(const T& x, int lane) {
+  auto words = std::bit_cast<Words<T>>(x);
+#pragma unroll
+  for (uint32_t& word : words.of) word = Shuffle(word, lane);
+  return std::bit_cast<T>(words);
+}
+// yes ? a : b in registers; the operator would choose between addresses.
+template <class T>
+TQ_DEVICE T Select(bool yes, const T& a, const T& b) {
+  auto words = std::bit_cast<Words<T>>(a);
+  const auto others = std::bit_cast<Words<T>>(b);
+#pragma unroll
+  for (size_t i = 0; i < sizeof(T) / 4; ++i) words.of[i] = yes ? words.of[i] : others.of[i];
+  return std::bit_cast<T>(words);
+}
+
+// A block's work on one KV head and column item of one slot.
+struct Segment {
+  SlotWork work;
+  QueryRange queries;
+  int head;
+  int item;
+  int begin;  // units [begin, end) of the head's
+  int end;
+  uint32_t global;  // number of the head's unit 0 in the list of all units
+
+  TQ_DEVICE int units() const { return end - begin; }
+  TQ_DEVICE int size() const { return work.units.size(); }
+  TQ_DEVICE bool whole() const { return begin == 0 && end == size(); }
+};
+
+// A block's share of the list, one segment after the other.
+class Share {
+ public:
+  TQ_DEVICE Share(const DecodeParams& p, int block, int lane) : p_(p), lane_(lane) {
+    uint32_t total = 0;
+    do {
+      chunk_ = ReadSlots(p, next_slot_, total, lane);
+      total = chunk_.end;
+      next_slot_ += 32;
+    } while (next_slot_ < p.tables.slots);
+    if (p.tables.slots > 32) {
+      chunk_.end = 0;
+      next_slot_ = 0;
+    }
+    size_ = p.by_blocks.Divide(total + static_cast<uint32_t>(Blocks()) - 1);
+    if (size_ < static_cast<uint32_t>(p.min_units)) size_ = static_cast<uint32_t>(p.min_units);
+    unit_ = static_cast<uint32_t>(block) * size_;
+    end_ = unit_ + size_ < total ? unit_ + size_ : total;
+  }
+
+  TQ_DEVICE bool Done() const { return unit_ >= end_; }
+  // Only if not done. No units if the share begins with empty ones.
+  TQ_DEVICE Segment Next() {
+    while (chunk_.end <= unit_) {
+      chunk_ = ReadSlots(p_, next_slot_, chunk_.end, lane_);
+      next_slot_ += 32;
+    }
+    // The last slot that starts at or before the unit: idle slots start where the next one does.
+    Segment s;
+    s.work = Broadcast(chunk_.work, LastLane(chunk_.work.start <= unit_));
+    s.queries = s.work.Queries();
+    const auto stride = static_cast<uint32_t>(s.size() + kHeadCost);
+    const uint32_t number = (unit_ - s.work.start) / stride;
+    s.head = static_cast<int>(number);
+    s.item = 0;
+    if (p_.items > 1) {
+      s.head = static_cast<int>(number) / p_.items;
+      s.item = static_cast<int>(number) % p_.items;
+    }
+    s.global = s.work.start + number * stride;
+    s.begin = static_cast<int>(unit_ - s.global);
+    s.end =
+        static_cast<int>(end_ - s.global) < s.size() ? static_cast<int>(end_ - s.global) : s.size();
+    unit_ = s.end < s.size() ? end_ : s.global + stride;
+    return s;
+  }
+  // The segment that came last will come again.
+  TQ_DEVICE void PutBack(const Segment& s) { unit_ = s.global + static_cast<uint32_t>(s.begin); }
+  // The block whose share holds a unit.
+  TQ_DEVICE int BlockOf(uint32_t unit) const { return static_cast<int>(unit / size_); }
+
+ private:
+  const DecodeParams& p_;
+  int lane_;
+  SlotChunk chunk_;
+  int next_slot_ = 0;  // behind the chunk
+  uint32_t size_;
+  uint32_t unit_;
+  uint32_t end_;
+};
+
+}  // namespace tq::cuda
