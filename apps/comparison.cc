@@ -96,6 +96,10 @@ Comparison::Comparison(std::shared_ptr<const Engine> engine, const std::string& 
 
 bool Comparison::Runs(const ComparisonRow& row) const {
   try {
+    if (!row.policy.ages.empty() && row.policy.ages.front().age >= flags_.step.context) {
+      Throw(ErrorCode::kUnsupported, "no token of {} is {} old", flags_.step.context,
+            row.policy.ages.front().age);
+    }
     engine_->backend().CheckCache(engine_->spec().kv_geometry(), row.policy,
                                   engine_->spec().q_heads);
     return true;
