@@ -102,6 +102,10 @@ ComparedCaches::ComparedCaches(std::shared_ptr<const Engine> engine, const Compa
 
 bool ComparedCaches::Runs(const ComparisonRow& row) const {
   try {
+    if (!row.policy.ages.empty() && row.policy.ages.front().age >= flags_.step.context) {
+      Throw(ErrorCode::kUnsupported, "no token of {} is {} old", flags_.step.context,
+            row.policy.ages.front().age);
+    }
     engine_->backend().CheckCache(engine_->spec().kv_geometry(), row.policy,
                                   engine_->spec().q_heads);
     return true;

@@ -237,7 +237,7 @@ Figures DivergenceMeter::Of(const Experiment& experiment) const {
   std::map<std::string, const ComparisonRow*> rows;
   AddRows(experiment, figures, [&](const std::string& text) {
     const ComparisonRow* row = comparison_->Find(ParseDivergenceRow(text, num_layers_));
-    if (row == nullptr) Throw(ErrorCode::kUnsupported, "this device does not run it");
+    if (row == nullptr) Throw(ErrorCode::kUnsupported, "not on this device, or at this context");
     rows[text] = row;
     return MeasuredRow{.detail = row->type.Name(),
                        .simulated = row->type.IsSimulated(),

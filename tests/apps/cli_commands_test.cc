@@ -382,7 +382,7 @@ TEST(RecommendTest, MeasuresStoresAndIsTakenByCacheAuto) {
 
 TEST(AgeTest, OlderTokensFallAndBudgetsHold) {
   const CliResult aged = RunWell(
-      Tiny("run", {"-f", LongTextFile(), "-n", "4", "-c", "2000", "--temp", "0", "-ctk", "turbo4",
+      Tiny("run", {"-f", LongTextFile(), "-n", "4", "-c", "4000", "--temp", "0", "-ctk", "turbo4",
                    "-ctv", "turbo4", "--cache-age", "300:turbo3,600:turbo3/turbo2"}));
   EXPECT_THAT(aged.err,
               HasSubstr("cache    K turbo4, V turbo4, 384 tokens back K turbo3, V turbo3, "

@@ -91,11 +91,15 @@ TEST(CliUsageTest, AgesThatCannotBe) {
                 AllOf(HasSubstr("cache age 100"), HasSubstr("128 tokens")));
   ExpectRefused(RunCli(TinyRun({"-p", "a", "--cache-age", "512:turbo4"})), app::kExitUsage,
                 AllOf(HasSubstr("nothing falls"), HasSubstr("keys are turbo4_tcq")));
-  ExpectRefused(
-      RunCli({"perplexity", "-m", TinyModelFile(), "-p", "a", "--cache-age", "512:turbo2"}),
-      app::kExitUsage, HasSubstr("keys are f16 and values f16"));
-  ExpectRefused(RunCli({"compare", "-m", TinyModelFile(), "-p", "a", "--types",
-                        "turbo3+simulated+age=512:turbo2"}),
+  const auto on_text = [](Words words, const Words& more) {
+    const Words text = {"-m", TinyModelFile(), "-f", LongTextFile(), "-c", "512", "--chunks", "1"};
+    words.insert(words.end(), text.begin(), text.end());
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  ExpectRefused(RunCli(on_text({"perplexity"}, {"--cache-age", "512:turbo2"})), app::kExitUsage,
+                HasSubstr("keys are f16 and values f16"));
+  ExpectRefused(RunCli(on_text({"compare"}, {"--types", "turbo3+simulated+age=512:turbo2"})),
                 app::kExitUsage, HasSubstr("not simulated"));
 }
 

