@@ -20,6 +20,13 @@ std::vector<lab::NeedleTask> TasksOf(const NeedleFlags& flags) {
   return tasks;
 }
 
+// Refuses what does not fit before anything takes time.
+lab::NeedleMaker MakerOf(const Engine& engine, const std::string& text, const NeedleFlags& flags) {
+  lab::NeedleMaker maker(engine.tokenizer(), text, flags.depths, static_cast<uint64_t>(flags.seed));
+  for (const lab::NeedleTask task : TasksOf(flags)) maker.Prompts(task, flags.contexts.front(), 0);
+  return maker;
+}
+
 }  // namespace
 
 NeedleFlags Resolve(NeedleFlags flags, const Engine& engine) {
@@ -44,14 +51,13 @@ NeedleFlags Resolve(NeedleFlags flags, const Engine& engine) {
 NeedleRun::NeedleRun(std::shared_ptr<const Engine> engine, const std::string& text,
                      const NeedleFlags& flags)
     : flags_(flags),
-      caches_(std::move(engine), flags.comparison, ParseCompareTypes(flags.types)),
-      maker_(caches_.engine()->tokenizer(), text, flags.depths, static_cast<uint64_t>(flags.seed)),
       tasks_(TasksOf(flags)),
+      maker_(MakerOf(*engine, text, flags)),
+      caches_(std::move(engine), flags.comparison, ParseCompareTypes(flags.types)),
       results_(flags.comparison.output, Facts(text)) {
   asked_.push_back(&caches_.reference());
   for (const ComparisonRow& row : caches_.rows()) asked_.push_back(&row);
   sources_.resize(asked_.size());
-  for (const lab::NeedleTask task : tasks_) maker_.Prompts(task, flags_.contexts.front(), 0);
 }
 
 lab::ResultFacts NeedleRun::Facts(const std::string& text) const {

@@ -51,9 +51,9 @@ class NeedleRun {
   void AskTrial(int trial, class Progress& bar);
 
   const NeedleFlags& flags_;
-  ComparedCaches caches_;
-  lab::NeedleMaker maker_;
   std::vector<lab::NeedleTask> tasks_;
+  lab::NeedleMaker maker_;
+  ComparedCaches caches_;
   lab::NeedleResults results_;
   std::vector<const ComparisonRow*> asked_;                   // the reference first
   std::vector<std::unique_ptr<lab::SessionLogits>> sources_;  // of those; made when needed

@@ -31,7 +31,7 @@ CliResult QuickRun(const std::vector<std::string>& ids, const std::string& outpu
   std::vector<std::string> words = {"lab", "run"};
   words.insert(words.end(), ids.begin(), ids.end());
   words.insert(words.end(), {"--quick", "-m", TinyModelFile(), "-t", "2", "-o", output});
-  return RunCli(words);
+  return RunCli(words, {.seconds = 240});  // machines may be busy
 }
 
 TEST(CliLabTest, ListShowsEveryExperiment) {
@@ -118,7 +118,7 @@ TEST(CliLabTest, NeedlesAreAskedOnceAndCompared) {
   const auto run = [&](const char* trials) {
     std::vector<std::string> all = words;
     all.insert(all.end(), {"--trials", trials});
-    const CliResult result = RunCli(all);
+    const CliResult result = RunCli(all, {.seconds = 240});
     EXPECT_EQ(result.status, app::kExitOk) << result.err;
     return nlohmann::json::parse(result.out);
   };
@@ -171,7 +171,7 @@ TEST(CliLabTest, TrajectoriesPart) {
   const auto run = [&](const char* prompts) {
     std::vector<std::string> all = words;
     all.insert(all.end(), {"--chunks", prompts});
-    const CliResult result = RunCli(all);
+    const CliResult result = RunCli(all, {.seconds = 240});
     EXPECT_EQ(result.status, app::kExitOk) << result.err;
     return nlohmann::json::parse(result.out);
   };
