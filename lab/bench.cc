@@ -39,8 +39,12 @@ BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test
     if (options.on_progress)
       options.on_progress(static_cast<int>(result.samples_ns.size()), options.repetitions);
   };
+  // As generation does that takes the most likely token: it is chosen where the logits are.
   const auto generate = [&](int count) {
-    for (int i = 0; i < count; ++i) session.Append(RandomTokens(random, 1, vocabulary), check);
+    for (int i = 0; i < count; ++i) {
+      check(0, 0);
+      session.AppendGreedy(RandomTokens(random, 1, vocabulary), vocabulary);
+    }
   };
   // The depth is filled once; each repetition goes back to it.
   if (test.n_depth > 0) session.Append(RandomTokens(random, test.n_depth, vocabulary), check);

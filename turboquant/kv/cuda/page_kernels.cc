@@ -116,15 +116,19 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
     Launch(SealKernelOf(open.head_dim), static_cast<int>(count), kPageThreads,
            SealMemory(open.head_dim), stream, p);
-    for (const int bits : {2, 3, 4}) {
-      const bool any = std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) {
-        const TileSide& side = job.side == Side::kKey ? p.sealed.k : p.sealed.v;
-        return side.trellis && side.bits == bits;
-      });
-      if (!any) continue;
-      Launch(TrellisSealKernelOf(open.head_dim, bits),
-             static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(), kTrellisThreads,
-             MakeTrellisMemory(open.head_dim, bits).size, stream, p);
+    // Values take longest; keys fill the multiprocessors as these become free.
+    bool first = true;
+    for (const Side side : {Side::kValue, Side::kKey}) {
+      const TileSide& sealed_side = side == Side::kKey ? p.sealed.k : p.sealed.v;
+      const bool any =
+          std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
+      if (!sealed_side.trellis || !any) continue;
+      p.trellis_side = side;
+      LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, sealed_side.bits),
+                             static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(),
+                             kTrellisThreads,
+                             MakeTrellisMemory(open.head_dim, sealed_side.bits).size, stream, p);
+      first = false;
     }
     done += count;
   }

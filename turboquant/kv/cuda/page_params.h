@@ -65,6 +65,7 @@ struct SealParams {
   int value_gain_count;
   float key_gains[kTrellisKeyGains.size()];
   float value_gains[kTrellisValueGains.size()];
+  Side trellis_side;  // the side that a trellis kernel is for
   SealJob jobs[kSealBatch];
 };
 
@@ -90,7 +91,7 @@ using DequantizeKernelFn = void (*)(DequantizeParams);
 // Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages), spread
 // slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads; seal one per
 // job; trellis one per job and tile; dequantize pages x kv_heads x 2. Seal writes a trellis side's
-// reference only; the trellis kernel of its bits, launched after it, does the rest.
+// reference only; a trellis kernel for each such side, launched after it, does the rest.
 EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);

@@ -290,25 +290,28 @@ struct TrellisSealer {
   }
 };
 
-// The side of every job that this launch is for; its reference is written already.
+// The side of every job that this launch is for; its reference is written already. The kernel of
+// the other side may run beside this one: it ends no sooner than the one before.
 template <int kDim, int kBits>
 TQ_KERNEL(kTrellisThreads, 2)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
+  LetNextStart();
   const TileLayout tile = kDim != 0 ? MakeTileLayout(kDim) : p.sealed.k.tile;
   const int tiles = tile.tiles_per_page();
   const SealJob& job = p.jobs[BlockId() / tiles];
-  const bool keys = job.side == Side::kKey;
-  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
-  if (!to.trellis || to.bits != kBits) return;
-  const TrellisSealer<kDim, kBits> sealer = {p,
-                                             keys ? p.open.k : p.open.v,
-                                             to,
-                                             p.arena + job.open_offset,
-                                             p.arena + job.sealed_offset,
-                                             keys,
-                                             BlockId() % tiles,
-                                             MakeTrellisMemory(tile.head_dim, kBits)};
-  sealer.Run();
+  if (job.side == p.trellis_side) {
+    const bool keys = job.side == Side::kKey;
+    const TrellisSealer<kDim, kBits> sealer = {p,
+                                               keys ? p.open.k : p.open.v,
+                                               keys ? p.sealed.k : p.sealed.v,
+                                               p.arena + job.open_offset,
+                                               p.arena + job.sealed_offset,
+                                               keys,
+                                               BlockId() % tiles,
+                                               MakeTrellisMemory(tile.head_dim, kBits)};
+    sealer.Run();
+  }
+  WaitForInputs();
 }
 
 template <int kDim>

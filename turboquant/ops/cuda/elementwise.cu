@@ -175,8 +175,18 @@ __global__ void __launch_bounds__(1024)
   __shared__ Best shared[32];
   const float* row = x + blockIdx.x * stride;
   Best best = {-INFINITY, kNone};
-  for (int i = threadIdx.x; i < cols; i += blockDim.x) {
-    if (row[i] > best.value) best = {row[i], i};  // a comparison with NaN is false
+  constexpr int kAtOnce = 8;  // loads on their way
+  for (int first = threadIdx.x; first < cols; first += kAtOnce * blockDim.x) {
+    float values[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int i = first + j * blockDim.x;
+      values[j] = i < cols ? row[i] : -INFINITY;
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {  // a comparison with NaN is false
+      if (values[j] > best.value) best = {values[j], static_cast<int>(first + j * blockDim.x)};
+    }
   }
   best = WarpBest(best);
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = best;

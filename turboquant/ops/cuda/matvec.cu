@@ -166,8 +166,8 @@ void SetNext(const DeviceWeight& next, int64_t blocks, MatVecParams& params) {
   const int64_t bytes = (next.rows + kPanelRows - 1) / kPanelRows * next.panel_bytes;
   const int64_t fetching = blocks < kFetchingBlocks ? blocks : kFetchingBlocks;
   const int64_t ahead = bytes < kFetchedAhead ? bytes : kFetchedAhead;
-  params.next = next.panels;
   params.next_bytes = static_cast<unsigned>(ahead / fetching / 16 * 16);
+  params.next = params.next_bytes > 0 ? next.panels : nullptr;
   params.first_fetching = static_cast<unsigned>(blocks - fetching);
 }
 
