@@ -192,9 +192,6 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.counters = static_cast<uint32_t*>(workspace);
-#ifdef TQ_DECODE_STAMPS
-  p.stamps = args.stamps;
-#endif
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
                          memory_of(warps, p.crews), stream, p);

@@ -37,9 +37,6 @@ struct DecodeArgs {
   // Programmatic dependent launch: tables and sealed pages are read while the kernel before still
   // runs, q and open pages may come from it. Whatever comes after in the stream is ordered as ever.
   bool overlap = false;
-#ifdef TQ_DECODE_STAMPS
-  uint64_t* stamps = nullptr;
-#endif
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
 };
 

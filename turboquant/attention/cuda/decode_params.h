@@ -71,9 +71,6 @@ struct DecodeParams {
   RotationTable q_rotation;
   RotationTable out_rotation;
   uint32_t levels[kLevelTableWords];  // level_tables.h
-#ifdef TQ_DECODE_STAMPS
-  uint64_t* stamps;  // [blocks][16]: entry and exit by the global timer, then phases by the clock
-#endif
 };
 
 }  // namespace tq::cuda
