@@ -7,14 +7,14 @@
 #   tools/cuda_check.sh run [OUT]  runs what is built there; figures and docs go to OUT (default build/cuda_check/out)
 set -u
 cd "$(dirname "$0")/.."
-dir=${TQ_CHECK_DIR:-build/cuda_check}
+dir=build/cuda_check
 build() {
   set -e
   mkdir -p $dir/obj
   local cuda
   cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
   # $dir/include may hold fmt's headers for a machine that lacks them.
-  local flags="-std=c++20 -DFMT_HEADER_ONLY -I. -Itests/cuda/device -Ibuild/cuda_check/include ${TQ_CHECK_FLAGS:-}"
+  local flags="-std=c++20 -DFMT_HEADER_ONLY -I. -Itests/cuda/device -I$dir/include"
   local avx2="-mavx2 -mfma -mf16c -mbmi2"
   local avx512="$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi"
   {

@@ -44,75 +44,6 @@ int LayersFor(uint64_t layer_bytes) {
   return static_cast<int>(std::clamp<uint64_t>((uint64_t{400} << 20) / layer_bytes, 1, 32));
 }
 
-#ifdef TQ_DECODE_STAMPS
-// Phases of the launches of the last replay: per block, in microseconds.
-void PrintStamps(const std::vector<uint64_t>& stamps, int calls, int blocks) {
-  const char* const kNames[] = {"",
-                                "",
-                                "",
-                                "count units, tables",
-                                "page id, first loads issued",
-                                "queries prepared, sync",
-                                "first bytes there",
-                                "attend (warp 0)",
-                                "wait for the other warps",
-                                "merge of warps",
-                                "partial left, counted",
-                                "merge of partials",
-                                "finish (last block)",
-                                ""};
-  const auto at = [&](int call, int block, int i) {
-    return stamps[static_cast<size_t>((call * blocks + block) * 16 + i)];
-  };
-  const auto spread = [](const char* name, std::vector<double>& v) {
-    if (v.empty()) return;
-    std::sort(v.begin(), v.end());
-    std::printf("    %-30s n %5zu  min %7.2f  median %7.2f  p90 %7.2f  max %7.2f\n", name, v.size(),
-                v[0], v[v.size() / 2], v[v.size() * 9 / 10], v.back());
-  };
-  double ns = 0, cycles = 0;
-  std::vector<double> total, gap, entry, exit, first_end, idle_exit;
-  uint64_t last_end = 0;
-  for (int c = 0; c < calls; ++c) {
-    uint64_t begin = ~uint64_t{0}, end = 0;
-    for (int b = 0; b < blocks; ++b) {
-      begin = std::min(begin, at(c, b, 0));
-      end = std::max(end, at(c, b, 1));
-      if (at(c, b, 13) == 0) continue;
-      ns += static_cast<double>(at(c, b, 1) - at(c, b, 0));
-      cycles += static_cast<double>(at(c, b, 13) - at(c, b, 2));
-    }
-    const auto us = [&](uint64_t t) { return static_cast<double>(t - begin) * 1e-3; };
-    for (int b = 0; b < blocks; ++b) {
-      entry.push_back(us(at(c, b, 0)));
-      if (at(c, b, 13) != 0) exit.push_back(us(at(c, b, 1)));
-    }
-    total.push_back(us(end));
-    if (c > 0)
-      gap.push_back(static_cast<double>(begin) * 1e-3 - static_cast<double>(last_end) * 1e-3);
-    last_end = end;
-  }
-  const double mhz = cycles / ns * 1e3;
-  std::printf("    clock %.0f MHz\n", mhz);
-  spread("gap between launches", gap);
-  spread("entry of a block", entry);
-  for (int i = 3; i <= 12; ++i) {
-    std::vector<double> v;
-    for (int c = 0; c < calls; ++c) {
-      for (int b = 0; b < blocks; ++b) {
-        const uint64_t x = at(c, b, i);
-        uint64_t before = 0;
-        for (int j = 2; j < i; ++j) before = std::max(before, at(c, b, j));
-        if (x > before) v.push_back(static_cast<double>(x - before) / mhz);
-      }
-    }
-    spread(kNames[i], v);
-  }
-  spread("exit of a block", exit);
-  spread("first entry to last exit", total);
-}
-#endif
-
 void Measure(const Shape& s) {
   const PageLayout open = MakePageLayout(s.head_dim, s.kv_heads, OpenCodec(s.k), OpenCodec(s.v));
   const PageLayout sealed = MakePageLayout(s.head_dim, s.kv_heads, s.k, s.v);
@@ -186,16 +117,8 @@ void Measure(const Shape& s) {
   args.generic = s.generic;
   args.overlap = s.overlap;
   const int calls = std::max(layers, bytes > (uint64_t{500} << 20) ? 2 : 16);
-#ifdef TQ_DECODE_STAMPS
-  int blocks = 0;
-  CheckCuda(cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, 0), "attribute");
-  DeviceBuffer<uint64_t> stamps(static_cast<size_t>(calls * blocks * 16));
-#endif
   const double us = TimeInGraph(calls, 15, [&](int i, cudaStream_t stream) {
     cuda::DecodeArgs call = args;
-#ifdef TQ_DECODE_STAMPS
-    call.stamps = stamps.data() + i * blocks * 16;
-#endif
     call.pages.open_layer_offset = static_cast<uint64_t>(i % layers) * open.bytes();
     call.pages.sealed_layer_offset = static_cast<uint64_t>(i % layers) * sealed.bytes();
     cuda::LaunchDecodeAttention(call, workspace.data(), workspace_bytes, stream);
@@ -209,9 +132,6 @@ void Measure(const Shape& s) {
       : s.overlap ? "PDL  "
                   : "fixed",
       s.sequences, s.context, us, gbs, 100 * gbs / roofline);
-#ifdef TQ_DECODE_STAMPS
-  PrintStamps(stamps.Download(), calls, blocks);
-#endif
   std::fflush(stdout);
   std::fprintf(json,
                "{\"k\": \"%s\", \"v\": \"%s\", \"head_dim\": %d, \"kv_heads\": %d, \"group\": %d, "
@@ -304,31 +224,10 @@ void MeasureEncode(int tokens) {
 void RunOne() {
   roofline = 1;
   Shape s{Codec::kTurbo3, Codec::kTurbo3};
-  s.context = 20;
-  Measure(s);
   s.context = 4096;
   Measure(s);
   s.context = 32768;
   Measure(s);
-#ifdef TQ_DECODE_STAMPS
-  s.context = 131072;
-  Measure(s);
-  s.overlap = true;
-  s.context = 32768;
-  Measure(s);
-  s.overlap = false;
-  s.tokens = 8;
-  s.context = 131072;
-  Measure(s);
-  s.tokens = 1;
-  s.sequences = 16;
-  s.context = 32768;
-  Measure(s);
-  s.head_dim = 64;
-  Measure(s);
-  s = {Codec::kTurbo3Tcq, Codec::kTurbo3Tcq};
-  Measure(s);
-#endif
 }
 
 void MeasurePages() {

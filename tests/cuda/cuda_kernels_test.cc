@@ -117,6 +117,12 @@ void DecodeCases(bool all) {
     spec.lengths = {900, 3, 0, 260, 131};
     Check(spec);
   }
+  for (const int kv_heads : {1, 2, 5}) {  // heads of equal length: one block or several for each
+    DecodeSpec spec = base;
+    spec.kv_heads = kv_heads;
+    spec.lengths = {2300};
+    Check(spec);
+  }
   {  // more slots than a warp has lanes, some idle
     DecodeSpec spec = base;
     spec.kv_heads = 1;

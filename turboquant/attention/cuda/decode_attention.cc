@@ -157,6 +157,10 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.columns_log = std::countr_zero(static_cast<unsigned>(columns.rows()));
   p.by_group = Divisor::Of(group);
   p.by_blocks = Divisor::Of(device.processors);
+  const int heads = args.tables.slots * layout.kv_heads * columns.items;
+  p.parts = args.tables.slots > 32 ? 0 : device.processors / heads;
+  if (p.parts * heads < device.processors / 8 * 7) p.parts = 0;
+  p.by_parts = Divisor::Of(std::max(1, p.parts));
   p.score_scale = args.scale * 1.44269504088896341f;
   p.rotate_q = args.rotate_q;
   p.rotate_out = args.rotate_out;
@@ -192,9 +196,6 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.counters = static_cast<uint32_t*>(workspace);
-#ifdef TQ_DECODE_STAMPS
-  p.stamps = args.stamps;
-#endif
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
                          memory_of(warps, p.crews), stream, p);

@@ -34,12 +34,10 @@ struct DecodeArgs {
   // are in the basis of the pages, which a calibrated map needs (LaunchToStoredQueries before).
   bool rotate_q = true;
   bool rotate_out = true;
-  // Programmatic dependent launch: tables and sealed pages are read while the kernel before still
-  // runs, q and open pages may come from it. Whatever comes after in the stream is ordered as ever.
+  // Programmatic dependent launch: tables and sealed pages are read while kernels before still run,
+  // back to the last one that was not launched so; only q and open pages may come from those.
+  // Whatever comes after in the stream is ordered as ever.
   bool overlap = false;
-#ifdef TQ_DECODE_STAMPS
-  uint64_t* stamps = nullptr;
-#endif
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
 };
 

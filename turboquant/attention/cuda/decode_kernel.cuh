@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decode attention, one kernel for everything: a fixed grid of blocks shares the list of all units
 // (decode_units.h) of all slots and KV heads evenly and in order (decode_work.cuh). A block's share
-// of one KV head is a segment; two segments are worked on at once, each by its crew of warps. Warps
-// take consecutive runs of units, each through its own double buffer in shared memory. A segment
-// that is not a whole KV head leaves a partial; the crew that finishes the last one merges them.
+// of one KV head is a segment; short ones are worked on two at once, each by its crew of warps
+// (decode_block.cuh). Warps take consecutive runs of units, each through its own double buffer in
+// shared memory (decode_pages.cuh). A segment that is not a whole KV head leaves a partial; the
+// crew that finishes the last one merges them (decode_parts.cuh).
 #pragma once
 
 #include "turboquant/attention/cuda/decode_instances.h"
@@ -21,7 +22,6 @@ TQ_DEVICE void AttendRun(const Block& block, const Segment& s, int units, Unit u
   for (int i = 0; i < units; ++i) {
     CopyWait<1>();
     SyncWarp();
-    if (i == 0) Stamp(block.p, 6);
     const std::byte* stage = block.StageOf(i & 1);
     if (new_page) AddReference(block, stage, first_row, state);
     const StepMask mask = {block.p.visibility, s.queries, unit};
@@ -53,7 +53,6 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   // yet, pages that are older than the kernel before this one need not wait for them.
   const bool early = p.overlap && unit.sealed;
   if (early) LoadNext<Pair>(block, s, 0, true, cursor);
-  Stamp(p, 4);
   WaitForInputs();
   CopyQueries(block, first, second, rows);
   CopyCommit();
@@ -72,14 +71,12 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   SyncWarp();
   PrepareQueries(block, rows);
   SyncThreads();
-  Stamp(p, 5);
   WarpState<Block::kDim, Block::kSets> state;
   state.Clear();
   const int group = block.warp - block.phase * p.column_groups;
   const int first_row = crew.first_row + group * Block::kColumns;
   LoadColumns(block, first_row, state);
   AttendRun<Pair>(block, s, units, unit, next, cursor, first_row, state);
-  Stamp(p, 7);
   LeaveWarpPart(block, state);
   MergeSegment(block, s, crew, share);
 }
@@ -87,14 +84,10 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
 template <int kDim, int kSets, class Pair>
 TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
-  StampsClear(p);
-  StampTimer(p, 0);
-  Stamp(p, 2);
   LetNextStart();
   const DecodeBlock<kDim, kSets> block(p);
   block.TouchParameters();
   Share share(p, BlockId(), block.lane);
-  Stamp(p, 3);
   for (;;) {
     Segment first = {}, second = {};
     int segments = 0;
@@ -115,8 +108,6 @@ DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
     SyncThreads();  // rows, states and rings are the next round's
   }
   WaitForInputs();  // blocks without work too: else the kernel might end before the one before it
-  Stamp(p, 13);
-  StampTimer(p, 1);
 }
 
 }  // namespace tq::cuda

@@ -54,8 +54,10 @@ struct DecodeParams {
   int phases;         // warps that share columns, each with its own steps
   int columns_log;    // log2 of the query rows of a block
   int crews;          // segments that a block takes at once
+  int parts;          // blocks per head if heads are equally long; 0: they do not divide the grid
   Divisor by_group;
   Divisor by_blocks;
+  Divisor by_parts;
   Divisor by[kMostWarps + 1];  // by a number of warps
   float score_scale;           // scale * log2(e)
   bool rotate_q;
@@ -71,9 +73,6 @@ struct DecodeParams {
   RotationTable q_rotation;
   RotationTable out_rotation;
   uint32_t levels[kLevelTableWords];  // level_tables.h
-#ifdef TQ_DECODE_STAMPS
-  uint64_t* stamps;  // [blocks][16]: entry and exit by the global timer, then phases by the clock
-#endif
 };
 
 }  // namespace tq::cuda

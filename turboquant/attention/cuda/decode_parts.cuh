@@ -5,7 +5,6 @@
 
 #include "turboquant/attention/cuda/decode_merge.cuh"
 #include "turboquant/attention/cuda/decode_queries.cuh"
-#include "turboquant/attention/cuda/decode_stamps.cuh"
 
 namespace tq::cuda {
 
@@ -113,7 +112,6 @@ TQ_DEVICE bool LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
     if (quad == 0) Parts::States(block, to)[column] = {sum.m, sum.l};
   }
   crew.Sync();
-  Stamp(p, 9);
   int* flag = block.template Shared<int>(block.at.flags) + crew.index;
   if (crew.thread() == 0) {
     uint32_t* counter = p.counters + (s.work.slot * p.kv_heads + s.head) * p.items + s.item;
@@ -168,21 +166,17 @@ template <class Block>
 TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& crew,
                             const Share& share) {
   crew.Sync();
-  Stamp(block.p, 8);
   if (s.whole()) {
     Finish(block, s, crew, WarpParts<Block>{block, crew}, crew.phases);
     return;
   }
   const bool last = LeaveBlockPart(block, s, crew);
-  Stamp(block.p, 10);
   if (!last) return;
   const TeamParts<Block> teams = {block, crew};
   LeaveTeamParts(teams, share.BlockOf(s.global),
                  share.BlockOf(s.global + static_cast<uint32_t>(s.size()) - 1));
   crew.Sync();
-  Stamp(block.p, 11);
   Finish(block, s, crew, teams, teams.size());
-  Stamp(block.p, 12);
 }
 
 }  // namespace tq::cuda

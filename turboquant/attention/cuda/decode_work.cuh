@@ -21,8 +21,9 @@ struct SlotWork {
   int tokens;
   int sealed_below;
   int first_row;
-  uint32_t start;  // units of all slots before this one, empty ones included
-  UnitList units;  // of one KV head
+  uint32_t start;   // units of all slots before this one, empty ones included
+  uint32_t stride;  // units of one KV head, empty ones included
+  UnitList units;   // of one KV head
 
   TQ_DEVICE QueryRange Queries() const {
     return {first_position, first_position + tokens - 1, sealed_below};
@@ -46,7 +47,8 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
     work.sealed_below = p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
     if (work.tokens > 0) {
       work.units = MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
-      n = static_cast<uint32_t>((work.units.size() + kHeadCost) * p.kv_heads * p.items);
+      work.stride = static_cast<uint32_t>(work.units.size() + kHeadCost);
+      n = work.stride * static_cast<uint32_t>(p.kv_heads * p.items);
     }
   }
   uint32_t sum = n;
@@ -112,6 +114,7 @@ class Share {
     }
     size_ = p.by_blocks.Divide(total + static_cast<uint32_t>(Blocks()) - 1);
     if (size_ < static_cast<uint32_t>(p.min_units)) size_ = static_cast<uint32_t>(p.min_units);
+    if (p.parts > 0 && AlignHeads()) total = chunk_.end;
     unit_ = static_cast<uint32_t>(block) * size_;
     end_ = unit_ + size_ < total ? unit_ + size_ : total;
   }
@@ -127,7 +130,7 @@ class Share {
     Segment s;
     s.work = Broadcast(chunk_.work, LastLane(chunk_.work.start <= unit_));
     s.queries = s.work.Queries();
-    const auto stride = static_cast<uint32_t>(s.size() + kHeadCost);
+    const uint32_t stride = s.work.stride;
     const uint32_t number = (unit_ - s.work.start) / stride;
     s.head = static_cast<int>(number);
     s.item = 0;
@@ -148,6 +151,24 @@ class Share {
   TQ_DEVICE int BlockOf(uint32_t unit) const { return static_cast<int>(unit / size_); }
 
  private:
+  // If all heads are about as long, each is given to the same number of blocks, none of which has
+  // another: empty units behind each head's fill its last share.
+  TQ_DEVICE bool AlignHeads() {
+    const auto units = static_cast<uint32_t>(chunk_.work.units.size());
+    const auto parts = static_cast<uint32_t>(p_.parts);
+    const auto slots = static_cast<uint32_t>(p_.tables.slots);
+    const uint32_t each = p_.by_parts.Divide(LargestOfLanes(units) + parts - 1);
+    const uint32_t stride = each * parts;
+    const auto all = static_cast<uint32_t>(SumOfLanes(static_cast<int>(units)));
+    if (each < static_cast<uint32_t>(p_.min_units) || all < stride * slots / 16 * 15) return false;
+    const uint32_t slot = stride * static_cast<uint32_t>(p_.kv_heads * p_.items);
+    chunk_.work.stride = stride;
+    chunk_.work.start = slot * static_cast<uint32_t>(chunk_.work.slot);
+    chunk_.end = slot * slots;
+    size_ = each;
+    return true;
+  }
+
   const DecodeParams& p_;
   int lane_;
   SlotChunk chunk_;

@@ -73,7 +73,7 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
   int tokens = 0;
   for (const AttentionArgs& call : calls)
     if (IsShort(call)) tokens = std::max(tokens, call.tokens);
-  const bool grew = tokens > 0 && AttendShort(calls, short_tables, tokens, key_maps);
+  const bool grew = tokens > 0 && AttendShort(calls, short_tables, tokens, key_maps, capturing);
   for (size_t i = 0; i < calls.size(); ++i) {
     if (IsShort(calls[i])) continue;
     TQ_CHECK(!capturing);  // positions and ranges would be captured with it
@@ -99,7 +99,7 @@ void DeviceAttention::QueriesToStored(const AttentionArgs& args, const KeyMap* k
 }
 
 bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables,
-                                  int tokens, const KeyMap* key_maps) {
+                                  int tokens, const KeyMap* key_maps, bool capturing) {
   const AttentionArgs& first = calls.front();
   const PageLayout& open = first.kv.open;
   if (IsRowPage(open)) return AttendRows(first, tables, tokens);
@@ -119,7 +119,8 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
   args.scale = first.scale;
   args.rotate_q = InfoOf(open.k).tiles && key_maps == nullptr;
   args.rotate_out = InfoOf(open.v).tiles;
-  args.overlap = true;
+  // A captured step writes neither tables nor sealed pages; another one may seal just before.
+  args.overlap = capturing;
   const int64_t bytes = DecodeWorkspaceBytes({.head_dim = open.head_dim,
                                               .kv_heads = open.kv_heads,
                                               .q_heads = first.q_heads,

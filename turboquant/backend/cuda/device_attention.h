@@ -35,7 +35,7 @@ class DeviceAttention {
   }
   void QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps);
   bool AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables, int tokens,
-                   const KeyMap* key_maps);
+                   const KeyMap* key_maps, bool capturing);
   bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
   bool Reserve(DeviceBytes& workspace, int64_t bytes);
 
