@@ -189,7 +189,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
   p.phases = warps / columns.groups;
   p.crews = p.phases > 1 && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
-  for (int i = 1; i <= kMostWarps; ++i) p.by[i] = Divisor::Of(i);
+  for (int i = 1; i <= kMostDecodeWarps; ++i) p.by[i] = Divisor::Of(i);
   // Parts of outputs take the ring's place.
   TQ_CHECK(columns_per_warp * (dim + kRowPad) * 4 <= 2 * p.stage_bytes);
 

@@ -39,7 +39,7 @@ struct DecodeBlock {
   int columns;  // of a crew
 
   TQ_DEVICE explicit DecodeBlock(const DecodeParams& params) : p(params), memory(SharedMemory()) {
-    warp = WarpId();
+    warp = UniformWarpId();
     lane = LaneId();
     warps = Threads() >> 5;
     phase = p.column_groups == 1

@@ -50,7 +50,11 @@ inline DecodeKernelFn AnyKernel(int head_dim, int sets) {
 
 // The most column sets that a warp's registers hold.
 constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 256 ? 2 : 1; }
-// Warps of a block at most; decode_kernel.cuh asks for registers accordingly.
-constexpr int MaxWarps(int head_dim, int sets) { return sets * head_dim <= 256 ? kMostWarps : 8; }
+// Warps of a block at most; decode_kernel.cuh asks for registers accordingly. Where tiles are large
+// shared memory has no buffers for more.
+constexpr int MaxWarps(int head_dim, int sets) {
+  const bool small = MakeTileLayout(head_dim).tokens * head_dim <= 4096;
+  return small && sets * head_dim <= 256 ? kMostDecodeWarps : 8;
+}
 
 }  // namespace tq::cuda

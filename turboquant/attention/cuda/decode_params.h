@@ -23,7 +23,7 @@ struct Divisor {
   constexpr uint32_t Divide(uint32_t n) const { return static_cast<uint32_t>(n * inverse >> 32); }
 };
 
-inline constexpr int kMostWarps = 12;  // of a block
+inline constexpr int kMostDecodeWarps = 12;  // of a block
 
 // Pages of one form at this layer, seen by a kernel. Offsets are bytes.
 struct PageForm {
@@ -58,8 +58,8 @@ struct DecodeParams {
   Divisor by_group;
   Divisor by_blocks;
   Divisor by_parts;
-  Divisor by[kMostWarps + 1];  // by a number of warps
-  float score_scale;           // scale * log2(e)
+  Divisor by[kMostDecodeWarps + 1];  // by a number of warps
+  float score_scale;                 // scale * log2(e)
   bool rotate_q;
   bool rotate_out;
   bool overlap;     // with the kernel before

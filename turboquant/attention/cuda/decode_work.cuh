@@ -51,11 +51,15 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
       n = work.stride * static_cast<uint32_t>(p.kv_heads * p.items);
     }
   }
-  uint32_t sum = n;
+  uint32_t sum = n;  // of the lanes up to this one
+  if (p.tables.slots == 1) {
+    sum = Shuffle(n, 0);
+  } else {
 #pragma unroll
-  for (int delta = 1; delta < 32; delta *= 2) {
-    const uint32_t other = ShuffleUp(sum, delta);
-    if (lane >= delta) sum += other;
+    for (int delta = 1; delta < 32; delta *= 2) {
+      const uint32_t other = ShuffleUp(sum, delta);
+      if (lane >= delta) sum += other;
+    }
   }
   work.start = before + sum - n;
   return {work, before + Shuffle(sum, 31)};

@@ -22,8 +22,9 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 TQ_DEVICE int ThreadId() { return static_cast<int>(threadIdx.x); }
 TQ_DEVICE int LaneId() { return static_cast<int>(threadIdx.x) & 31; }
-// A shuffle, so that the compiler knows it to be the same for all lanes. Every lane must call it.
-TQ_DEVICE int WarpId() { return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) >> 5, 0); }
+TQ_DEVICE int WarpId() { return static_cast<int>(threadIdx.x) >> 5; }
+// By a shuffle, so that the compiler knows it to be the same for all lanes; all must call it.
+TQ_DEVICE int UniformWarpId() { return __shfl_sync(kAllLanes, WarpId(), 0); }
 TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
 TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
 TQ_DEVICE int Blocks() { return static_cast<int>(gridDim.x); }
@@ -39,6 +40,7 @@ TQ_DEVICE void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
+TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
 // Orders what this block wrote before its last barrier before the addition, and what the block
 // reads after its next barrier behind it.
 TQ_DEVICE uint32_t AddInOrder(uint32_t* p, uint32_t n) {

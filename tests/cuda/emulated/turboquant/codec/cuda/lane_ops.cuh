@@ -36,6 +36,7 @@ namespace tq::cuda {
 inline int ThreadId() { return emulator::Self().id; }
 inline int LaneId() { return ThreadId() & 31; }
 inline int WarpId() { return ThreadId() >> 5; }
+inline int UniformWarpId() { return WarpId(); }
 inline int BlockId() { return emulator::Current().block; }
 inline int Threads() { return emulator::Current().threads; }
 inline int Blocks() { return emulator::Current().blocks; }
@@ -46,11 +47,12 @@ inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, thr
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
-inline uint32_t AddInOrder(uint32_t* p, uint32_t n) {
+inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
   const uint32_t old = *p;
   *p += n;
   return old;
 }
+inline uint32_t AddInOrder(uint32_t* p, uint32_t n) { return AtomicAdd(p, n); }
 
 // Every lane's value of a warp operation.
 template <typename T>
