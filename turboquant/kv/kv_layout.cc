@@ -139,7 +139,9 @@ int KvGroup::TasksDue(int form, int page, int done, int64_t length, int64_t new_
   const int64_t from = std::max(length, until - Ahead(form));
   if (new_length <= from) return 0;
   const int64_t steps = until - from;
-  return static_cast<int>(((tasks - done) * (new_length - from) + steps - 1) / steps);
+  // Rounded up or down in turn, so that two forms do not both take their larger steps first.
+  const int64_t up = form % 2 == 0 ? 0 : steps - 1;
+  return static_cast<int>(((tasks - done) * (new_length - from) + up) / steps);
 }
 
 std::vector<uint64_t> FormBytes(const KvGroup& group) {
