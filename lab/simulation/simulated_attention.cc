@@ -152,13 +152,7 @@ void SimulatedAttention::TakeQueries(int layer, int head, int64_t first_position
   for (int64_t r = 0; r < rows; ++r)
     std::copy_n(q.row(r) + head * group * dims, group * dims, turned.data() + r * group * dims);
   TurnQueries(side, head, {turned.data(), rows * group, dims});
-  for (int64_t r = 0; r < rows * group; ++r) {
-    const float* x = turned.data() + r * dims;
-    for (int64_t i = 0; i < dims; ++i) {
-      for (int64_t j = 0; j < dims; ++j)
-        s.query_moment[static_cast<size_t>(i * dims + j)] += double{x[i]} * x[j];
-    }
-  }
+  AddToMoment({turned.data(), rows * group, dims}, s.query_moment);
   if (first_position + q.rows > kPageTokens)
     s.subspace.emplace(s.query_moment, spec_.head_dim, side.subspace_rank);
 }

@@ -119,9 +119,7 @@ TEST(QuerySubspaceTest, ErrorsAvoidWhatQueriesSee) {
       for (size_t i = 0; i < 8; ++i)
         q[d] += parts[static_cast<size_t>(r) * kDims + i] * directions[i * kDims + d];
     }
-    for (size_t i = 0; i < kDims; ++i) {
-      for (size_t j = 0; j < kDims; ++j) moment[i * kDims + j] += double{q[i]} * q[j];
-    }
+    AddToMoment({q.data(), 1, kDims}, moment);
   }
   const QuerySubspace subspace(moment, kDims, 8);
   for (const Codec codec : {Codec::kTurbo2, Codec::kTurbo3, Codec::kTurbo4}) {
