@@ -11,7 +11,7 @@
 namespace tq::lab {
 namespace {
 
-constexpr int kContext = 640;  // the second half is scored: 1 to 2 pages before it are old
+constexpr int kContext = 768;  // the second half is scored: 1 to 2 pages before it are old
 constexpr int kErrorBlock = 32;
 
 TEST(AgesQuality, FewerBitsCostMore) {
