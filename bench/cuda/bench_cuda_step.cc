@@ -236,7 +236,7 @@ void MeasureCache(Codec k, Codec v, int depth, bool counts) {
 
 // Everything that a step launches, one layer after another, in one graph: what the device takes
 // from the first kernel to the last, and what the host sees from launch to end.
-void MeasureStep(Codec k, Codec v, bool fetch_next) {
+void MeasureStep(Codec k, Codec v) {
   constexpr PackedLayout kLayout = kPackedLayouts[static_cast<size_t>(kRandomLayout)];
   const auto bytes_of = [&](int64_t rows, int64_t cols) {
     return static_cast<uint64_t>(rows / kPanelRows * kLayout.panel_bytes(cols));
@@ -261,9 +261,6 @@ void MeasureStep(Codec k, Codec v, bool fetch_next) {
       call.records = records.data();
       call.out = {out, 1, rows, rows};
       next += bytes_of(rows, cols);
-      const cuda::DeviceWeight follower = {next, kRandomLayout, kEmbedding, kEmbedding,
-                                           kLayout.panel_bytes(kEmbedding)};
-      if (fetch_next && rows != kVocabulary) call.next = &follower;
       cuda::LaunchMatVec(call, stream);
     };
     const MatrixView<float> in = View(x, 1, kEmbedding), added = View(y, 1, kEmbedding);
@@ -289,8 +286,8 @@ void MeasureStep(Codec k, Codec v, bool fetch_next) {
     add_and_norm();
     multiply(kVocabulary, kEmbedding, added, logits.data());
   };
-  const std::string name = std::string(InfoOf(k).name) + "/" + std::string(InfoOf(v).name) +
-                           " at depth 0" + (fetch_next ? ", next weights fetched" : "");
+  const std::string name =
+      std::string(InfoOf(k).name) + "/" + std::string(InfoOf(v).name) + " at depth 0";
   const double us = TimeInGraph(1, kReplays, [&](int, cudaStream_t stream) { all(stream); });
   Report("A step in one graph, " + name, us, static_cast<double>(weights.size()), 0);
   Report("The same as the host sees it, " + name, HostTimeOfGraph(all), 0, 0);
@@ -312,10 +309,8 @@ void Run() {
     MeasureCache(Codec::kTurbo3, Codec::kTurbo3, depth, false);
     MeasureCache(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, depth, false);
   }
-  for (const bool fetch_next : {false, true}) {
-    MeasureStep(Codec::kF16, Codec::kF16, fetch_next);
-    MeasureStep(Codec::kTurbo3, Codec::kTurbo3, fetch_next);
-  }
+  MeasureStep(Codec::kF16, Codec::kF16);
+  MeasureStep(Codec::kTurbo3, Codec::kTurbo3);
 }
 
 }  // namespace

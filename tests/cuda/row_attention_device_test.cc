@@ -90,7 +90,7 @@ void CheckShape(const Shape& shape) {
 
 TEST_F(RowAttentionDeviceTest, FromOneKeyToMany) {
   for (const int d : {64, 80, 128, 256}) {
-    for (const int64_t position : {0, 1, 127, 128, 140, 1000, 9000}) {
+    for (const int64_t position : {0, 1, 127, 128, 140, 1000, 5000}) {
       CheckShape({d, 2, 4, 1, position});
       CheckShape({d, 1, 7, 5, position});
     }

@@ -19,7 +19,7 @@ struct Shape {
   static constexpr int kTiles = kD <= 128 ? 2 : 1;
   static constexpr int kRows = 16 * kTiles * kWarps;
   static constexpr int kKeys = kD >= 256 ? 32 : kD == 128 ? 48 : 64;  // as registers allow
-  static constexpr int kColumns = kD > 256 ? 256 : kD;  // of values, per block
+  static constexpr int kColumns = kD > 256 ? 256 : kD;                // of values, per block
   static constexpr int kParts = kD / kColumns;
   static constexpr int kKStride = kD + kPad, kVStride = kColumns + kPad;
   static constexpr int kSharedBytes =

@@ -152,7 +152,7 @@ class CudaBackend final : public Backend {
   }
   void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
               Precision precision) override {
-    linear_.Run(x, outs, precision, graphs_.capturing());
+    linear_.Run(x, outs, precision);
     linear_.Forget();  // outs may be what the next product reads
   }
   void RmsNorm(MatrixView<const float> x, const float* weight, float eps,

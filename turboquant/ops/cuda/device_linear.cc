@@ -65,18 +65,15 @@ uint8_t* DeviceLinear::RecordsFor(MatrixView<const float> x) {
 }
 
 void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> outs,
-                       Precision precision, bool repeats) {
+                       Precision precision) {
   if (x.rows == 0) return;
   for (const LinearOut& out : outs) {
     const DeviceWeight& weight = static_cast<const DeviceWeightMatrix&>(*out.weight).view();
     TQ_CHECK(weight.cols == x.cols && out.out.cols == weight.rows && out.out.rows == x.rows);
     if (x.rows > kFewTokens) {
-      previous_ = nullptr;
       Many(x, out, weight, precision);
       continue;
     }
-    if (previous_ != nullptr) followers_[previous_] = weight;
-    previous_ = weight.panels;
     const bool int8 = precision == Precision::kFast && LayoutAt(weight.layout).quantised();
     if (int8 && recorded_ != x.data) LaunchQuantizeTokens(x, RecordsFor(x), stream_);
     MatVecCall call;
@@ -85,9 +82,6 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
     call.records = int8 ? records_.as<uint8_t>() : nullptr;
     call.bias = out.bias;
     call.out = out.out;
-    // A follower of an earlier step may be gone; those of the step before are not.
-    const auto next = followers_.find(weight.panels);
-    if (repeats && next != followers_.end()) call.next = &next->second;
     LaunchMatVec(call, stream_);
   }
   CheckLaunch("multiplying matrices");

@@ -8,7 +8,6 @@
 
 #include <memory>
 #include <span>
-#include <unordered_map>
 
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/ops/cuda/cublas.h"
@@ -43,10 +42,8 @@ class DeviceLinear {
  public:
   explicit DeviceLinear(cudaStream_t stream) : stream_(stream), cublas_(stream) {}
 
-  // outs share x. Every weight is a DeviceWeightMatrix. `repeats`: the products of this step are
-  // those of the step before, in the same order.
-  void Run(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision,
-           bool repeats);
+  // outs share x. Every weight is a DeviceWeightMatrix.
+  void Run(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision);
 
   // Where the operation that makes x may write it at 8 bits too, so that the product that follows
   // need not: null if x is not of that kind. What it writes holds until Forget.
@@ -59,9 +56,6 @@ class DeviceLinear {
 
   cudaStream_t stream_;
   Cublas cublas_;
-  // Which product came after one of few tokens, by its panels: those of the step before.
-  std::unordered_map<const uint8_t*, DeviceWeight> followers_;
-  const uint8_t* previous_ = nullptr;
   DeviceBytes records_;              // tokens at 8 bits
   const float* recorded_ = nullptr;  // whose they are
   DeviceBytes x_;                    // tokens as bf16

@@ -41,9 +41,6 @@ struct MatVecCall {
   const float* bias = nullptr;       // [rows] or null
   MatrixView<float> out;
   bool accumulate = false;  // out += instead of out =
-  // The weight of the next product: its first bytes are on their way to the second-level cache when
-  // this one ends. Null: not known.
-  const DeviceWeight* next = nullptr;
 };
 // One launch. Float layouts have f32 products only.
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream);

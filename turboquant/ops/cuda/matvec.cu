@@ -158,19 +158,6 @@ __global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams
   FinishPanel<kFewTokens>(args, sums);
 }
 
-// What to fetch ahead: as much as the gaps between products let through, by the blocks that end
-// last, because a large matrix that streams past would push it out again.
-constexpr int64_t kFetchedAhead = int64_t{12} << 20;
-constexpr int64_t kFetchingBlocks = 256;
-void SetNext(const DeviceWeight& next, int64_t blocks, MatVecParams& params) {
-  const int64_t bytes = (next.rows + kPanelRows - 1) / kPanelRows * next.panel_bytes;
-  const int64_t fetching = blocks < kFetchingBlocks ? blocks : kFetchingBlocks;
-  const int64_t ahead = bytes < kFetchedAhead ? bytes : kFetchedAhead;
-  params.next_bytes = static_cast<unsigned>(ahead / fetching / 16 * 16);
-  params.next = params.next_bytes > 0 ? next.panels : nullptr;
-  params.first_fetching = static_cast<unsigned>(blocks - fetching);
-}
-
 // Warps per panel: enough in flight on the whole device, no more than there is work for.
 int WarpsFor(int64_t panels, int groups) {
   constexpr int64_t kWanted = 132 * 24;
@@ -199,8 +186,6 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.out = call.out.data;
   args.out_stride = call.out.stride;
   args.accumulate = call.accumulate;
-  args.next = nullptr;
-  if (call.next != nullptr) SetNext(*call.next, panels, args);
   const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
   const dim3 grid(static_cast<unsigned>(panels));
   if (call.records != nullptr && LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))

@@ -26,20 +26,7 @@ struct MatVecParams {
   float* out;
   int64_t out_stride;
   bool accumulate;
-  const uint8_t* next;  // to fetch ahead, or null: `next_bytes` by each of the last blocks
-  unsigned next_bytes, first_fetching;
 };
-
-// The share of a block, asked for by one thread.
-__device__ __forceinline__ void FetchNext(const MatVecParams& p) {
-#if __CUDA_ARCH__ >= 900
-  if (threadIdx.x != 0 || p.next == nullptr || blockIdx.x < p.first_fetching) return;
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;"
-               :
-               : "l"(p.next + int64_t{blockIdx.x - p.first_fetching} * p.next_bytes),
-                 "r"(p.next_bytes));
-#endif
-}
 
 // Integers added to this, 1.5 * 2^23 as a float, read back as floats.
 inline constexpr int kMagic = 0x4b400000;
@@ -57,7 +44,6 @@ __device__ __forceinline__ void Mma32(int (&c)[4], uint32_t a0, uint32_t a1, uin
 // sums [warps][16 rows][kTokens]: every warp has written its share.
 template <int kTokens>
 __device__ __forceinline__ void FinishPanel(const MatVecParams& p, const float* sums) {
-  FetchNext(p);
   __syncthreads();
   const int warps = blockDim.x / 32;
   for (int i = threadIdx.x; i < kPanelRows * p.tokens; i += blockDim.x) {
