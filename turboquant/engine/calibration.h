@@ -18,8 +18,9 @@ namespace tq {
 inline constexpr std::array kCalibratedBits = {2, 3, 4};
 // A head uses its map if it takes at least this part of the attention output's error away, and that
 // many dB off the error of scores. The second rule is there because the first alone is judged on a
-// few hundred tokens. 3 dB where 1 dB is now left Gemma's 3-bit divergence at .0071 instead of .0062
-// (8K tokens of WikiText); maps were fitted to the text's own positions alone when 1 dB did harm.
+// few hundred tokens. 3 dB where 1 dB is now left Gemma's 3-bit divergence at .0071 instead of
+// .0062 (8K tokens of WikiText); maps were fitted to the text's own positions alone when 1 dB did
+// harm.
 inline constexpr float kLeastGain = 0.1f;
 inline constexpr float kLeastScoreGain = 1.0f;
 

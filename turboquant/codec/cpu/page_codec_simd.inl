@@ -334,7 +334,7 @@ static void Seal(const PageLayout& open, const std::byte* open_head, const PageL
     MeanOfRows(from, open_head, rows, r, mean);
     WriteReference(sealed, sealed_head, mean);
     own = LoadReference(sealed, to, sealed_head, mean);  // as rounded to f16
-  } else if (side == Side::kKey) {  // sealed before: its mean stays
+  } else if (side == Side::kKey) {                       // sealed before: its mean stays
     WriteReference(sealed, sealed_head, r);
     own = r;
   }
