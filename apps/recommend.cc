@@ -50,6 +50,7 @@ class RecommendCommand {
     RequireUtf8(text, "the text");
     engine_ = LoadEngine(flags_.model);
     request_ = MakeRequest();
+    CheckDevice();
     const lab::TextWindows windows = MakeTextWindows(text);
     Measure(windows);
     std::string stored;
@@ -85,6 +86,21 @@ class RecommendCommand {
         std::min<int64_t>({length, kMostTokens, std::max<int64_t>(engine_->spec().context, 4)}));
     return lab::MakeWindows(std::move(tokens), engine_->tokenizer().special(), window,
                             flags_.chunks, 1);
+  }
+
+  // A side of a layer is measured beside f16 on the other.
+  void CheckDevice() const {
+    CachePolicy mixed = request_.shape;
+    std::ranges::fill(mixed.k, Codec::kF16);
+    std::ranges::fill(mixed.v, kDefaultValueCodec);
+    try {
+      engine_->backend().CheckCache(request_.geometry, mixed, engine_->spec().q_heads);
+    } catch (const Error& error) {
+      Throw(error.code(),
+            "recommend measures each side of a layer beside f16, and {}. Run it with --device cpu: "
+            "what it stores serves every device",
+            error.what());
+    }
   }
 
   void Measure(const lab::TextWindows& windows) {

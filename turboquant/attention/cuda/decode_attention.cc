@@ -98,13 +98,12 @@ int MaxDecodeTokens(int q_heads, int kv_heads) {
 }
 
 void CheckDecode(const PageLayout& layout, int q_heads) {
-  for (const Codec codec : {layout.k, layout.v}) {
-    if (!InfoOf(codec).tiles) {
-      Throw(ErrorCode::kUnsupported,
-            "CUDA attention has no kernel for cache type {}; use one of the turbo "
-            "types",
-            InfoOf(codec).name);
-    }
+  if (!InfoOf(layout.k).tiles || !InfoOf(layout.v).tiles) {
+    Throw(ErrorCode::kUnsupported,
+          "device 'cuda' has no kernel for keys of {} beside values of {}: two turbo types, or two "
+          "of "
+          "f16 and q8_0",
+          InfoOf(layout.k).name, InfoOf(layout.v).name);
   }
   const int group = q_heads / layout.kv_heads;
   if (group > kMostGroup || group * layout.kv_heads != q_heads) {
