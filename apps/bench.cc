@@ -129,7 +129,8 @@ void Bench(const BenchFlags& flags) {
     options.repetitions = flags.repetitions;
     options.warm_up = !flags.no_warm_up;
     options.session.cache =
-        MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen);
+        MakeCachePolicy(*engine, cache, test.n_depth + test.n_prompt + test.n_gen,
+                        std::min(test.n_batch, test.n_ubatch));
     options.session.cache_budget_bytes = cache.budget;
     // A synthetic model has no words to calibrate on.
     if (calibration == nullptr && (!synthetic || !cache.calibration.file.empty()))

@@ -92,7 +92,8 @@ void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
 void AddCacheAgeFlag(CLI::App& command, CacheFlags& flags) {
   command.add_option("--cache-age", flags.ages,
                      "Fewer bits for older tokens: AGE:TYPE or AGE:TYPE_K/TYPE_V,... such as "
-                     "4096:turbo3_tcq,16384:turbo2_tcq (rounded up to pages of 128; CPU only)");
+                     "4096:turbo3_tcq,16384:turbo2_tcq (rounded up to pages of 128; on a GPU one "
+                     "age, from turbo8)");
 }
 
 void AddCacheBudgetFlag(CLI::App& command, CacheFlags& flags) {
@@ -101,7 +102,8 @@ void AddCacheBudgetFlag(CLI::App& command, CacheFlags& flags) {
           .add_option("--cache-budget", flags.budget,
                       "What the cache of a full context may take, such as 2GiB: chooses types that "
                       "fall with age from turbo8 to turbo2_tcq")
-          ->transform(CLI::AsSizeValue(false));
+          ->transform(CLI::AsSizeValue(false))
+          ->check(CLI::PositiveNumber);
   for (const char* other : {"--cache-type-k", "--cache-type-v", "--cache", "--cache-age"})
     budget->excludes(other);
 }

@@ -55,7 +55,8 @@ class TrajectoryRun {
   // Stops early on Ctrl-C.
   void Generate() {
     Progress bar(fmt::format("generating with {} caches", rows_.size()), Progress::Unit::kTokens);
-    const auto each = static_cast<uint64_t>(flags_.context + flags_.tokens - 1);
+    const auto each =
+        static_cast<uint64_t>(flags_.context) + static_cast<uint64_t>(flags_.tokens) - 1;
     const uint64_t total = each * rows_.size() * static_cast<uint64_t>(prompts_.count);
     uint64_t done = 0;
     lab::TrajectoryOptions options;
@@ -190,7 +191,7 @@ void AddTrajectoryCommand(CLI::App& lab) {
       ->check(CLI::Range(4, 1 << 24))
       ->capture_default_str();
   command->add_option("-n,--predict", flags->tokens, "Tokens to generate after each prompt")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   command
       ->add_option("--types", flags->types,

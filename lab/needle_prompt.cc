@@ -60,7 +60,9 @@ NeedleMaker::NeedleMaker(const Tokenizer& tokenizer, std::string_view text, int 
       seed_(seed) {
   if (text_.empty())
     Throw(ErrorCode::kInvalidArgument, "the text to hide needles in is empty; give another");
-  if (depths < 1) Throw(ErrorCode::kInvalidArgument, "{} depths: give 1 or more", depths);
+  constexpr size_t kMostKeys = kAdjectives.size() * kNouns.size();
+  if (depths < 1 || static_cast<size_t>(depths) > kMostKeys)
+    Throw(ErrorCode::kInvalidArgument, "{} depths: give 1 to {}", depths, kMostKeys);
   ends_.reserve(text_.size());
   for (const TokenId token : text_) {
     const std::string bytes = tokenizer.TokenBytes(token);

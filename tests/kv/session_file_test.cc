@@ -152,6 +152,27 @@ TEST_F(SessionFileTest, SaveAfterForkAndDeepTruncation) {
   restored.Append(c, TestTokens(100, 3));
 }
 
+// A truncation behind what has aged is not exact; what is shortened afterwards, above the length
+// that was asked for, is. A restored sequence knows that too.
+TEST_F(SessionFileTest, WhatATruncationLostIsRestored) {
+  CachePolicy policy = Policy();
+  policy.ages = {{512, kTurbo3, kTurbo2}};
+  auto cache = MakeTestCache(Geometry(), policy);
+  KvDriver driver(*cache);
+  const SequenceId id = driver.New();
+  driver.Append(id, TestTokens(2500, 1));
+  const int64_t kept = cache->Truncate(id, 1000);
+  ASSERT_LT(kept, 1000);
+  driver.tokens()[id].resize(static_cast<size_t>(kept));
+  driver.Append(id, TestTokens(1050 - kept, 2));
+  SessionFile::Save(file_, *cache, id, {kModel, 0, driver.tokens()[id], {}});
+  EXPECT_EQ(cache->Truncate(id, 1010), 1010);
+  auto other = MakeTestCache(Geometry(), policy);
+  KvDriver restored(*other);
+  const SequenceId again = SessionFile::Load(file_, *other, kModel).sequence;
+  EXPECT_EQ(other->Truncate(again, 1010), 1010);
+}
+
 TEST_F(SessionFileTest, AgedPagesAreRestored) {
   CachePolicy policy = Policy();
   policy.ages = {{300, kTurbo3, kTurbo2}, {500, kTurbo2, kTurbo2}};

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
+#include "turboquant/base/error.h"
 #include "turboquant/engine/memory_need.h"
 #include "turboquant/kv/kv_layout.h"
 
@@ -67,6 +69,7 @@ BudgetedCache FitBudget(const KvGeometry& geometry, const CachePolicy& shape, in
     CheckContextFits(geometry, PolicyOf(shape, layers, kLadder.back()), context, chunk,
                      {budget_bytes, "with the fewest bits that there are the cache budget is"});
   }
+  TQ_CHECK(rung < kLadder.size());  // else it has thrown
   const Rung& lower = kLadder[rung];
   BudgetedCache best = {PolicyOf(shape, layers, lower), lower.divergence};
   if (rung == 0) return best;

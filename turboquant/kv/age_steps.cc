@@ -11,8 +11,6 @@
 namespace tq {
 namespace {
 
-constexpr int kMostAge = 1 << 24;
-
 // Walks over the text and knows the column (from 1) of what it looks at.
 class AgeStepsParser {
  public:

@@ -15,11 +15,11 @@ void CheckAges(const CachePolicy& policy) {
   }
   int window = policy.window_pages();
   for (const AgeStep& step : policy.ages) {
-    if (step.age <= 0 || step.window_pages() <= window) {
+    if (step.age <= 0 || step.age > kMostAge || step.window_pages() <= window) {
       Throw(ErrorCode::kInvalidArgument,
             "cache age {}: tokens fall to fewer bits behind the window and the ages before it, "
-            "which end at {} tokens; give more than that",
-            step.age, window * kPageTokens);
+            "which end at {} tokens; give more than that, at most {}",
+            step.age, int64_t{window} * kPageTokens, kMostAge);
     }
     window = step.window_pages();
     for (const Codec codec : {step.k, step.v}) {

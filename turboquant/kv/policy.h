@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "turboquant/codec/codec.h"
+#include "turboquant/codec/page_layout.h"
 
 namespace tq {
 
@@ -24,12 +25,14 @@ std::string CodecListText(const std::vector<Codec>& codecs);
 // Tokens at least `age` behind the newest one (whole pages of them, as for the window) are held in
 // these codecs: a side falls to its codec if it has fewer bits than what the side had, and never
 // rises. Sides in rows stay as they are.
+inline constexpr int kMostAge = 1 << 24;  // tokens
+
 struct AgeStep {
   int age = 0;
   Codec k = Codec::kTurbo2Tcq;
   Codec v = Codec::kTurbo2Tcq;
 
-  int window_pages() const { return (age + 127) / 128; }
+  int window_pages() const { return (age + kPageTokens - 1) / kPageTokens; }
   bool operator==(const AgeStep&) const = default;
 };
 
@@ -48,7 +51,7 @@ struct CachePolicy {
   bool centring = true;            // page reference vectors; off only to measure what they bring
   std::vector<AgeStep> ages = {};  // fewer bits for older tokens; at most kMaxAges (kv_view.h)
 
-  int window_pages() const { return (window + 127) / 128; }
+  int window_pages() const { return (window + kPageTokens - 1) / kPageTokens; }
   bool operator==(const CachePolicy&) const = default;
 };
 

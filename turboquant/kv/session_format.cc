@@ -109,6 +109,7 @@ SessionPage GetPage(Reader& in, size_t forms) {
 AgeStep GetAgeStep(Reader& in) {
   AgeStep step;
   step.age = in.Get<int32_t>();
+  if (step.age < 1 || step.age > kMostAge) Reader::Bad("tokens change at an age of {}", step.age);
   const std::vector<Codec> codecs = GetCodecs(in, 2);
   step.k = codecs[0];
   step.v = codecs[1];
@@ -151,6 +152,7 @@ std::vector<std::byte> WriteSessionHeader(const SessionHeader& h) {
   }
   out.Put(static_cast<uint64_t>(h.tokens.size()));
   out.PutAll(std::span<const int32_t>(h.tokens));
+  out.Put<int64_t>(h.recomputed);
   out.Put(static_cast<uint64_t>(h.extra.size()));
   out.PutAll(std::span<const std::byte>(h.extra));
   out.Put(static_cast<uint32_t>(h.groups.size()));
@@ -158,6 +160,7 @@ std::vector<std::byte> WriteSessionHeader(const SessionHeader& h) {
     out.Put<int32_t>(group.sliding_window);
     out.Put(static_cast<uint8_t>(group.form_bytes.size()));
     out.PutAll(std::span<const uint64_t>(group.form_bytes));
+    out.PutAll(std::span<const int32_t>(group.lost_below));
     out.Put<int32_t>(group.first_page);
     out.Put(static_cast<uint32_t>(group.pages.size()));
     for (const SessionPage& page : group.pages) {
@@ -199,6 +202,7 @@ SessionHeader ReadSessionHeader(std::span<const std::byte> bytes) {
   }
   const auto tokens = in.Get<uint64_t>();
   h.tokens = in.GetAll<int32_t>(in.GetCount(tokens, sizeof(int32_t), "tokens"));
+  h.recomputed = in.Get<int64_t>();
   const auto extra = in.Get<uint64_t>();
   h.extra = in.GetAll<std::byte>(in.GetCount(extra, 1, "bytes of the session's own"));
   const auto groups = in.Get<uint32_t>();
@@ -208,6 +212,7 @@ SessionHeader ReadSessionHeader(std::span<const std::byte> bytes) {
     const auto forms = in.Get<uint8_t>();
     if (forms == 0 || forms > kMaxForms) Reader::Bad("its pages go through {} forms", forms);
     group.form_bytes = in.GetAll<uint64_t>(forms);
+    group.lost_below = in.GetAll<int32_t>(forms - 1u);
     group.first_page = in.Get<int32_t>();
     const auto pages = in.Get<uint32_t>();
     group.pages.reserve(in.GetCount(pages, 9, "pages"));

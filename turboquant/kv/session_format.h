@@ -47,7 +47,8 @@ struct SessionGroup {
   int32_t sliding_window = 0;
   std::vector<uint64_t> form_bytes;  // of a block in each form
   int32_t first_page = 0;
-  std::vector<SessionPage> pages;  // from first_page on
+  std::vector<int32_t> lost_below;  // [forms - 1], as PageTable has it
+  std::vector<SessionPage> pages;   // from first_page on
 };
 struct SessionHeader {
   uint64_t model_id = 0;
@@ -62,6 +63,7 @@ struct SessionHeader {
   };
   std::vector<CodebookId> codebooks;  // of the codecs in use, ascending
   std::vector<int32_t> tokens;        // all of them are in the pages
+  int64_t recomputed = 0;             // as KvSequence has it
   std::vector<std::byte> extra;
   std::vector<SessionGroup> groups;  // those of KvLayout
 };

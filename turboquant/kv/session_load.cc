@@ -143,6 +143,11 @@ PageTable CheckGroup(const KvGroup& group, const SessionGroup& saved, int64_t le
   }
   PageTable table(group);
   table.first_page = saved.first_page;
+  for (size_t form = 0; form < table.lost_below.size(); ++form) {
+    const int lost = table.lost_below[form] = saved.lost_below[form];
+    if (lost < 0 || lost > pages)
+      bad("forms that a truncation lost are of pages that are not there");
+  }
   for (int& first : table.first_of_form) first = std::max(saved.first_page, sinks);
   for (int page = saved.first_page; page < pages; ++page) {
     const SessionPage& forms = saved.pages[static_cast<size_t>(page - saved.first_page)];
@@ -202,6 +207,9 @@ SessionFile::Loaded SessionFile::Load(const std::filesystem::path& path, KvCache
       Throw(ErrorCode::kCorruptFile, "its header is damaged: its sizes cannot be");
     }
     sequence->length = static_cast<int64_t>(header.tokens.size());
+    sequence->recomputed = header.recomputed;
+    if (header.recomputed < 0)
+      Throw(ErrorCode::kCorruptFile, "its header is damaged: a length of {}", header.recomputed);
     uint64_t bytes = SessionPagesOffset(preamble.header_bytes);
     for (size_t g = 0; g < header.groups.size(); ++g) {
       tables.push_back(CheckGroup(s.layout.groups[g], header.groups[g], sequence->length));

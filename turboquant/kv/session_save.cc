@@ -12,7 +12,8 @@ namespace {
 // from the open one.
 SessionGroup GroupOf(const KvGroup& group, const PageTable& table, const PageRecords& records,
                      int64_t length) {
-  SessionGroup out{group.visibility.sliding_window, FormBytes(group), table.first_page, {}};
+  SessionGroup out{
+      group.visibility.sliding_window, FormBytes(group), table.first_page, table.lost_below, {}};
   for (int page = table.first_page; page < table.pages(); ++page) {
     const bool full = (int64_t{page} + 1) * kPageTokens <= length;
     const PageRecord& record = records[table.Record(page)];
@@ -45,6 +46,7 @@ void SessionFile::Save(const std::filesystem::path& path, const KvCache& cache, 
                        s.policy,
                        CodebookIds(s.policy),
                        contents.tokens,
+                       sequence.recomputed,
                        contents.extra,
                        {}};
   for (size_t g = 0; g < s.layout.groups.size(); ++g) {

@@ -44,6 +44,14 @@ const DeviceWeight& ViewOf(const PackedWeight& weight) {
   return static_cast<const DeviceWeightMatrix&>(weight).view();
 }
 
+void CheckNorm(int64_t columns) {
+  if (columns > kMostNormColumns) {
+    Throw(ErrorCode::kUnsupported,
+          "device 'cuda' runs models of up to {} columns, this one has {}: use --device cpu",
+          kMostNormColumns, columns);
+  }
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const GpuInfo& device, int threads) : device_(device), pool_(threads) {}
@@ -65,7 +73,8 @@ class CudaBackend final : public Backend {
       if (group.num_forms() > kSealedForm + 1) {
         Throw(ErrorCode::kUnsupported,
               "pages that are sealed again as they age (--cache-age, --cache-budget) run on the "
-              "CPU only: leave the ages away, or give one age to turbo8 (-ctk turbo8 -ctv turbo8)");
+              "CPU only: leave the ages away, or start from turbo8 (-ctk turbo8 -ctv turbo8) with "
+              "one age");
       }
       for (const KvGroup::Layer& layer : group.layers) {
         for (const KvGroup::Place& place : layer.places) CheckAttention(place.layout, q_heads);
@@ -158,6 +167,7 @@ class CudaBackend final : public Backend {
   void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                MatrixView<float> out) override {
     if (x.rows == 0) return;
+    CheckNorm(x.cols);
     // Without y the kernel only reads x.
     LaunchRmsNorm({const_cast<float*>(x.data), x.rows, x.cols, x.stride}, nullptr, 0, weight, eps,
                   out, linear_.RecordsFor(out), stream_);
@@ -166,6 +176,7 @@ class CudaBackend final : public Backend {
   void AddRmsNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
                   MatrixView<float> out) override {
     if (x.rows == 0) return;
+    CheckNorm(x.cols);
     LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.RecordsFor(out), stream_);
     CheckLaunch("adding and norming");
   }

@@ -141,7 +141,8 @@ bool VirtualRange::Retire(size_t piece) {
 
 uint64_t VirtualRange::TakeIdle() {
   const size_t piece = idle_.back();
-  cudaDeviceSynchronize();  // what was launched before it retired may still use it
+  // What was launched before it retired may still use it.
+  Check(cudaDeviceSynchronize(), "waiting before cache memory moves");
   TheDriver().Check(TheDriver().unmap(base_ + piece * piece_bytes_, piece_bytes_),
                     "unmapping cache memory");
   idle_.pop_back();

@@ -14,7 +14,10 @@ namespace tq::cuda {
 // Where `records` is given (tokens <= kFewTokens, columns a multiple of 32), the result is also
 // written at 8 bits for the product that follows (linear_kernels.h).
 
-// out = norm of x; with y: x += y before. out may be x or y. Up to 16384 columns.
+// Most columns of a row that LaunchRmsNorm takes.
+inline constexpr int kMostNormColumns = 16384;
+
+// out = norm of x; with y: x += y before. out may be x or y.
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
                    float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream);
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream);
