@@ -84,10 +84,13 @@ std::vector<std::byte> MakeUp(std::span<const std::byte> data) {
   header.transform_id = TransformId(header.geometry, header.policy);
   header.codebooks = CodebookIds(header.policy);
   header.tokens.resize(next() * 4 + next() % 4);
+  header.recomputed = static_cast<int64_t>(next()) * 4 - 4;
   uint64_t bytes = 0;
   for (const KvGroup& group : KvLayout(header.geometry, header.policy).groups) {
     const int first = static_cast<int>(next() % 12) - 1;
-    SessionGroup saved{group.visibility.sliding_window, FormBytes(group), first, {}};
+    std::vector<int32_t> lost(group.forms.size() - 1);
+    for (int32_t& below : lost) below = static_cast<int32_t>(next() % 12) - 1;
+    SessionGroup saved{group.visibility.sliding_window, FormBytes(group), first, lost, {}};
     const int shift = static_cast<int>(next() % 8);
     for (int page = first;
          page < PagesFor(static_cast<int64_t>(header.tokens.size())) + (shift == 7 ? 1 : 0);
