@@ -2,10 +2,10 @@
 #include "lab/basis_cost.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 
+#include "lab/rate_samples.h"
 #include "turboquant/attention/plan.h"
 #include "turboquant/base/random.h"
 #include "turboquant/codec/page_codec.h"
@@ -90,15 +90,7 @@ std::vector<double> BasisCost(Codec codec, ReadBasis basis, int repetitions) {
         RotateBackRows(rows.data(), kPageTokens, kHeadDim, kHeadDim, side);
     }
   };
-  round();
-  std::vector<double> samples;
-  for (int i = 0; i < repetitions; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int r = 0; r < kRoundsPerSample; ++r) round();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    samples.push_back(kRoundsPerSample * double{kTokens} / taken.count() / 1e6);
-  }
-  return samples;
+  return SampleRates(repetitions, kRoundsPerSample, kTokens, round);
 }
 
 }  // namespace tq::lab

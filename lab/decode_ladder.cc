@@ -3,8 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
+#include "lab/rate_samples.h"
 #include "turboquant/base/error.h"
 #include "turboquant/base/random.h"
 #include "turboquant/codec/codebook.h"
@@ -157,15 +156,7 @@ std::vector<double> DecodeLadder(DecodeWay way, int repetitions) {
     for (size_t v = 0; v < kVectors; ++v) sum += product(&packed[v * kLadderBytes], query.data());
     kept = sum;
   };
-  round();
-  std::vector<double> samples;
-  for (int i = 0; i < repetitions; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int r = 0; r < kRoundsPerSample; ++r) round();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    samples.push_back(double{kRoundsPerSample} * kVectors * kLadderDim / taken.count() / 1e6);
-  }
-  return samples;
+  return SampleRates(repetitions, kRoundsPerSample, double{kVectors} * kLadderDim, round);
 }
 
 }  // namespace tq::lab

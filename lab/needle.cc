@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "lab/likeliest.h"
 #include "lab/row_math.h"
 #include "turboquant/base/error.h"
 
@@ -35,23 +36,14 @@ struct ReplySink : LogitsSink {
   }
 };
 
-struct LastSink : LogitsSink {
-  TokenId likeliest = -1;
-  void Rows(int, int, MatrixView<const float> logits) override {
-    likeliest =
-        static_cast<TokenId>(GetRowMath().softmax(logits.row(logits.rows - 1), logits.cols).argmax);
-  }
-};
-
 std::string Continue(LogitsSource& source, std::vector<TokenId> text, int tokens,
                      const Tokenizer& tokenizer) {
   std::vector<TokenId> generated;
-  LastSink last;
+  LikeliestSink last;
   for (int i = 0; i < tokens; ++i) {
-    const auto end = static_cast<int>(text.size());
-    source.Feed(text, end - 1, end, last);
-    generated.push_back(last.likeliest);
-    text = {last.likeliest};
+    FeedText(source, text, static_cast<int>(text.size()), &last, {});
+    generated.push_back(last.token);
+    text = {last.token};
   }
   return tokenizer.Decode(generated);
 }
@@ -60,17 +52,8 @@ std::string Continue(LogitsSource& source, std::vector<TokenId> text, int tokens
 
 std::vector<NeedleScore> AskNeedles(LogitsSource& source, const NeedlePrompt& prompt,
                                     const Tokenizer& tokenizer, const NeedleOptions& options) {
-  const auto fed = [&](size_t tokens) {
-    if (options.on_fed) options.on_fed(static_cast<int64_t>(tokens));
-  };
-  LastSink nobody;
   source.Clear();
-  for (std::span<const TokenId> left = prompt.haystack; !left.empty();) {
-    const auto pass = left.first(std::min(left.size(), static_cast<size_t>(options.batch)));
-    source.Feed(pass, 0, 0, nobody);
-    left = left.subspan(pass.size());
-    fed(pass.size());
-  }
+  FeedText(source, prompt.haystack, options.batch, nullptr, options.on_fed);
   std::vector<NeedleScore> scores;
   for (const NeedleQuestion& question : prompt.questions) {
     std::vector<TokenId> tokens = question.text;
@@ -89,7 +72,7 @@ std::vector<NeedleScore> AskNeedles(LogitsSource& source, const NeedlePrompt& pr
       }
       scores.push_back(score);
     }
-    fed(tokens.size());
+    if (options.on_fed) options.on_fed(static_cast<int64_t>(tokens.size()));
   }
   // Several values may come in any order. Nothing is asked afterwards.
   const NeedleQuestion& last = prompt.questions.back();

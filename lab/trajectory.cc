@@ -3,39 +3,19 @@
 
 #include <algorithm>
 
-#include "lab/row_math.h"
+#include "lab/likeliest.h"
 #include "turboquant/base/error.h"
 
 namespace tq::lab {
-namespace {
-
-struct LikeliestSink : LogitsSink {
-  TokenId token = -1;
-  void Rows(int, int, MatrixView<const float> logits) override {
-    token =
-        static_cast<TokenId>(GetRowMath().softmax(logits.row(logits.rows - 1), logits.cols).argmax);
-  }
-};
-
-}  // namespace
 
 std::vector<TokenId> GreedyTokens(LogitsSource& source, std::span<const TokenId> prompt,
                                   const TrajectoryOptions& options) {
   LikeliestSink likeliest;
-  const auto feed = [&](std::span<const TokenId> tokens, bool last) {
-    const auto count = static_cast<int>(tokens.size());
-    source.Feed(tokens, last ? count - 1 : 0, last ? count : 0, likeliest);
-    if (options.on_fed) options.on_fed(count);
-  };
   source.Clear();
-  while (!prompt.empty()) {
-    const auto pass = prompt.first(std::min(prompt.size(), static_cast<size_t>(options.batch)));
-    prompt = prompt.subspan(pass.size());
-    feed(pass, prompt.empty());
-  }
+  FeedText(source, prompt, options.batch, &likeliest, options.on_fed);
   std::vector<TokenId> tokens = {likeliest.token};
   while (static_cast<int>(tokens.size()) < options.tokens) {
-    feed({&tokens.back(), 1}, true);
+    FeedText(source, {&tokens.back(), 1}, 1, &likeliest, options.on_fed);
     tokens.push_back(likeliest.token);
   }
   return tokens;

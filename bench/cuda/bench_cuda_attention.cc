@@ -12,6 +12,7 @@
 
 #include "bench/cuda/bench_kernels.h"
 #include "bench/cuda/graph_timer.h"
+#include "bench/cuda/read_roofline.h"
 #include "device_buffer.h"
 #include "turboquant/attention/cuda/decode_attention.h"
 #include "turboquant/attention/cuda/decode_units.h"
@@ -144,20 +145,6 @@ void Measure(const Shape& s) {
                static_cast<unsigned long long>(bytes), gbs, roofline);
 }
 
-void MeasureRoofline() {
-  DeviceBuffer<std::byte> big(uint64_t{4} << 30);
-  DeviceBuffer<uint32_t> out(1);
-  int processors = 0;
-  CheckCuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "attribute");
-  for (const int per : {4, 8, 16}) {
-    const double us = TimeInGraph(1, 10, [&](int, cudaStream_t stream) {
-      ReadAll(big.data(), big.size(), out.data(), processors * per, stream);
-    });
-    roofline = std::max(roofline, static_cast<double>(big.size()) / us * 1e-3);
-  }
-  std::printf("read roofline: %.0f GB/s\n", roofline);
-}
-
 void Report(const char* what, Codec k, Codec v, int tokens, double us) {
   std::printf("%-7s %-10s %-10s %5d tokens, 8 heads: %9.2f us\n", what,
               std::string(InfoOf(k).name).c_str(), std::string(InfoOf(v).name).c_str(), tokens, us);
@@ -241,7 +228,7 @@ void MeasurePages() {
 }
 
 void Run() {
-  MeasureRoofline();
+  roofline = MeasureReadRoofline();
   MeasurePages();
   struct Size {
     int sequences, context;

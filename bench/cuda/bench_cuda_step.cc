@@ -10,6 +10,7 @@
 
 #include "bench/cuda/bench_kernels.h"
 #include "bench/cuda/graph_timer.h"
+#include "bench/cuda/read_roofline.h"
 #include "turboquant/attention/cuda/decode_attention.h"
 #include "turboquant/attention/cuda/row_attention.h"
 #include "turboquant/base/error.h"
@@ -47,20 +48,6 @@ void Report(const std::string& what, double us, double bytes, int per_step) {
 
 MatrixView<float> View(const DeviceBuffer<float>& x, int64_t rows, int64_t cols) {
   return {x.data(), rows, cols, cols};
-}
-
-void MeasureRoofline() {
-  DeviceBuffer<std::byte> big(uint64_t{4} << 30);
-  DeviceBuffer<uint32_t> out(1);
-  int processors = 0;
-  CheckCuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "attribute");
-  for (const int per : {4, 8, 16}) {
-    const double us = TimeInGraph(1, 10, [&](int, cudaStream_t stream) {
-      ReadAll(big.data(), big.size(), out.data(), processors * per, stream);
-    });
-    roofline = std::max(roofline, static_cast<double>(big.size()) / us * 1e-3);
-  }
-  std::printf("read roofline: %.0f GB/s\n", roofline);
 }
 
 // One matrix shape, for 1 and 8 tokens, round copies that are 400 MB together.
@@ -143,7 +130,7 @@ class OneToken {
         ids_(Ids()),
         numbers_(std::span<const int32_t>(std::vector<int32_t>{depth, 1, 0})),
         workspace_(static_cast<size_t>(
-            IsRows() ? cuda::RowAttentionWorkspaceBytes(RowArgs(0))
+            IsRows() ? cuda::RowAttentionWorkspaceBytes(ArgsOf<cuda::RowAttentionArgs>(0))
                      : cuda::DecodeWorkspaceBytes({kDim, kKvHeads, kHeads, 1, 1}))) {
     FillPages(arena_.data(), arena_.size(), open_);
     qkv.Fill(0);
@@ -160,16 +147,11 @@ class OneToken {
     cuda::LaunchEncode(args, stream);
   }
   void Attend(int layer, cudaStream_t stream) const {
-    if (IsRows()) return cuda::LaunchRowAttention(RowArgs(layer), workspace_.data(), stream);
-    cuda::DecodeArgs args;
-    args.tables = Tables();
-    args.pages = PagesOf(layer);
-    args.q = qkv.data();
-    args.out = out.data();
-    args.q_stride = kQkv;
-    args.out_stride = kHeads * kDim;
-    args.q_heads = kHeads;
-    args.scale = 0.088f;
+    if (IsRows()) {
+      return cuda::LaunchRowAttention(ArgsOf<cuda::RowAttentionArgs>(layer), workspace_.data(),
+                                      stream);
+    }
+    auto args = ArgsOf<cuda::DecodeArgs>(layer);
     args.overlap = true;
     cuda::LaunchDecodeAttention(args, workspace_.data(), static_cast<int64_t>(workspace_.size()),
                                 stream);
@@ -198,8 +180,9 @@ class OneToken {
             sealed_,
             visibility};
   }
-  cuda::RowAttentionArgs RowArgs(int layer) const {
-    cuda::RowAttentionArgs args;
+  template <class Args>
+  Args ArgsOf(int layer) const {
+    Args args;
     args.tables = Tables();
     args.pages = PagesOf(layer);
     args.q = qkv.data();
@@ -294,7 +277,7 @@ void MeasureStep(Codec k, Codec v) {
 }
 
 void Run() {
-  MeasureRoofline();
+  roofline = MeasureReadRoofline();
   MeasureMatVec("q, k, v   6144 x 4096", kQkv, kEmbedding, kLayers);
   MeasureMatVec("output    4096 x 4096", kEmbedding, kEmbedding, kLayers);
   MeasureMatVec("gate, up 28672 x 4096", 2 * kFeedForward, kEmbedding, kLayers);

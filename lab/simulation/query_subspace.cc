@@ -80,16 +80,6 @@ float Norm(const float* x, size_t n) { return std::sqrt(std::inner_product(x, x 
 
 }  // namespace
 
-void AddToMoment(MatrixView<const float> rows, std::span<double> moment) {
-  for (int64_t r = 0; r < rows.rows; ++r) {
-    const float* x = rows.row(r);
-    for (int64_t i = 0; i < rows.cols; ++i) {
-      double* to = moment.data() + i * rows.cols;
-      for (int64_t j = 0; j < rows.cols; ++j) to[j] += double{x[i]} * x[j];
-    }
-  }
-}
-
 QuerySubspace::QuerySubspace(std::span<const double> moment, int dims, int rank) : dims_(dims) {
   const auto n = static_cast<size_t>(dims);
   TQ_CHECK(moment.size() == n * n && rank >= 1);

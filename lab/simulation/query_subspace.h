@@ -12,9 +12,6 @@
 
 namespace tq::lab {
 
-// moment [D][D] += the sum of x^T x over rows x.
-void AddToMoment(MatrixView<const float> rows, std::span<double> moment);
-
 class QuerySubspace {
  public:
   // moment [D][D]: second moment of queries in the basis of the codes. The subspace is that of the

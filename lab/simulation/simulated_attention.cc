@@ -7,6 +7,7 @@
 #include "turboquant/attention/cpu/attention_kernels.h"
 #include "turboquant/attention/online_softmax.h"
 #include "turboquant/base/error.h"
+#include "turboquant/engine/linear_algebra.h"
 
 namespace tq::lab {
 namespace {
@@ -152,7 +153,7 @@ void SimulatedAttention::TakeQueries(int layer, int head, int64_t first_position
   for (int64_t r = 0; r < rows; ++r)
     std::copy_n(q.row(r) + head * group * dims, group * dims, turned.data() + r * group * dims);
   TurnQueries(side, head, {turned.data(), rows * group, dims});
-  AddToMoment({turned.data(), rows * group, dims}, s.query_moment);
+  AddMoment({turned.data(), rows * group, dims}, nullptr, s.query_moment);
   if (first_position + q.rows > kPageTokens)
     s.subspace.emplace(s.query_moment, spec_.head_dim, side.subspace_rank);
 }

@@ -34,6 +34,14 @@ CliResult QuickRun(const std::vector<std::string>& ids, const std::string& outpu
   return RunCli(words, {.seconds = 240});  // machines may be busy
 }
 
+// What the command prints for both together.
+nlohmann::json RunJson(std::vector<std::string> words, const std::vector<std::string>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  const CliResult result = RunCli(words, {.seconds = 240});
+  EXPECT_EQ(result.status, app::kExitOk) << result.err;
+  return nlohmann::json::parse(result.out);
+}
+
 TEST(CliLabTest, ListShowsEveryExperiment) {
   const CliResult result = RunCli({"lab", "list"});
   EXPECT_EQ(result.status, app::kExitOk) << result.err;
@@ -115,17 +123,10 @@ TEST(CliLabTest, NeedlesAreAskedOnceAndCompared) {
                                           "--svg",
                                           svg,
                                           "--json"};
-  const auto run = [&](const char* trials) {
-    std::vector<std::string> all = words;
-    all.insert(all.end(), {"--trials", trials});
-    const CliResult result = RunCli(all, {.seconds = 240});
-    EXPECT_EQ(result.status, app::kExitOk) << result.err;
-    return nlohmann::json::parse(result.out);
-  };
-  run("1");
+  RunJson(words, {"--trials", "1"});
   const std::string before = ReadAll(file);
   EXPECT_EQ(std::ranges::count(before, '\n'), 1 + 3 * 3 * 2);
-  const auto json = run("2");
+  const auto json = RunJson(words, {"--trials", "2"});
   EXPECT_THAT(ReadAll(file), testing::StartsWith(before));  // nothing was asked again
   EXPECT_EQ(json["trials"], 2);
   ASSERT_EQ(json["rows"].size(), 3u);
@@ -168,17 +169,10 @@ TEST(CliLabTest, TrajectoriesPart) {
                                           "-o",
                                           file,
                                           "--json"};
-  const auto run = [&](const char* prompts) {
-    std::vector<std::string> all = words;
-    all.insert(all.end(), {"--chunks", prompts});
-    const CliResult result = RunCli(all, {.seconds = 240});
-    EXPECT_EQ(result.status, app::kExitOk) << result.err;
-    return nlohmann::json::parse(result.out);
-  };
-  run("1");
+  RunJson(words, {"--chunks", "1"});
   const std::string before = ReadAll(file);
   EXPECT_EQ(std::ranges::count(before, '\n'), 1 + 3);
-  const auto json = run("3");
+  const auto json = RunJson(words, {"--chunks", "3"});
   EXPECT_THAT(ReadAll(file), testing::StartsWith(before));
   EXPECT_EQ(json["prompts"], 3);
   ASSERT_EQ(json["rows"].size(), 2u);

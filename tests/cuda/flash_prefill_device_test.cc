@@ -18,20 +18,9 @@ struct Shape {
 class FlashPrefillDeviceTest : public DeviceTest {};
 
 void CheckShape(const Shape& shape) {
-  const int heads = shape.kv_heads * shape.group, d = shape.head_dim;
-  const int64_t keys = shape.first_position + shape.tokens;
-  const std::vector<float> q = Gaussian(int64_t{shape.tokens} * heads * d, 1, 2);
-  const std::vector<uint16_t> k = ToHalf(Gaussian(keys * shape.kv_heads * d, 2)),
-                              v = ToHalf(Gaussian(keys * shape.kv_heads * d, 3));
-  const double scale = 1 / std::sqrt(static_cast<double>(d));
-  const std::vector<float> want = AttendHalves(q, k, v,
-                                               {.head_dim = d,
-                                                .kv_heads = shape.kv_heads,
-                                                .group = shape.group,
-                                                .tokens = shape.tokens,
-                                                .first_position = shape.first_position,
-                                                .sliding_window = shape.sliding_window,
-                                                .scale = scale});
+  const HalfProblem problem(shape);
+  const auto& [heads, keys, scale, q, k, v, want] = problem;
+  const int d = shape.head_dim;
 
   const cuda::DeviceBytes device_q = Upload(q), device_k = Upload(k), device_v = Upload(v);
   const cuda::DeviceBytes out = Upload(std::vector<float>(q.size(), NAN));

@@ -70,4 +70,32 @@ inline std::vector<float> AttendHalves(const std::vector<float>& q, const std::v
   return want;
 }
 
+// Random queries, keys and values of a shape that has HalfAttention's fields, and what comes of
+// them.
+struct HalfProblem {
+  template <class Shape>
+  explicit HalfProblem(const Shape& shape)
+      : heads(shape.kv_heads * shape.group),
+        keys(shape.first_position + shape.tokens),
+        scale(1 / std::sqrt(static_cast<double>(shape.head_dim))),
+        q(Gaussian(int64_t{shape.tokens} * heads * shape.head_dim, 1, 2)),
+        k(ToHalf(Gaussian(keys * shape.kv_heads * shape.head_dim, 2))),
+        v(ToHalf(Gaussian(keys * shape.kv_heads * shape.head_dim, 3))),
+        want(AttendHalves(q, k, v,
+                          {.head_dim = shape.head_dim,
+                           .kv_heads = shape.kv_heads,
+                           .group = shape.group,
+                           .tokens = shape.tokens,
+                           .first_position = shape.first_position,
+                           .sliding_window = shape.sliding_window,
+                           .scale = scale})) {}
+
+  int heads;
+  int64_t keys;
+  double scale;
+  std::vector<float> q;        // [tokens][heads][D]
+  std::vector<uint16_t> k, v;  // [keys][kv_heads][D]
+  std::vector<float> want;     // [tokens][heads][D]
+};
+
 }  // namespace tq::test

@@ -18,6 +18,7 @@
 #include "lab/simulation/sign_residual.h"
 #include "lab/simulation/simulated_attention.h"
 #include "turboquant/base/random.h"
+#include "turboquant/engine/linear_algebra.h"
 
 namespace tq::lab {
 namespace {
@@ -119,7 +120,7 @@ TEST(QuerySubspaceTest, ErrorsAvoidWhatQueriesSee) {
       for (size_t i = 0; i < 8; ++i)
         q[d] += parts[static_cast<size_t>(r) * kDims + i] * directions[i * kDims + d];
     }
-    AddToMoment({q.data(), 1, kDims}, moment);
+    AddMoment({q.data(), 1, kDims}, nullptr, moment);
   }
   const QuerySubspace subspace(moment, kDims, 8);
   for (const Codec codec : {Codec::kTurbo2, Codec::kTurbo3, Codec::kTurbo4}) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "turboquant/base/error.h"
+#include "turboquant/base/mebibytes.h"
 
 namespace tq {
 namespace {
@@ -28,8 +29,6 @@ uint64_t NumberIn(const char* path, const std::string& key, uint64_t fallback) {
   }
   return fallback;
 }
-
-double MiB(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 }  // namespace
 
@@ -66,7 +65,7 @@ void CheckContextFits(const KvGeometry& geometry, const CachePolicy& policy, int
           : std::string("not even one page of tokens would fit");
   Throw(ErrorCode::kOutOfMemory,
         "a context of {} tokens needs {:.1f} MiB of cache, but {} {:.1f} MiB: {}", context,
-        MiB(bytes), limit.what, MiB(limit.bytes), advice);
+        Mebibytes(bytes), limit.what, Mebibytes(limit.bytes), advice);
 }
 
 }  // namespace tq

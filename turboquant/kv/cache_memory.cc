@@ -5,12 +5,11 @@
 #include <map>
 
 #include "turboquant/base/error.h"
+#include "turboquant/base/mebibytes.h"
 #include "turboquant/kv/kv_state.h"
 
 namespace tq {
 namespace {
-
-double Mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 // Blocks of one size share slabs, whatever group or form they belong to.
 std::map<uint64_t, int64_t> BlocksBySize(const KvLayout& layout,
@@ -68,7 +67,8 @@ void KvCache::Reserve(SequenceId id, int64_t tokens) {
         "{} more tokens need {:.1f} MiB of cache beside the {:.1f} MiB in use, but the budget is "
         "{:.1f} MiB; {} tokens would "
         "fit: use a smaller context or cache type, or a larger cache budget",
-        tokens, Mib(need), Mib(s.arena.committed_bytes()), Mib(s.arena.budget_bytes()), fits);
+        tokens, Mebibytes(need), Mebibytes(s.arena.committed_bytes()),
+        Mebibytes(s.arena.budget_bytes()), fits);
 }
 
 KvMemory KvCache::Memory() const {

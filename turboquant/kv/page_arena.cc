@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "turboquant/base/error.h"
+#include "turboquant/base/mebibytes.h"
 #include "turboquant/kv/kv_view.h"
 
 namespace tq {
@@ -19,8 +20,6 @@ uint64_t RoundBlock(uint64_t bytes) {
   return (bytes + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
 }
 uint64_t SlabsOver(uint64_t bytes) { return (bytes + kSlab - 1) / kSlab; }
-double Mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
 // How many slabs a run for blocks of this size takes: the fewest that lose at most 1/16 at the end,
 // else the best of 16.
 uint64_t RunSlabs(uint64_t block) {
@@ -170,7 +169,7 @@ uint32_t PageArena::Allocate(uint64_t bytes) {
           "a cache page of {:.2f} MiB does not fit: {} (budget {:.1f} MiB, in use {:.1f} MiB); use "
           "a smaller context or "
           "cache type, or a larger cache budget",
-          Mib(block), why, Mib(s.budget), Mib(s.committed));
+          Mebibytes(block), why, Mebibytes(s.budget), Mebibytes(s.committed));
   };
   const bool fresh = c.free.empty();
   if (fresh && !s.AddRun(c, block)) fail("the cache's addresses are used up");

@@ -2,14 +2,9 @@
 #include "turboquant/base/cuda/cuda_error.h"
 
 #include "turboquant/base/error.h"
+#include "turboquant/base/mebibytes.h"
 
 namespace tq::cuda {
-namespace {
-
-double Mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
-}  // namespace
-
 void Check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   if (status == cudaErrorMemoryAllocation)
@@ -30,7 +25,7 @@ void ThrowOutOfMemory(uint64_t bytes, const char* what) {
   Throw(ErrorCode::kOutOfMemory,
         "{:.1f} MiB of GPU memory are needed for {}, but only {:.1f} of {:.1f} MiB are free: use a "
         "smaller model, context or cache type, or end what else runs on the GPU",
-        Mib(bytes), what, Mib(memory.free_bytes), Mib(memory.total_bytes));
+        Mebibytes(bytes), what, Mebibytes(memory.free_bytes), Mebibytes(memory.total_bytes));
 }
 
 }  // namespace tq::cuda
