@@ -5,6 +5,7 @@
 #                                  cuDNN's headers are (tools/cudnn_headers.sh)
 #   tools/cuda_check.sh sanitize   the small checks under compute-sanitizer
 #   tools/cuda_check.sh profile    what the warps of a short decode launch wait for (Nsight Compute)
+#   tools/cuda_check.sh prefill [OUT]  times attention of prompts alone, beside PyTorch
 #   tools/cuda_check.sh run [OUT]  runs what is built there; figures and docs go to OUT (default build/cuda_check/out)
 set -u
 cd "$(dirname "$0")/.."
@@ -81,6 +82,7 @@ run() {
   local driver
   driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -1)
   python3 bench/cuda/cuda_report.py "$out/bench.jsonl" "$out/peers.json" "$out/measurements-cuda.md" "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "$driver"
+  prefill "$out"
 }
 sanitize() {
   for tool in memcheck racecheck; do
@@ -92,10 +94,18 @@ profile() {
   timeout 120 ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --print-details all \
     -k regex:DecodeKernel -s 2 -c 1 $dir/bench_cuda_attention /dev/null one 2>&1 | grep -E "Duration|Elapsed|Stall|Registers|Issue|Warp Cycles" | head -60
 }
+prefill() {
+  local out=${1:-$dir/out}
+  mkdir -p "$out"
+  timeout 100 python3 bench/cuda/cuda_peers.py "$out/prefill_peers.json" prefill
+  timeout 200 $dir/bench_cuda_prefill "$out/prefill.jsonl"
+  python3 bench/cuda/cuda_report.py prefill "$out/prefill.jsonl" "$out/prefill_peers.json" "$out/measurements-cuda.md" "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+}
 case "${1:-}" in
+  prefill) prefill "${2:-}" ;;
   profile) profile ;;
   build) build ;;
   sanitize) sanitize ;;
   run) run "${2:-}" ;;
-  *) sed -n 3,9p "$0"; exit 2 ;;
+  *) sed -n 3,10p "$0"; exit 2 ;;
 esac

@@ -14,7 +14,6 @@
 namespace tq::cuda {
 namespace {
 
-constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;  // keys and values decoded at a time
 // cuDNN's plans are for these many rows and powers of two above: few plans are made.
 constexpr int64_t kLeastPlanQueries = 128, kLeastPlanKeys = 4096;
 
@@ -33,7 +32,9 @@ int64_t PlanRows(int64_t rows, int64_t least) {
 
 }  // namespace
 
-PrefillAttention::PrefillAttention(cudaStream_t stream, PrefillKernel kernel) : stream_(stream) {
+PrefillAttention::PrefillAttention(cudaStream_t stream, PrefillKernel kernel,
+                                   int64_t workspace_bytes)
+    : stream_(stream), workspace_bytes_(workspace_bytes) {
   if (kernel == PrefillKernel::kBest && FindCudnn().why_not.empty())
     cudnn_ = std::make_unique<CudnnAttention>(stream);
 }
@@ -230,7 +231,7 @@ void PrefillAttention::TakeFresh(const Call& call, int64_t begin, int64_t end, i
 
 int64_t PrefillAttention::MostTokens(const Call& call) const {
   const int64_t token_bytes = 2 * RowValues(call.pages) * static_cast<int64_t>(sizeof(uint16_t));
-  return std::max<int64_t>(kWorkspaceBytes / token_bytes / kPageTokens, 1) * kPageTokens;
+  return std::max<int64_t>(workspace_bytes_ / token_bytes / kPageTokens, 1) * kPageTokens;
 }
 
 // Grows in large steps: a prompt's chunks reach further and further.

@@ -23,7 +23,9 @@ enum class PrefillKernel { kBest, kOwn };
 
 class PrefillAttention {
  public:
-  explicit PrefillAttention(cudaStream_t stream, PrefillKernel kernel = PrefillKernel::kBest);
+  // workspace_bytes: keys and values decoded at a time.
+  explicit PrefillAttention(cudaStream_t stream, PrefillKernel kernel = PrefillKernel::kBest,
+                            int64_t workspace_bytes = int64_t{256} << 20);
 
   // q in the basis of the pages; slot: the call's sequence in `tables`.
   void Run(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages, int slot);
@@ -63,6 +65,7 @@ class PrefillAttention {
   uint16_t* ValueRow(const Call& call, int64_t row) const;
 
   cudaStream_t stream_;
+  int64_t workspace_bytes_;
   std::unique_ptr<CudnnAttention> cudnn_;  // null: not there, or not wanted
   DeviceBytes keys_, values_, state_, halves_;
 };
