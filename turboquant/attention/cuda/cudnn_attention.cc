@@ -41,10 +41,15 @@ CudnnState Open() {
     const size_t version = fe::detail::get_backend_version();
     const std::string text =
         fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
-    if (version >= kLeastVersion) {
-      state.version = text;
-    } else {
+    cudnnHandle_t handle = nullptr;
+    if (version < kLeastVersion) {
       state.why_not = fmt::format("cuDNN {} is too old", text);
+    } else if (fe::detail::create_handle(&handle) != CUDNN_STATUS_SUCCESS) {
+      state.why_not = fmt::format("cuDNN {} does not start on this device", text);
+      cudaGetLastError();
+    } else {
+      fe::detail::destroy_handle(handle);
+      state.version = text;
     }
   } catch (const std::exception& error) {
     state.why_not = error.what();
