@@ -9,12 +9,17 @@
 namespace tq::cuda {
 namespace {
 
+struct alignas(8) Halves4 {
+  uint32_t pairs[2];
+};
 struct alignas(16) Halves8 {
   uint32_t pairs[4];
 };
 
+// FiniteHalf of two numbers; pages hold no NaN.
+TQ_DEVICE float Limited(float x) { return Max(-Max(-x, -65504.0f), -65504.0f); }
 TQ_DEVICE uint32_t FiniteHalves(float low, float high) {
-  return FiniteHalf(low) | static_cast<uint32_t>(FiniteHalf(high)) << 16;
+  return ToHalves(Limited(low), Limited(high));
 }
 
 // Byte n of a codec's level bytes as a float, exactly: put into a mantissa, not converted.
@@ -95,9 +100,8 @@ struct Dequantizer {
 #pragma unroll
         for (int n = 0; n < 4; ++n)
           x[n] = FusedMulAdd(LevelOf<C>(levels[i], n), scale, reference[n]);
-        auto* to = reinterpret_cast<uint32_t*>(Row(token) + t * kLaneDims + dim);
-        to[0] = FiniteHalves(x[0], x[1]);
-        to[1] = FiniteHalves(x[2], x[3]);
+        *reinterpret_cast<Halves4*>(Row(token) + t * kLaneDims +
+                                    dim) = {{FiniteHalves(x[0], x[1]), FiniteHalves(x[2], x[3])}};
       }
     });
   }
