@@ -34,6 +34,7 @@ void PrintGpus(const GpuList& list) {
                FormatBytes(static_cast<double>(gpu.total_bytes)),
                gpu.why_not.empty() ? "runs" : "does not run: " + gpu.why_not);
   }
+  fmt::print("prompts  attention on GPUs through {}\n", PromptAttention());
 }
 
 // True if all passed.

@@ -3,8 +3,8 @@
 // way. Prints median, 99 % and their ratio, of single steps and of the best of several rounds over
 // the same positions (what other programs on the machine do is gone from these), and where in a
 // page the slow ones lie.
-//   bench_steps MODEL.gguf [-ctk TYPE] [-ctv TYPE] [--cache-age STEPS] [--depth N] [--steps N]
-//     [--rounds N] [--threads N]
+//   bench_steps MODEL.gguf | --synthetic NAME [--device DEVICE] [-ctk TYPE] [-ctv TYPE]
+//     [--cache-age STEPS] [--depth N] [--steps N] [--rounds N] [--threads N]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,7 +24,7 @@ namespace {
 constexpr double kBar = 1.25;  // of the 99 % step over the median
 
 struct Options {
-  std::string model, type_k = "turbo3", type_v = "turbo3", ages;
+  std::string model, synthetic, device = "cpu", type_k = "turbo3", type_v = "turbo3", ages;
   int depth = 1024, steps = 512, rounds = 3, threads = 0;
 };
 
@@ -38,12 +38,13 @@ Options Parse(int argc, char** argv) {
     }
     if (i + 1 == argc) Throw(ErrorCode::kInvalidArgument, "{} needs a value", flag);
     const std::string value = argv[++i];
-    if (flag == "-ctk") {
-      options.type_k = value;
-    } else if (flag == "-ctv") {
-      options.type_v = value;
-    } else if (flag == "--cache-age") {
-      options.ages = value;
+    if (std::string* text = flag == "-ctk"          ? &options.type_k
+                            : flag == "-ctv"        ? &options.type_v
+                            : flag == "--cache-age" ? &options.ages
+                            : flag == "--device"    ? &options.device
+                            : flag == "--synthetic" ? &options.synthetic
+                                                    : nullptr) {
+      *text = value;
     } else if (int* number = flag == "--depth"     ? &options.depth
                              : flag == "--steps"   ? &options.steps
                              : flag == "--rounds"  ? &options.rounds
@@ -54,7 +55,8 @@ Options Parse(int argc, char** argv) {
       Throw(ErrorCode::kInvalidArgument, "unknown flag {}", flag);
     }
   }
-  if (options.model.empty() || options.depth < 1 || options.steps < 1 || options.rounds < 1)
+  if (options.model.empty() == options.synthetic.empty() || options.depth < 1 ||
+      options.steps < 1 || options.rounds < 1)
     Throw(ErrorCode::kInvalidArgument, "a model, and a depth, steps and rounds of at least 1");
   return options;
 }
@@ -77,8 +79,10 @@ void Print(const char* what, const Summary& s) {
 int Run(const Options& options) {
   EngineOptions engine_options;
   engine_options.model = options.model;
-  engine_options.backend.threads = options.threads;
-  const auto engine = Engine::Load(engine_options);
+  engine_options.backend = {.device = options.device, .threads = options.threads};
+  const auto engine = options.synthetic.empty()
+                          ? Engine::Load(engine_options)
+                          : Engine::Synthetic(options.synthetic, engine_options.backend);
   SessionOptions session_options;
   session_options.cache = MakePolicy(*engine, options.type_k, options.type_v);
   if (!options.ages.empty()) session_options.cache.ages = ParseAgeSteps(options.ages);
@@ -89,8 +93,9 @@ int Run(const Options& options) {
   for (int round = 0; round < options.rounds; ++round) {
     Session session(engine, session_options);
     Random random(1);
+    const int vocabulary = engine->spec().vocabulary;
     const auto token = [&] {
-      return static_cast<TokenId>(random.Next() % static_cast<uint64_t>(engine->spec().vocabulary));
+      return static_cast<TokenId>(random.Next() % static_cast<uint64_t>(vocabulary));
     };
     std::vector<TokenId> prompt(static_cast<size_t>(options.depth));
     std::ranges::generate(prompt, token);
@@ -98,7 +103,7 @@ int Run(const Options& options) {
     for (double& least : best) {
       const TokenId next = token();
       const auto start = std::chrono::steady_clock::now();
-      session.Append({&next, 1});
+      session.AppendGreedy({&next, 1}, vocabulary);  // as `run --temp 0` does
       const std::chrono::duration<double, std::milli> taken =
           std::chrono::steady_clock::now() - start;
       all.push_back(taken.count());

@@ -16,14 +16,15 @@ for program in "$build/bin/turboquant" "$build/tests/cuda/cuda_device_test"; do
     xargs -I{} cp -Lu {} "$out/lib/"
 done
 cat > "$out/env.sh" <<'END'
-# Sourced in the folder that holds the bundle: libraries of the bundle, then cuBLAS wherever CUDA or PyTorch put it.
+# Sourced in the folder that holds the bundle: libraries of the bundle, then cuBLAS and cuDNN wherever CUDA or PyTorch put them.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cublas=$(ls -d /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib 2>/dev/null | while read -r d; do
   if [ -e "$d/libcublas.so.13" ]; then echo "$d"; break; fi; done)
 if [ -z "$cublas" ]; then
   cublas=$(dirname "$(find / -name libcublas.so.13 -not -path '/proc/*' 2>/dev/null | head -1)")
 fi
-export LD_LIBRARY_PATH="$here/lib:$cublas:${LD_LIBRARY_PATH:-}"
+cudnn=$(dirname "$(find / -name libcudnn.so.9 -not -path '/proc/*' 2>/dev/null | head -1)")
+export LD_LIBRARY_PATH="$here/lib:$cublas:$cudnn:${LD_LIBRARY_PATH:-}"
 export PATH="$here/bin:$PATH"
 END
 cp tools/cuda_backend_check.sh "$out/"

@@ -31,7 +31,7 @@ for p in "${parts[@]}"; do
       part doctor 60 turboquant doctor
       grep -E "cuda|ok|FAILED|not run" "$out/doctor.log" ;;
     tests)
-      part ops 150 cuda_device_test --gtest_filter='OpsDevice*:FlashPrefill*:RowAttention*'
+      part ops 150 cuda_device_test --gtest_filter='OpsDevice*:FlashPrefill*:Prefill*:RowAttention*'
       part models 200 cuda_device_test --gtest_filter='ModelDevice*'
       grep -hE "median|refused|SmolLM2|token |SKIPPED" "$out/models.log" | head -40 ;;
     text)

@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Puts measurements beside the bars. usage: cuda_report.py BENCH.jsonl PEERS.json [DOC.md COMMIT DRIVER]"""
+"""Puts measurements beside the bars.
+
+usage: cuda_report.py BENCH.jsonl PEERS.json [DOC.md COMMIT DRIVER]
+       cuda_report.py prefill PREFILL.jsonl PEERS.json [DOC.md COMMIT]     appends to DOC.md
+"""
 import json
 import sys
 
@@ -11,7 +15,33 @@ MORE_TOKENS_BARS = {2: 1.15, 4: 1.4, 8: 2.0}
 LARGE = (16, 131072)
 
 
+def prefill(bench, peer_file, doc=None, commit=None):
+    rows = [json.loads(line) for line in open(bench)]
+    peers = json.load(open(peer_file))
+    torch = {(p["queries"], p["past"]): p["tflops"] for p in peers["rows"]}
+    lines = ["| K/V | queries | past | kernel | us | TFLOP/s | % of cuDNN alone | decode, convert, merge | cuDNN alone, padded | PyTorch TFLOP/s | error |",
+             "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |"]
+    for r in rows:
+        share = r["cudnn_us"] / r["us"]
+        size = (r["queries"], r["past"])
+        lines.append(f"| {r['pair']} | {size[0]} | {size[1]} | {r['kernel']} | {r['us']:.0f} | {r['tflops']:.0f} | {100 * share:.1f} | "
+                     f"{r['decode_us']:.0f}, {r['convert_us']:.0f}, {r['merge_us']:.0f} | {r['cudnn_us']:.0f}, {r['cudnn_padded_us']:.0f} | "
+                     + ", ".join(f"{k} {v:.0f}" for k, v in torch.get(size, {}).items()) + f" | {r['error'] or ''} |")
+        if r["kernel"] == "cudnn":
+            print(f"{'PASS' if share >= .95 else 'MISS'}  prefill {r['pair']} {size[0]} queries at {size[1]}: "
+                  f"{100 * share:.1f} % of cuDNN's f16 throughput (>= 95)")
+    text = "\n".join(lines)
+    print(text)
+    if doc is not None:
+        with open(doc, "a") as file:
+            file.write("\n## Attention of prompts\n\n`bench_cuda_prefill`, one layer, 8 KV heads, 4 query heads each, D 128; decoding of the "
+                       "cache and conversions included. cuDNN alone: the same attention on keys and values that lie in f16. "
+                       f"{peers['device']}, PyTorch {peers['torch']}, cuDNN {peers['cudnn']}, commit {commit}.\n\n{text}\n")
+
+
 def main():
+    if sys.argv[1] == "prefill":
+        return prefill(*sys.argv[2:])
     rows = [json.loads(line) for line in open(sys.argv[1])]
     peers = json.load(open(sys.argv[2]))
     f16 = {(p["head_dim"], p["sequences"], p["context"]): p for p in peers["rows"]}

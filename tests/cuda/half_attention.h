@@ -6,6 +6,7 @@
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/base/half.h"
+#include "turboquant/kv/cuda/device_tables.h"
 
 namespace tq::test {
 
@@ -96,6 +97,56 @@ struct HalfProblem {
   std::vector<float> q;        // [tokens][heads][D]
   std::vector<uint16_t> k, v;  // [keys][kv_heads][D]
   std::vector<float> want;     // [tokens][heads][D]
+};
+
+// Keys and values of a problem as pages of f16 rows on the device, the last page first.
+class HalfPages {
+ public:
+  HalfPages(const HalfProblem& problem, int head_dim, int kv_heads)
+      : layout_(MakePageLayout(head_dim, kv_heads, Codec::kF16, Codec::kF16)),
+        pages_((problem.keys + kPageTokens - 1) / kPageTokens) {
+    const int64_t units = (layout_.bytes() + kPageIdUnit - 1) / kPageIdUnit;  // of a page
+    const int64_t page_bytes = units * kPageIdUnit;
+    std::vector<std::byte> arena(static_cast<size_t>(pages_ * page_bytes), std::byte{0xff});
+    std::vector<uint32_t> ids(static_cast<size_t>(pages_));
+    const auto block = [&](int64_t page) { return pages_ - 1 - page; };
+    for (int64_t page = 0; page < pages_; ++page)
+      ids[static_cast<size_t>(page)] = static_cast<uint32_t>(block(page) * units);
+    for (int64_t key = 0; key < problem.keys; ++key) {
+      for (int h = 0; h < kv_heads; ++h) {
+        std::byte* head = arena.data() + block(key / kPageTokens) * page_bytes +
+                          static_cast<int64_t>(h) * layout_.head_bytes;
+        const int64_t token = key % kPageTokens;
+        const auto from = (key * kv_heads + h) * head_dim;
+        const auto bytes = static_cast<size_t>(head_dim) * 2;
+        std::memcpy(head + layout_.k_rows_offset + token * layout_.k_row_bytes,
+                    problem.k.data() + from, bytes);
+        std::memcpy(head + layout_.v_rows_offset + token * layout_.v_row_bytes,
+                    problem.v.data() + from, bytes);
+      }
+    }
+    arena_ = Upload(arena);
+    ids_ = Upload(ids);
+  }
+
+  // Ids alone: of one sequence.
+  cuda::StepTables Tables() const {
+    cuda::StepTables tables;
+    tables.open_pages = tables.sealed_pages = ids_.as<uint32_t>();
+    tables.page_stride = static_cast<int>(pages_);
+    tables.slots = 1;
+    return tables;
+  }
+  cuda::LayerPages Layer(int sliding_window) const {
+    cuda::LayerPages layer{arena_.as<std::byte>(), 0, 0, layout_, layout_, {}};
+    layer.visibility.sliding_window = sliding_window;
+    return layer;
+  }
+
+ private:
+  PageLayout layout_;
+  int64_t pages_;
+  cuda::DeviceBytes arena_, ids_;
 };
 
 }  // namespace tq::test

@@ -20,40 +20,17 @@ void CheckShape(const Shape& shape) {
   const auto& [heads, keys, scale, q, k, v, want] = problem;
   const int d = shape.head_dim;
 
-  const PageLayout layout = MakePageLayout(d, shape.kv_heads, Codec::kF16, Codec::kF16);
-  const int64_t pages = (keys + kPageTokens - 1) / kPageTokens;
-  const int64_t units = (layout.bytes() + kPageIdUnit - 1) / kPageIdUnit;  // of a page
-  const int64_t page_bytes = units * kPageIdUnit;
-  std::vector<std::byte> arena(static_cast<size_t>(pages * page_bytes), std::byte{0xff});
-  std::vector<uint32_t> ids(static_cast<size_t>(pages));
-  const auto block = [&](int64_t page) { return pages - 1 - page; };
-  for (int64_t page = 0; page < pages; ++page)
-    ids[static_cast<size_t>(page)] = static_cast<uint32_t>(block(page) * units);
-  for (int64_t key = 0; key < keys; ++key) {
-    for (int h = 0; h < shape.kv_heads; ++h) {
-      std::byte* head = arena.data() + block(key / kPageTokens) * page_bytes +
-                        static_cast<int64_t>(h) * layout.head_bytes;
-      const int64_t token = key % kPageTokens;
-      const auto from = (key * shape.kv_heads + h) * d;
-      const auto bytes = static_cast<size_t>(d) * 2;
-      std::memcpy(head + layout.k_rows_offset + token * layout.k_row_bytes, k.data() + from, bytes);
-      std::memcpy(head + layout.v_rows_offset + token * layout.v_row_bytes, v.data() + from, bytes);
-    }
-  }
+  const HalfPages pages(problem, d, shape.kv_heads);
   const std::vector<int32_t> numbers = {static_cast<int32_t>(shape.first_position), shape.tokens,
                                         0};
-  const cuda::DeviceBytes device_q = Upload(q), device_arena = Upload(arena),
-                          device_ids = Upload(ids), device_numbers = Upload(numbers);
+  const cuda::DeviceBytes device_q = Upload(q), device_numbers = Upload(numbers);
   const cuda::DeviceBytes out = Upload(std::vector<float>(q.size(), NAN));
   cuda::RowAttentionArgs args;
-  args.tables.open_pages = args.tables.sealed_pages = device_ids.as<uint32_t>();
+  args.tables = pages.Tables();
   args.tables.first_positions = device_numbers.as<int32_t>();
   args.tables.tokens = device_numbers.as<int32_t>() + 1;
   args.tables.first_rows = device_numbers.as<int32_t>() + 2;
-  args.tables.page_stride = static_cast<int>(pages);
-  args.tables.slots = 1;
-  args.pages = {device_arena.as<std::byte>(), 0, 0, layout, layout, {}};
-  args.pages.visibility.sliding_window = shape.sliding_window;
+  args.pages = pages.Layer(shape.sliding_window);
   args.q = device_q.as<float>();
   args.out = out.as<float>();
   args.q_stride = args.out_stride = int64_t{heads} * d;

@@ -24,5 +24,7 @@ struct GpuList {
 };
 
 GpuList ListGpus();
+// What attention of prompts runs on, on a GPU: "cuDNN 9.19.1", or "our own kernel: " and why.
+std::string PromptAttention();
 
 }  // namespace tq

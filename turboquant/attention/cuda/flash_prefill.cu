@@ -289,11 +289,6 @@ void Launch(const FlashPrefillArgs& args, cudaStream_t stream) {
   FlashPrefill<kD><<<grid, 32 * kWarps, S::kSharedBytes, stream>>>(args);
 }
 
-__global__ void RowsToHalf(const float* x, int64_t stride, int64_t cols, __half* out) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < cols) out[blockIdx.y * cols + i] = __float2half_rn(x[blockIdx.y * stride + i]);
-}
-
 }  // namespace
 
 bool LaunchFlashPrefill(const FlashPrefillArgs& args, cudaStream_t stream) {
@@ -324,12 +319,6 @@ bool LaunchFlashPrefill(const FlashPrefillArgs& args, cudaStream_t stream) {
       return true;
   }
   return false;
-}
-
-void LaunchRowsToHalf(const float* x, int64_t stride, int64_t rows, int64_t cols, uint16_t* out,
-                      cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>((cols + 255) / 256), static_cast<unsigned>(rows));
-  RowsToHalf<<<grid, 256, 0, stream>>>(x, stride, cols, reinterpret_cast<__half*>(out));
 }
 
 }  // namespace tq::cuda

@@ -38,8 +38,4 @@ constexpr int64_t FlashPrefillStateFloats(int64_t tokens, int q_heads) {
 // Head dims: those of packed tiles (kHeadDims). False if there is no kernel for the head dim.
 bool LaunchFlashPrefill(const FlashPrefillArgs& args, cudaStream_t stream);
 
-// Rows of floats, `stride` apart, to contiguous f16.
-void LaunchRowsToHalf(const float* x, int64_t stride, int64_t rows, int64_t cols, uint16_t* out,
-                      cudaStream_t stream);
-
 }  // namespace tq::cuda

@@ -20,4 +20,6 @@ GpuList ListGpus() {
   return list;
 }
 
+std::string PromptAttention() { return "nothing: " + ListGpus().why_none; }
+
 }  // namespace tq

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <list>
 
+#include "turboquant/attention/cuda/cudnn_attention.h"
 #include "turboquant/backend/cuda/device_attention.h"
 #include "turboquant/backend/cuda/device_choice.h"
 #include "turboquant/backend/cuda/device_step.h"
@@ -58,8 +59,10 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override { cudaDeviceSynchronize(); }
 
   std::string name() const override {
-    return fmt::format("cuda:{} ({}, compute capability {}.{})", device_.index, device_.name,
-                       device_.capability / 10, device_.capability % 10);
+    const CudnnState& cudnn = FindCudnn();
+    return fmt::format("cuda:{} ({}, compute capability {}.{}{})", device_.index, device_.name,
+                       device_.capability / 10, device_.capability % 10,
+                       cudnn.why_not.empty() ? ", cuDNN " + cudnn.version : "");
   }
   int threads() const override { return pool_.num_threads(); }
 

@@ -5,6 +5,7 @@
 
 #include <charconv>
 
+#include "turboquant/attention/cuda/cudnn_attention.h"
 #include "turboquant/backend/cuda/device_probe.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
@@ -76,6 +77,11 @@ GpuList ListGpus() {
     list.gpus.push_back(std::move(device));
   }
   return list;
+}
+
+std::string PromptAttention() {
+  const cuda::CudnnState& cudnn = cuda::FindCudnn();
+  return cudnn.why_not.empty() ? "cuDNN " + cudnn.version : "our own kernel: " + cudnn.why_not;
 }
 
 namespace cuda {

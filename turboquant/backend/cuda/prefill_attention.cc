@@ -2,8 +2,11 @@
 #include "turboquant/backend/cuda/prefill_attention.h"
 
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 #include "turboquant/attention/cuda/flash_prefill.h"
+#include "turboquant/attention/cuda/prefill_rows.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
 #include "turboquant/kv/cuda/page_kernels.h"
@@ -11,7 +14,8 @@
 namespace tq::cuda {
 namespace {
 
-constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;  // keys and values decoded at a time
+// cuDNN's plans are for these many rows and powers of two above: few plans are made.
+constexpr int64_t kLeastPlanQueries = 128, kLeastPlanKeys = 4096;
 
 int64_t RowValues(const LayerPages& pages) {
   return int64_t{pages.open.kv_heads} * pages.open.head_dim;
@@ -22,7 +26,18 @@ int64_t FirstSeen(const Visibility& visibility, int64_t position) {
   return visibility.FirstVisible(position) / kPageTokens * kPageTokens;
 }
 
+int64_t PlanRows(int64_t rows, int64_t least) {
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(rows, least))));
+}
+
 }  // namespace
+
+PrefillAttention::PrefillAttention(cudaStream_t stream, PrefillKernel kernel,
+                                   int64_t workspace_bytes)
+    : stream_(stream), workspace_bytes_(workspace_bytes) {
+  if (kernel == PrefillKernel::kBest && FindCudnn().why_not.empty())
+    cudnn_ = std::make_unique<CudnnAttention>(stream);
+}
 
 void PrefillAttention::Run(const AttentionArgs& args, const StepTables& tables,
                            const LayerPages& pages, int slot) {
@@ -38,8 +53,83 @@ void PrefillAttention::Run(const AttentionArgs& args, const StepTables& tables,
 void PrefillAttention::RunFast(const Call& call) {
   const AttentionArgs& args = call.args;
   const int64_t begin = FirstSeen(call.pages.visibility, args.first_position);
+  if (cudnn_ != nullptr && RunCudnn(call, begin)) return;
   InRanges(call, {0, args.tokens, args.first_position, begin, args.first_position + args.tokens},
            true);
+}
+
+// Ranges of the past, which every query sees whole, then one that ends with the call's own keys.
+std::vector<CudnnAttentionArgs> PrefillAttention::CudnnRanges(const Call& call, int64_t begin) {
+  const AttentionArgs& args = call.args;
+  const PageLayout& layout = call.pages.open;
+  const int64_t past = args.first_position, end = past + args.tokens, most = MostTokens(call);
+  if (call.pages.visibility.FirstVisible(end - 1) > begin) return {};  // a window moves along
+  if (args.tokens + kPageTokens > most) return {};
+  const int64_t last =
+      std::min(past / kPageTokens * kPageTokens, begin + (end - begin - 1) / most * most);
+  std::vector<CudnnAttentionArgs> ranges;
+  for (int64_t from = begin; from < end;) {
+    const int64_t to = from < last ? std::min(from + most, last) : end;
+    CudnnAttentionArgs range;
+    range.tokens = args.tokens;
+    range.keys = static_cast<int>(to - from);
+    range.q_rows = static_cast<int>(PlanRows(args.tokens, kLeastPlanQueries));
+    range.k_rows = static_cast<int>(std::min(PlanRows(range.keys, kLeastPlanKeys), most));
+    range.q_heads = args.q_heads;
+    range.kv_heads = layout.kv_heads;
+    range.head_dim = layout.head_dim;
+    range.scale = args.scale;
+    range.causal = to == end;
+    range.wants_stats = begin < last;
+    if (!cudnn_->Prepare(range)) return {};
+    ranges.push_back(range);
+    from = to;
+  }
+  return ranges;
+}
+
+bool PrefillAttention::RunCudnn(const Call& call, int64_t begin) {
+  const AttentionArgs& args = call.args;
+  const PageLayout& layout = call.pages.open;
+  std::vector<CudnnAttentionArgs> ranges = CudnnRanges(call, begin);
+  if (ranges.empty()) return false;
+  const int64_t rows = ranges.front().q_rows, cols = int64_t{args.q_heads} * layout.head_dim;
+  int k_rows = 0;
+  for (const CudnnAttentionArgs& range : ranges) k_rows = std::max(k_rows, range.k_rows);
+  Reserve(call, k_rows, static_cast<int>(rows));
+  halves_.EnsureSize(static_cast<size_t>(rows * cols) * 2 * sizeof(uint16_t),
+                     "queries and results of a prompt");
+  auto* q = halves_.as<uint16_t>();
+  LaunchRowsToHalf(args.q, args.q_stride, args.tokens, cols, q, stream_);
+  // Denominators: cuDNN's of a range, then those of what has been put together, from one to the
+  // other of two places.
+  auto* stats = state_.as<float>();
+  float* sums = stats + rows * args.q_heads;
+  float* next_sums = sums + rows * args.q_heads;
+  MergePartArgs merge;
+  merge.part = q + rows * cols;
+  merge.part_denominators = stats;
+  merge.rows = static_cast<int>(rows);
+  merge.out = args.out;
+  merge.out_stride = args.out_stride;
+  merge.tokens = args.tokens;
+  merge.q_heads = args.q_heads;
+  merge.head_dim = layout.head_dim;
+  for (CudnnAttentionArgs& range : ranges) {
+    Expand(call, args.first_position, begin, begin + range.keys, true);
+    range.q = q;
+    range.k = keys_.as<uint16_t>();
+    range.v = values_.as<uint16_t>();
+    range.out = q + rows * cols;
+    range.stats = stats;
+    cudnn_->Run(range);
+    merge.after = range.causal ? nullptr : next_sums;
+    LaunchMergePart(merge, stream_);
+    merge.before = next_sums;
+    std::swap(sums, next_sums);
+    begin += range.keys;
+  }
+  return true;
 }
 
 void PrefillAttention::RunExact(const Call& call) {
@@ -77,11 +167,9 @@ void PrefillAttention::RunExact(const Call& call) {
 void PrefillAttention::InRanges(const Call& call, const Queries& queries, bool fresh) {
   const int64_t most = MostTokens(call);
   Reserve(call, std::min(most, queries.end - queries.begin), call.args.tokens);
-  const int64_t past = fresh ? call.args.first_position : queries.end;
   for (int64_t begin = queries.begin; begin < queries.end; begin += most) {
     const int64_t end = std::min(begin + most, queries.end);
-    if (begin < past) Decode(call, queries.position, begin, std::min(end, past), 0);
-    if (end > past) TakeFresh(call, std::max(begin, past), end, std::max(begin, past) - begin);
+    Expand(call, queries.position, begin, end, fresh);
     Flash(call, queries, begin, end - begin, begin == queries.begin, end == queries.end);
   }
 }
@@ -125,6 +213,13 @@ void PrefillAttention::Decode(const Call& call, int64_t position, int64_t begin,
   LaunchDequantize(args, stream_);
 }
 
+void PrefillAttention::Expand(const Call& call, int64_t position, int64_t begin, int64_t end,
+                              bool fresh) {
+  const int64_t past = fresh ? call.args.first_position : end;
+  if (begin < past) Decode(call, position, begin, std::min(end, past), 0);
+  if (end > past) TakeFresh(call, std::max(begin, past), end, std::max(begin, past) - begin);
+}
+
 void PrefillAttention::TakeFresh(const Call& call, int64_t begin, int64_t end, int64_t row) {
   const AttentionArgs& args = call.args;
   const int64_t from = (begin - args.first_position) * args.fresh_stride;
@@ -136,15 +231,20 @@ void PrefillAttention::TakeFresh(const Call& call, int64_t begin, int64_t end, i
 
 int64_t PrefillAttention::MostTokens(const Call& call) const {
   const int64_t token_bytes = 2 * RowValues(call.pages) * static_cast<int64_t>(sizeof(uint16_t));
-  return std::max<int64_t>(kWorkspaceBytes / token_bytes / kPageTokens, 1) * kPageTokens;
+  return std::max<int64_t>(workspace_bytes_ / token_bytes / kPageTokens, 1) * kPageTokens;
 }
 
 // Grows in large steps: a prompt's chunks reach further and further.
 void PrefillAttention::Reserve(const Call& call, int64_t tokens, int queries) {
   const int64_t rounded = std::min((tokens + 4095) / 4096 * 4096, MostTokens(call));
   const auto bytes = static_cast<size_t>(std::max(rounded, tokens) * RowValues(call.pages)) * 2;
-  keys_.EnsureSize(bytes, "decoded keys of a prompt");
-  values_.EnsureSize(bytes, "decoded values of a prompt");
+  for (DeviceBytes* side : {&keys_, &values_}) {
+    if (!side->EnsureSize(
+            bytes, side == &keys_ ? "decoded keys of a prompt" : "decoded values of a prompt"))
+      continue;
+    // cuDNN multiplies what lies behind the keys by zeros: no NaN may lie there.
+    Check(cudaMemsetAsync(side->as<void>(), 0, side->size(), stream_), "clearing a workspace");
+  }
   state_.EnsureSize(
       static_cast<size_t>(FlashPrefillStateFloats(queries, call.args.q_heads)) * sizeof(float),
       "the softmax state of a prompt");

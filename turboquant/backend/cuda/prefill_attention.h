@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of many query tokens of one sequence: its tokens decoded to f16 in the stored basis,
-// range by range into a bounded workspace, and the flash kernel over each range.
+// range by range into a bounded workspace, and attention over each range: cuDNN's in fast prefill,
+// where it is there and has a kernel for the shape and mask, else our flash kernel.
 //
 // exact prefill: queries see pages as decoding would, so each block of 128 positions has its own
 // view; from one block to the next one page is sealed and one is new, and only these are decoded
@@ -8,15 +9,23 @@
 // bits), and the call's own keys and values as they came.
 #pragma once
 
+#include <memory>
+#include <vector>
+
 #include "turboquant/attention/attention.h"
+#include "turboquant/attention/cuda/cudnn_attention.h"
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/kv/cuda/device_tables.h"
 
 namespace tq::cuda {
 
+enum class PrefillKernel { kBest, kOwn };
+
 class PrefillAttention {
  public:
-  explicit PrefillAttention(cudaStream_t stream) : stream_(stream) {}
+  // workspace_bytes: keys and values decoded at a time.
+  explicit PrefillAttention(cudaStream_t stream, PrefillKernel kernel = PrefillKernel::kBest,
+                            int64_t workspace_bytes = int64_t{256} << 20);
 
   // q in the basis of the pages; slot: the call's sequence in `tables`.
   void Run(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages, int slot);
@@ -38,19 +47,27 @@ class PrefillAttention {
   };
   void RunExact(const Call& call);
   void RunFast(const Call& call);
+  // False, and nothing done: not a call for cuDNN.
+  bool RunCudnn(const Call& call, int64_t begin);
+  // What cuDNN is to run, without memory; empty if it has no plan for some of it.
+  std::vector<CudnnAttentionArgs> CudnnRanges(const Call& call, int64_t begin);
   // Decodes positions [begin, end) to workspace rows from `row` on.
   void Decode(const Call& call, int64_t position, int64_t begin, int64_t end, int64_t row);
   void TakeFresh(const Call& call, int64_t begin, int64_t end, int64_t row);
   void Flash(const Call& call, const Queries& queries, int64_t first_key, int64_t keys, bool begins,
              bool ends);
   void InRanges(const Call& call, const Queries& queries, bool fresh);
+  // Positions [begin, end) to workspace rows from 0 on: the call's own as they came, if `fresh`.
+  void Expand(const Call& call, int64_t position, int64_t begin, int64_t end, bool fresh);
   int64_t MostTokens(const Call& call) const;
   void Reserve(const Call& call, int64_t tokens, int queries);
   uint16_t* KeyRow(const Call& call, int64_t row) const;
   uint16_t* ValueRow(const Call& call, int64_t row) const;
 
   cudaStream_t stream_;
-  DeviceBytes keys_, values_, state_;
+  int64_t workspace_bytes_;
+  std::unique_ptr<CudnnAttention> cudnn_;  // null: not there, or not wanted
+  DeviceBytes keys_, values_, state_, halves_;
 };
 
 }  // namespace tq::cuda

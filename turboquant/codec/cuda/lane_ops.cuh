@@ -198,6 +198,10 @@ TQ_DEVICE float HalfHigh(uint32_t pair) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
 }
 TQ_DEVICE uint16_t ToHalf(float x) { return __half_as_ushort(__float2half_rn(x)); }
+TQ_DEVICE uint32_t ToHalves(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
 
 // 16 bytes from device to shared memory, of which the first `bytes` are read and the rest zeros.
 TQ_DEVICE void CopyAsync(std::byte* shared, const std::byte* global) {

@@ -168,7 +168,7 @@ void LaunchDequantize(const DequantizeArgs& args, Stream stream) {
   p.v = args.v;
   const int64_t pages = (args.first + args.count - 1) / kPageTokens - args.first / kPageTokens + 1;
   Launch(DequantizeKernelOf(layout.head_dim), static_cast<int>(pages * layout.kv_heads * 2),
-         kPageThreads, DequantizeMemory(layout.head_dim), stream, p);
+         kPageThreads, MakeDequantizeMemory(layout.head_dim).size, stream, p);
 }
 
 }  // namespace tq::cuda

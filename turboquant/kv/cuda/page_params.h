@@ -152,7 +152,21 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
   m.size = used;
   return m;
 }
-// One side's values of a page as f16.
-constexpr int DequantizeMemory(int head_dim) { return kPageTokens * head_dim * 2; }
+// One side's values of a page as f16, rows padded so that neighbours differ in banks, and what its
+// units share. Offsets in bytes.
+struct DequantizeMemory {
+  int row_halves;
+  int scales;     // float per token
+  int reference;  // float per dim, in four padded quarters
+  int size;
+};
+constexpr DequantizeMemory MakeDequantizeMemory(int head_dim) {
+  DequantizeMemory m = {};
+  m.row_halves = head_dim + 8;
+  m.scales = kPageTokens * m.row_halves * 2;
+  m.reference = m.scales + kPageTokens * 4;
+  m.size = m.reference + (head_dim + 4 * 8) * 4;
+  return m;
+}
 
 }  // namespace tq::cuda

@@ -230,6 +230,9 @@ inline float SqrtRn(float x) { return sqrtf(x); }
 inline float HalfLow(uint32_t pair) { return HalfToFloat(static_cast<Half>(pair)); }
 inline float HalfHigh(uint32_t pair) { return HalfToFloat(static_cast<Half>(pair >> 16)); }
 inline uint16_t ToHalf(float x) { return FloatToHalf(x); }
+inline uint32_t ToHalves(float low, float high) {
+  return FloatToHalf(low) | static_cast<uint32_t>(FloatToHalf(high)) << 16;
+}
 
 inline void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
   TQ_CHECK(reinterpret_cast<uintptr_t>(shared) % 16 == 0);

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fast prefill over pages of f16 rows, range by range, through cuDNN and through our own kernel,
+// against straight loops in double.
+#include "tests/cuda/half_attention.h"
+#include "turboquant/backend/cuda/prefill_attention.h"
+
+namespace tq::test {
+namespace {
+
+using cuda::PrefillKernel;
+
+struct Shape {
+  int head_dim, kv_heads, group, tokens;
+  int64_t first_position;
+  int sliding_window = 0;
+  int range_tokens = 8192;  // that the workspace holds
+};
+
+class PrefillAttentionDeviceTest : public DeviceTest,
+                                   public ::testing::WithParamInterface<PrefillKernel> {
+ protected:
+  void SetUp() override {
+    DeviceTest::SetUp();
+    if (GetParam() == PrefillKernel::kBest && !cuda::FindCudnn().why_not.empty())
+      GTEST_SKIP() << cuda::FindCudnn().why_not;
+  }
+
+  static void Check(const Shape& shape) {
+    const HalfProblem problem(shape);
+    const int d = shape.head_dim, kv_cols = shape.kv_heads * d;
+    const HalfPages pages(problem, d, shape.kv_heads);
+    const auto fresh = [&](const std::vector<uint16_t>& halves) {
+      std::vector<float> rows;
+      for (auto i = static_cast<size_t>(shape.first_position * kv_cols); i < halves.size(); ++i)
+        rows.push_back(HalfToFloat(halves[i]));
+      return Upload(rows);
+    };
+    const cuda::DeviceBytes q = Upload(problem.q), k = fresh(problem.k), v = fresh(problem.v);
+    const cuda::DeviceBytes out = Upload(std::vector<float>(problem.q.size(), NAN));
+    AttentionArgs args;
+    args.q = q.as<float>();
+    args.out = out.as<float>();
+    args.q_stride = args.out_stride = int64_t{problem.heads} * d;
+    args.tokens = shape.tokens;
+    args.first_position = shape.first_position;
+    args.q_heads = problem.heads;
+    args.scale = static_cast<float>(problem.scale);
+    args.fresh_k = k.as<float>();
+    args.fresh_v = v.as<float>();
+    args.fresh_stride = kv_cols;
+    cuda::PrefillAttention attention(nullptr, GetParam(),
+                                     int64_t{shape.range_tokens} * kv_cols * 4);
+    attention.Run(args, pages.Tables(), pages.Layer(shape.sliding_window), 0);
+    std::vector<float> got(problem.q.size());
+    cuda::Check(
+        cudaMemcpy(got.data(), out.as<float>(), got.size() * sizeof(float), cudaMemcpyDeviceToHost),
+        "reading results");
+    ExpectClose(got, problem.want, 1.5e-3, d,
+                fmt::format("prefill, D {}, {} KV heads, group {}, {} tokens at {}, window {}, "
+                            "ranges of {}",
+                            d, shape.kv_heads, shape.group, shape.tokens, shape.first_position,
+                            shape.sliding_window, shape.range_tokens));
+  }
+};
+
+TEST_P(PrefillAttentionDeviceTest, OneRange) {
+  for (const int d : {64, 128, 256}) {
+    Check({d, 2, 4, 256, 0});
+    Check({d, 2, 4, 300, 0});
+    Check({d, 2, 4, 200, 1000});
+    Check({d, 1, 1, 128, 77});
+    Check({d, 2, 4, 200, 600, 5000});
+  }
+}
+
+TEST_P(PrefillAttentionDeviceTest, SeveralRanges) {
+  for (const int d : {64, 128, 256}) {
+    Check({d, 2, 4, 300, 1500, 0, 640});
+    Check({d, 2, 4, 500, 1000, 0, 640});  // the last range would hold a part of the call's keys
+    Check({d, 2, 4, 640, 700, 0, 640});   // more than a range may hold
+  }
+}
+
+TEST_P(PrefillAttentionDeviceTest, Windows) {
+  for (const int d : {64, 128, 256}) Check({d, 1, 4, 200, 700, 150, 640});
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, PrefillAttentionDeviceTest,
+                         ::testing::Values(PrefillKernel::kBest, PrefillKernel::kOwn),
+                         [](const auto& instance) {
+                           return instance.param == PrefillKernel::kBest ? "Cudnn" : "Own";
+                         });
+
+// What prefill relies on being there, so that it does not fall back unseen.
+TEST(CudnnAttentionDeviceTest, HasPlans) {
+  if (Gpu() == nullptr) GTEST_SKIP() << "no GPU";
+  if (!cuda::FindCudnn().why_not.empty()) GTEST_SKIP() << cuda::FindCudnn().why_not;
+  cuda::CudnnAttention attention(nullptr);
+  for (const int d : {64, 128, 256}) {
+    for (const bool causal : {false, true}) {
+      for (const int padding : {0, 100}) {
+        cuda::CudnnAttentionArgs args;
+        args.tokens = 512 - padding;
+        args.q_rows = 512;
+        args.keys = args.k_rows = 4096;
+        args.q_heads = 8;
+        args.kv_heads = 2;
+        args.head_dim = d;
+        args.scale = 0.1f;
+        args.causal = args.wants_stats = causal;
+        std::string why;
+        EXPECT_TRUE(attention.Prepare(args, &why)) << "D " << d << ": " << why;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tq::test

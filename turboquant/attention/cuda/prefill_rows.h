@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// What stands round an attention over f16 ranges: rows of floats to f16, and the results of ranges
+// put together by their softmax denominators.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace tq::cuda {
+
+// Rows of floats, `stride` apart, to contiguous f16. Multiples of 4 columns, rows aligned to them.
+void LaunchRowsToHalf(const float* x, int64_t stride, int64_t rows, int64_t cols, uint16_t* out,
+                      cudaStream_t stream);
+
+// A range's attention into the result of all ranges. Denominators are their logarithms.
+struct MergePartArgs {
+  const uint16_t* part = nullptr;            // f16 [tokens][H][D]
+  const float* part_denominators = nullptr;  // [H][rows]; not read for a range by itself
+  int rows = 0;
+  float* out = nullptr;  // [tokens][H][D]
+  int64_t out_stride = 0;
+  const float* before = nullptr;  // [tokens][H] of what out holds; null: the first range
+  float* after = nullptr;         // of what it holds then, elsewhere; null: the last range
+  int tokens = 0;
+  int q_heads = 0;
+  int head_dim = 0;
+};
+void LaunchMergePart(const MergePartArgs& args, cudaStream_t stream);
+
+void LaunchSetCounts(int32_t* counts, int32_t first, int32_t second, cudaStream_t stream);
+
+}  // namespace tq::cuda
