@@ -65,7 +65,8 @@ void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTa
                    .map_heads = open.kv_heads},
                   stream_);
   }
-  if (NeedsKeyChain(args)) {
+  keys_under_way_ = NeedsKeyChain(args);
+  if (keys_under_way_) {
     EncodeMany(args, rows);
   } else {
     LaunchEncode(args, stream_);
@@ -78,7 +79,7 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
                              bool capturing) {
   int tokens = 0;
   for (const AttentionArgs& call : calls) {
-    if (ReadsNewPages(call)) work_.MakeMainWait();
+    if (ReadsNewPages(call)) WaitForKeys();
     if (IsShort(call)) tokens = std::max(tokens, call.tokens);
   }
   const bool grew = tokens > 0 && AttendShort(calls, short_tables, tokens, key_maps, capturing);
@@ -104,6 +105,11 @@ void DeviceAttention::EncodeMany(EncodeArgs args, int64_t rows) {
     LaunchKeyChain(args, stream);
     kept.read.Record(stream);
   });
+}
+
+void DeviceAttention::WaitForKeys() {
+  if (keys_under_way_) work_.MakeMainWait();
+  keys_under_way_ = false;
 }
 
 // q <- H A^-T q, if the keys lie in tiles.
@@ -194,7 +200,7 @@ bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
 
 void DeviceAttention::AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,
                                 const KeyMap* key_maps) {
-  if (ReadsNewPages(args)) work_.MakeMainWait();
+  if (ReadsNewPages(args)) WaitForKeys();
   QueriesToStored(args, key_maps);
   prefill_.Run(args, tables, PagesOf(args.kv), slot);
   if (InfoOf(args.kv.open.v).tiles) {

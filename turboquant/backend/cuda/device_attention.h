@@ -36,6 +36,7 @@ class DeviceAttention {
     return key_maps_.Of(maps, layout.kv_heads, layout.head_dim);
   }
   void EncodeMany(EncodeArgs args, int64_t rows);
+  void WaitForKeys();
   void QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps);
   bool AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables, int tokens,
                    const KeyMap* key_maps, bool capturing);
@@ -54,6 +55,7 @@ class DeviceAttention {
   PrefillAttention prefill_;
   KeptKeys kept_keys_[2];
   int turn_ = 0;
+  bool keys_under_way_ = false;            // the chain of this step and layer may not have ended
   DeviceBytes workspace_, row_workspace_;  // of the decode kernels
   DeviceKeyMaps key_maps_;
 };
