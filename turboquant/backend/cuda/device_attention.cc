@@ -95,7 +95,7 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
 // A chain from page to page takes few multiprocessors and long: the step goes on beside it.
 void DeviceAttention::EncodeMany(EncodeArgs args, int64_t rows) {
   const PageLayout& open = args.pages.open;
-  KeptKeys& kept = kept_keys_[turn_ ^= 1];
+  KeptKeys& kept = kept_keys_[work_.NextLane()];
   kept.read.MakeWait(stream_);
   kept.keys.EnsureSize(static_cast<size_t>(rows * open.kv_heads * open.head_dim) * sizeof(float),
                        "keys of a prompt");

@@ -53,8 +53,7 @@ class DeviceAttention {
   cudaStream_t stream_;
   PageWork& work_;
   PrefillAttention prefill_;
-  KeptKeys kept_keys_[2];
-  int turn_ = 0;
+  KeptKeys kept_keys_[PageWork::kLanes];
   bool keys_under_way_ = false;            // the chain of this step and layer may not have ended
   DeviceBytes workspace_, row_workspace_;  // of the decode kernels
   DeviceKeyMaps key_maps_;

@@ -6,6 +6,19 @@
 #include "turboquant/base/cuda/cuda_error.h"
 
 namespace tq::cuda {
+namespace {
+
+// fn(tasks) for each run of tasks of one layer: these share its layouts.
+template <typename Fn>
+void ForLayers(std::span<const SealTask> tasks, const Fn& fn) {
+  for (size_t begin = 0, end; begin < tasks.size(); begin = end) {
+    for (end = begin; end < tasks.size() && tasks[end].layer == tasks[begin].layer; ++end) {
+    }
+    fn(tasks.subspan(begin, end - begin));
+  }
+}
+
+}  // namespace
 
 void PageWork::Begin(const StepInputs& inputs) {
   MakeMainWait();
@@ -24,39 +37,39 @@ bool PageWork::ReadInStep(const KvCache& cache, const SealTask& task) const {
          cache.View(task.sequence, task.layer).visibility.Sealed(task.page, reader->position);
 }
 
-// Tasks of a step are pages and sides of their own: the two streams need no order between them.
+// Tasks of a step are pages and sides of their own: the streams need no order between them.
 void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   now_.clear();
   later_.clear();
   for (const SealTask& task : tasks) (ReadInStep(cache, task) ? now_ : later_).push_back(task);
   if (!now_.empty() && !fresh_prompts_) MakeMainWait();  // keys of these pages may be new
-  LaunchSeals(cache, now_, main_);
-  if (!later_.empty()) Beside([&](cudaStream_t stream) { LaunchSeals(cache, later_, stream); });
+  ForLayers(now_, [&](std::span<const SealTask> of_layer) { LaunchSeals(cache, of_layer, main_); });
+  const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
+  ForLayers(later_, [&](std::span<const SealTask> of_layer) {
+    if (several) NextLane();
+    Beside([&](cudaStream_t stream) { LaunchSeals(cache, of_layer, stream); });
+  });
   CheckLaunch("sealing pages");
 }
 
 void PageWork::LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks,
                            cudaStream_t stream) {
-  // Runs of tasks of one layer share its layouts.
-  for (size_t begin = 0, end; begin < tasks.size(); begin = end) {
-    const int layer = tasks[begin].layer;
-    const KvLayerView kv = cache.View(tasks[begin].sequence, layer);
-    jobs_.clear();
-    for (end = begin; end < tasks.size() && tasks[end].layer == layer; ++end) {
-      const SealTask& task = tasks[end];
-      const KvLayerView view = cache.View(task.sequence, layer);
-      jobs_.push_back({static_cast<uint64_t>(view.OpenHead(task.page, task.head) - view.arena),
-                       static_cast<uint64_t>(view.SealedHead(task.page, task.head) - view.arena),
-                       task.side});
-    }
-    LaunchSeal(kv.arena, kv.open, kv.sealed, jobs_, stream);
+  const KvLayerView kv = cache.View(tasks.front().sequence, tasks.front().layer);
+  jobs_.clear();
+  for (const SealTask& task : tasks) {
+    const KvLayerView view = cache.View(task.sequence, task.layer);
+    jobs_.push_back({static_cast<uint64_t>(view.OpenHead(task.page, task.head) - view.arena),
+                     static_cast<uint64_t>(view.SealedHead(task.page, task.head) - view.arena),
+                     task.side});
   }
+  LaunchSeal(kv.arena, kv.open, kv.sealed, jobs_, stream);
 }
 
 void PageWork::MakeMainWait() {
-  if (!pending_) return;
-  done_.MakeWait(main_);
-  pending_ = false;
+  for (Lane& lane : lanes_) {
+    if (lane.pending) lane.done.MakeWait(main_);
+    lane.pending = false;
+  }
 }
 
 }  // namespace tq::cuda

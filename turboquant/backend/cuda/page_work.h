@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Work on pages that no query of the step under way needs done: it goes on beside the step, on a
-// stream of its own, and the next step waits for what is left of it.
+// Work on pages that no query of the step under way needs done: it goes on beside the step, on
+// streams of its own, and the next step waits for what is left of it.
 #pragma once
 
 #include <span>
@@ -19,27 +19,38 @@ class PageWork {
 
   void Begin(const StepInputs& inputs);
   void Seal(const KvCache& cache, std::span<const SealTask> tasks);
-  // launch(stream), behind what the main stream has by now.
+  // Work of several layers goes on at a time, each in a lane: the seal of a few pages takes long
+  // and leaves most of a GPU idle.
+  static constexpr int kLanes = 4;
+  // Turns to the next lane, and says which it is.
+  int NextLane() { return lane_ = (lane_ + 1) % kLanes; }
+  // launch(stream) in this lane, behind what the main stream has by now.
   template <typename Fn>
   void Beside(const Fn& launch) {
+    Lane& lane = lanes_[lane_];
     there_.Record(main_);
-    there_.MakeWait(side_);
-    launch(static_cast<cudaStream_t>(side_));
-    done_.Record(side_);
-    pending_ = true;
+    there_.MakeWait(lane.stream);
+    launch(static_cast<cudaStream_t>(lane.stream));
+    lane.done.Record(lane.stream);
+    lane.pending = true;
   }
   // The main stream goes on when all of it is done.
   void MakeMainWait();
 
  private:
   bool ReadInStep(const KvCache& cache, const SealTask& task) const;
+  // Of one layer.
   void LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks, cudaStream_t stream);
 
   cudaStream_t main_;
-  OwnedStream side_{OwnedStream::Priority::kLow};
+  struct Lane {
+    OwnedStream stream{OwnedStream::Priority::kLow};
+    OwnedEvent done;
+    bool pending = false;
+  };
+  Lane lanes_[kLanes];
+  int lane_ = 0;
   OwnedEvent there_;  // what the work reads
-  OwnedEvent done_;
-  bool pending_ = false;
   struct Reader {
     SequenceId sequence;
     int64_t position;  // of its query that sees most pages sealed
