@@ -164,7 +164,10 @@ class CudnnAttention::Plans {
       Throw(ErrorCode::kIo, "cuDNN {} does not start on this device", FindCudnn().version);
     }
   }
-  ~Plans() { fe::detail::destroy_handle(handle_); }
+  ~Plans() {
+    plans_.clear();  // made with the handle
+    fe::detail::destroy_handle(handle_);
+  }
 
   Plan& Of(const CudnnAttentionArgs& args) {
     const Shape shape = ShapeOf(args);
