@@ -148,15 +148,15 @@ void Run(const AblationFlags& flags) {
 
 }  // namespace
 
-void AddAblationCommand(CLI::App& lab) {
+void AddAblationCommand(Command lab) {
   auto flags = std::make_shared<AblationFlags>();
-  CLI::App* command = lab.add_subcommand(
+  const Command command = lab.AddCommand(
       "ablation", "What centring, sinks, window, key transform and trellis bring, one by one");
-  AddComparisonFlags(*command, flags->comparison);
-  command->add_option("--bits", flags->bits, "Bits of the codes of keys and values")
-      ->check(CLI::Range(2, 4))
-      ->capture_default_str();
-  command->callback([flags] { Run(*flags); });
+  AddComparisonFlags(command, flags->comparison);
+  command.AddOption("--bits", flags->bits, "Bits of the codes of keys and values")
+      .Between(2, 4)
+      .ShowDefault();
+  command.OnRun([flags] { Run(*flags); });
 }
 
 }  // namespace tq::app

@@ -155,51 +155,48 @@ void Bench(const BenchFlags& flags) {
 
 }  // namespace
 
-void AddBenchCommand(CLI::App& root) {
+void AddBenchCommand(Command root) {
   auto flags = std::make_shared<BenchFlags>();
   flags->lists.types_k = {kDefaultTypeK};
   flags->lists.types_v = {kDefaultTypeV};
-  CLI::App* command = root.add_subcommand(
+  const Command command = root.AddCommand(
       "bench", "Speed of prompts and of decoding at depth, as llama-bench measures it");
-  AddModelFlags(*command, flags->model);
-  command->get_option("--model")->required(false);
-  command->add_option(
-      "--synthetic", flags->synthetic,
-      "Instead of -m: random 4-bit weights in the shape of " + SyntheticModelNames());
+  AddModelFlags(command, flags->model);
+  command.GetOption("--model").Required(false);
+  command.AddOption("--synthetic", flags->synthetic,
+                    "Instead of -m: random 4-bit weights in the shape of " + SyntheticModelNames());
   command
-      ->add_option("-p,--n-prompt", flags->lists.prompt,
-                   "Prompt tokens (lists: A,B A-B A-B+S A-B*F)")
-      ->capture_default_str();
-  command->add_option("-n,--n-gen", flags->lists.gen, "Generated tokens")->capture_default_str();
-  command->add_option("--prompt-gen", flags->lists.prompt_gen,
-                      "PROMPT,GEN in one test (-pg; may be given several times)");
+      .AddOption("-p,--n-prompt", flags->lists.prompt, "Prompt tokens (lists: A,B A-B A-B+S A-B*F)")
+      .ShowDefault();
+  command.AddOption("-n,--n-gen", flags->lists.gen, "Generated tokens").ShowDefault();
+  command.AddOption("--prompt-gen", flags->lists.prompt_gen,
+                    "PROMPT,GEN in one test (-pg; may be given several times)");
   command
-      ->add_option("-d,--n-depth", flags->lists.depth,
-                   "Tokens in the cache before (really computed)")
-      ->capture_default_str();
-  command->add_option("-r,--repetitions", flags->repetitions, "Repetitions of each test")
-      ->capture_default_str();
-  command->add_option("-b,--batch-size", flags->lists.batch, "Tokens of one logical step")
-      ->capture_default_str();
-  command->add_option("--ubatch-size", flags->lists.ubatch, "Tokens of one forward pass (-ub)")
-      ->capture_default_str();
+      .AddOption("-d,--n-depth", flags->lists.depth, "Tokens in the cache before (really computed)")
+      .ShowDefault();
+  command.AddOption("-r,--repetitions", flags->repetitions, "Repetitions of each test")
+      .ShowDefault();
+  command.AddOption("-b,--batch-size", flags->lists.batch, "Tokens of one logical step")
+      .ShowDefault();
+  command.AddOption("--ubatch-size", flags->lists.ubatch, "Tokens of one forward pass (-ub)")
+      .ShowDefault();
   command
-      ->add_option("--cache-type-k", flags->lists.types_k,
-                   "Cache types of keys (-ctk), separated by commas")
-      ->delimiter(',');
-  command->add_option("--cache-type-v", flags->lists.types_v, "Cache types of values (-ctv)")
-      ->delimiter(',');
-  AddAutomaticCacheFlag(*command, flags->cache);
-  AddCacheShapeFlags(*command, flags->cache);
-  AddCacheAgeFlag(*command, flags->cache);
-  AddCacheBudgetFlag(*command, flags->cache);
-  command->add_option("-o,--output", flags->output, "md, json, jsonl or csv")
-      ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))
-      ->capture_default_str();
-  command->add_flag("--no-warmup", flags->no_warm_up,
-                    "Leave out the run before the first repetition");
-  command->add_flag("--precise", flags->precise, "f32 products");
-  command->callback([flags] { Bench(*flags); });
+      .AddOption("--cache-type-k", flags->lists.types_k,
+                 "Cache types of keys (-ctk), separated by commas")
+      .SplitAt(',');
+  command.AddOption("--cache-type-v", flags->lists.types_v, "Cache types of values (-ctv)")
+      .SplitAt(',');
+  AddAutomaticCacheFlag(command, flags->cache);
+  AddCacheShapeFlags(command, flags->cache);
+  AddCacheAgeFlag(command, flags->cache);
+  AddCacheBudgetFlag(command, flags->cache);
+  command.AddOption("-o,--output", flags->output, "md, json, jsonl or csv")
+      .OneOf({"md", "json", "jsonl", "csv"})
+      .ShowDefault();
+  command.AddFlag("--no-warmup", flags->no_warm_up,
+                  "Leave out the run before the first repetition");
+  command.AddFlag("--precise", flags->precise, "f32 products");
+  command.OnRun([flags] { Bench(*flags); });
 }
 
 }  // namespace tq::app

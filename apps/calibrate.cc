@@ -55,16 +55,16 @@ void RunCalibrate(const CalibrateFlags& flags) {
 
 }  // namespace
 
-void AddCalibrateCommand(CLI::App& root) {
+void AddCalibrateCommand(Command root) {
   auto flags = std::make_shared<CalibrateFlags>();
-  CLI::App* command = root.add_subcommand(
+  const Command command = root.AddCommand(
       "calibrate", "Fit the transform of keys to a model (done by itself at its first load)");
-  AddModelFlags(*command, flags->model);
-  command->add_option("-f,--file", flags->text_file,
-                      "Text to calibrate with, -: standard input (default: the one built in)");
-  command->add_option("-o,--output", flags->output,
-                      "Where to write it (default: the user's cache folder)");
-  command->callback([flags] { RunCalibrate(*flags); });
+  AddModelFlags(command, flags->model);
+  command.AddOption("-f,--file", flags->text_file,
+                    "Text to calibrate with, -: standard input (default: the one built in)");
+  command.AddOption("-o,--output", flags->output,
+                    "Where to write it (default: the user's cache folder)");
+  command.OnRun([flags] { RunCalibrate(*flags); });
 }
 
 }  // namespace tq::app

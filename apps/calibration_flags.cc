@@ -19,12 +19,12 @@
 
 namespace tq::app {
 
-void AddCalibrationFlags(CLI::App& command, CalibrationFlags& flags) {
-  auto* file = command.add_option(
+void AddCalibrationFlags(Command command, CalibrationFlags& flags) {
+  command.AddOption(
       "--calibration", flags.file,
       "Calibration of keys to use (default: the model's own, made at its first load)");
-  command.add_flag("--no-calibration", flags.none, "Keys without calibration: plain rotation")
-      ->excludes(file);
+  command.AddFlag("--no-calibration", flags.none, "Keys without calibration: plain rotation")
+      .Excludes("--calibration");
 }
 
 std::filesystem::path CalibrationFolder() { return DefaultModelFolder() / "calibration"; }

@@ -2,11 +2,11 @@
 // --calibration, --no-calibration, and the calibration that a command works with.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <string>
 
+#include "apps/command_line.h"
 #include "turboquant/engine/calibration.h"
 #include "turboquant/engine/engine.h"
 
@@ -16,7 +16,7 @@ struct CalibrationFlags {
   std::string file;
   bool none = false;
 };
-void AddCalibrationFlags(CLI::App& command, CalibrationFlags& flags);
+void AddCalibrationFlags(Command command, CalibrationFlags& flags);
 
 // Where calibrations of models are kept: in the folder of fetched models.
 std::filesystem::path CalibrationFolder();

@@ -167,24 +167,24 @@ void RunChat(const ChatFlags& flags) {
 
 }  // namespace
 
-void AddChatCommand(CLI::App& root) {
+void AddChatCommand(Command root) {
   auto flags = std::make_shared<ChatFlags>();
-  CLI::App* command = root.add_subcommand("chat", "Talk with a model on the terminal");
-  AddModelFlags(*command, flags->model);
-  AddTextFlags(*command, flags->text);
-  AddGenerateFlags(*command, flags->generate);
-  AddCacheTypeFlags(*command, flags->cache);
-  AddCacheShapeFlags(*command, flags->cache);
-  AddCacheAgeFlag(*command, flags->cache);
-  AddCacheBudgetFlag(*command, flags->cache);
-  AddCacheWatchFlag(*command, flags->cache);
-  AddStepFlags(*command, flags->step, StepUse::kGenerate);
-  AddSamplingFlags(*command, flags->sampler, flags->seed);
-  command->add_flag("--single-turn", flags->single_turn,
-                    "One message (-p), one reply, then end (-st)");
-  command->add_flag("--no-display-prompt", flags->no_display_prompt,
-                    "Do not repeat the message of -p");
-  command->callback([flags] { RunChat(*flags); });
+  const Command command = root.AddCommand("chat", "Talk with a model on the terminal");
+  AddModelFlags(command, flags->model);
+  AddTextFlags(command, flags->text);
+  AddGenerateFlags(command, flags->generate);
+  AddCacheTypeFlags(command, flags->cache);
+  AddCacheShapeFlags(command, flags->cache);
+  AddCacheAgeFlag(command, flags->cache);
+  AddCacheBudgetFlag(command, flags->cache);
+  AddCacheWatchFlag(command, flags->cache);
+  AddStepFlags(command, flags->step, StepUse::kGenerate);
+  AddSamplingFlags(command, flags->sampler, flags->seed);
+  command.AddFlag("--single-turn", flags->single_turn,
+                  "One message (-p), one reply, then end (-st)");
+  command.AddFlag("--no-display-prompt", flags->no_display_prompt,
+                  "Do not repeat the message of -p");
+  command.OnRun([flags] { RunChat(*flags); });
 }
 
 }  // namespace tq::app

@@ -3,21 +3,21 @@
 // line and an exit code.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "apps/command_line.h"
 
 namespace tq::app {
 
-void AddRunCommand(CLI::App& root);
-void AddChatCommand(CLI::App& root);
-void AddCompareCommand(CLI::App& root);
-void AddPerplexityCommand(CLI::App& root);
-void AddRecommendCommand(CLI::App& root);
-void AddBenchCommand(CLI::App& root);
-void AddInspectCommand(CLI::App& root);
-void AddLabCommand(CLI::App& root);
-void AddTokenizeCommand(CLI::App& root);
-void AddCalibrateCommand(CLI::App& root);
-void AddFetchCommand(CLI::App& root);
-void AddDoctorCommand(CLI::App& root);
+void AddRunCommand(Command root);
+void AddChatCommand(Command root);
+void AddCompareCommand(Command root);
+void AddPerplexityCommand(Command root);
+void AddRecommendCommand(Command root);
+void AddBenchCommand(Command root);
+void AddInspectCommand(Command root);
+void AddLabCommand(Command root);
+void AddTokenizeCommand(Command root);
+void AddCalibrateCommand(Command root);
+void AddFetchCommand(Command root);
+void AddDoctorCommand(Command root);
 
 }  // namespace tq::app

@@ -30,159 +30,155 @@ std::string DeviceOf(const ModelFlags& flags) {
 
 }  // namespace
 
-void AddModelFlags(CLI::App& command, ModelFlags& flags) {
+void AddModelFlags(Command command, ModelFlags& flags) {
   command
-      .add_option("-m,--model", flags.model,
-                  "GGUF file, or a fetched model: " + FetchableModelNames())
-      ->envname("LLAMA_ARG_MODEL")
-      ->required();
-  command.add_option("-t,--threads", flags.threads, "Threads (0: every processor)")
-      ->envname("LLAMA_ARG_THREADS");
-  command.add_option("--threads-batch", flags.threads, "The same (-tb; one pool serves both)");
+      .AddOption("-m,--model", flags.model,
+                 "GGUF file, or a fetched model: " + FetchableModelNames())
+      .FromVariable("LLAMA_ARG_MODEL")
+      .Required();
+  command.AddOption("-t,--threads", flags.threads, "Threads (0: every processor)")
+      .FromVariable("LLAMA_ARG_THREADS");
+  command.AddOption("--threads-batch", flags.threads, "The same (-tb; one pool serves both)");
   command
-      .add_option("--device", flags.device,
-                  "Where to run (-dev): cpu, cuda (the first GPU) or cuda:N")
-      ->envname("LLAMA_ARG_DEVICE")
-      ->capture_default_str();
+      .AddOption("--device", flags.device,
+                 "Where to run (-dev): cpu, cuda (the first GPU) or cuda:N")
+      .FromVariable("LLAMA_ARG_DEVICE")
+      .ShowDefault();
   command
-      .add_option("--gpu-layers,--n-gpu-layers", flags.gpu_layers,
-                  "Layers on a GPU (-ngl): 0, or all of them (all, 99); part of a model is refused")
-      ->envname("LLAMA_ARG_N_GPU_LAYERS");
+      .AddOption("--gpu-layers,--n-gpu-layers", flags.gpu_layers,
+                 "Layers on a GPU (-ngl): 0, or all of them (all, 99); part of a model is refused")
+      .FromVariable("LLAMA_ARG_N_GPU_LAYERS");
 }
 
-void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags) {
+void AddCacheTypeFlags(Command command, CacheFlags& flags) {
   command
-      .add_option("--cache-type-k", flags.type_k,
-                  std::string("Keys (-ctk): ") + kCacheTypeHelp + CodecNames())
-      ->envname("LLAMA_ARG_CACHE_TYPE_K")
-      ->capture_default_str();
-  command.add_option("--cache-type-v", flags.type_v, "Values (-ctv), likewise")
-      ->envname("LLAMA_ARG_CACHE_TYPE_V")
-      ->capture_default_str();
+      .AddOption("--cache-type-k", flags.type_k,
+                 std::string("Keys (-ctk): ") + kCacheTypeHelp + CodecNames())
+      .FromVariable("LLAMA_ARG_CACHE_TYPE_K")
+      .ShowDefault();
+  command.AddOption("--cache-type-v", flags.type_v, "Values (-ctv), likewise")
+      .FromVariable("LLAMA_ARG_CACHE_TYPE_V")
+      .ShowDefault();
   AddAutomaticCacheFlag(command, flags);
 }
 
-void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags) {
+void AddAutomaticCacheFlag(Command command, CacheFlags& flags) {
   command
-      .add_option("--cache", flags.automatic,
-                  "auto: types by layer as `turboquant recommend` found for this model")
-      ->check(CLI::IsMember({kAutomaticCache}))
-      ->excludes("--cache-type-k")
-      ->excludes("--cache-type-v");
+      .AddOption("--cache", flags.automatic,
+                 "auto: types by layer as `turboquant recommend` found for this model")
+      .OneOf({kAutomaticCache})
+      .Excludes("--cache-type-k")
+      .Excludes("--cache-type-v");
 }
 
-void AddCacheShapeFlags(CLI::App& command, CacheFlags& flags) {
+void AddCacheShapeFlags(Command command, CacheFlags& flags) {
   command
-      .add_option("--cache-window", flags.window,
-                  "Newest tokens that stay at 8 bits (rounded up to pages of 128)")
-      ->check(CLI::Range(0, 1 << 24))
-      ->capture_default_str();
+      .AddOption("--cache-window", flags.window,
+                 "Newest tokens that stay at 8 bits (rounded up to pages of 128)")
+      .Between(0, 1 << 24)
+      .ShowDefault();
   command
-      .add_option("--cache-sinks", flags.sinks,
-                  "First tokens that stay at 8 bits (rounded up to pages of 128)")
-      ->check(CLI::Range(0, 1 << 24))
-      ->capture_default_str();
-  command.add_flag(
+      .AddOption("--cache-sinks", flags.sinks,
+                 "First tokens that stay at 8 bits (rounded up to pages of 128)")
+      .Between(0, 1 << 24)
+      .ShowDefault();
+  command.AddFlag(
       "--no-centring", flags.no_centring,
       "Open pages without subtracting a mean from keys; sealed pages always do (compare's "
       "+no-centring simulates a cache without)");
   AddCalibrationFlags(command, flags.calibration);
 }
 
-void AddCacheAgeFlag(CLI::App& command, CacheFlags& flags) {
-  command.add_option("--cache-age", flags.ages,
-                     "Fewer bits for older tokens: AGE:TYPE or AGE:TYPE_K/TYPE_V,... such as "
-                     "4096:turbo3_tcq,16384:turbo2_tcq (rounded up to pages of 128; on a GPU one "
-                     "age, from turbo8)");
+void AddCacheAgeFlag(Command command, CacheFlags& flags) {
+  command.AddOption("--cache-age", flags.ages,
+                    "Fewer bits for older tokens: AGE:TYPE or AGE:TYPE_K/TYPE_V,... such as "
+                    "4096:turbo3_tcq,16384:turbo2_tcq (rounded up to pages of 128; on a GPU one "
+                    "age, from turbo8)");
 }
 
-void AddCacheBudgetFlag(CLI::App& command, CacheFlags& flags) {
-  CLI::Option* budget =
+void AddCacheBudgetFlag(Command command, CacheFlags& flags) {
+  const Option budget =
       command
-          .add_option("--cache-budget", flags.budget,
-                      "What the cache of a full context may take, such as 2GiB: chooses types that "
-                      "fall with age from turbo8 to turbo2_tcq")
-          ->transform(CLI::AsSizeValue(false))
-          ->check(CLI::PositiveNumber);
+          .AddOption("--cache-budget", flags.budget,
+                     "What the cache of a full context may take, such as 2GiB: chooses types that "
+                     "fall with age from turbo8 to turbo2_tcq")
+          .SizeWithUnit()
+          .Positive();
   for (const char* other : {"--cache-type-k", "--cache-type-v", "--cache", "--cache-age"})
-    budget->excludes(other);
+    budget.Excludes(other);
 }
 
-void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags) {
-  command.add_flag(
-      "--cache-watch", flags.watch,
-      "Compare attention over compressed pages with 8-bit copies now and then; warn if "
-      "the cache harms this model");
+void AddCacheWatchFlag(Command command, CacheFlags& flags) {
+  command.AddFlag("--cache-watch", flags.watch,
+                  "Compare attention over compressed pages with 8-bit copies now and then; warn if "
+                  "the cache harms this model");
 }
 
-void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use) {
-  command.add_option("-c,--ctx-size", flags.context, "Context in tokens (0: the model's)")
-      ->envname("LLAMA_ARG_CTX_SIZE")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command.add_option("-b,--batch-size", flags.batch, "Tokens of one logical step")
-      ->envname("LLAMA_ARG_BATCH")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--ubatch-size", flags.ubatch, "Tokens of one forward pass (-ub)")
-      ->envname("LLAMA_ARG_UBATCH")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+void AddStepFlags(Command command, StepFlags& flags, StepUse use) {
+  command.AddOption("-c,--ctx-size", flags.context, "Context in tokens (0: the model's)")
+      .FromVariable("LLAMA_ARG_CTX_SIZE")
+      .NonNegative()
+      .ShowDefault();
+  command.AddOption("-b,--batch-size", flags.batch, "Tokens of one logical step")
+      .FromVariable("LLAMA_ARG_BATCH")
+      .Positive()
+      .ShowDefault();
+  command.AddOption("--ubatch-size", flags.ubatch, "Tokens of one forward pass (-ub)")
+      .FromVariable("LLAMA_ARG_UBATCH")
+      .Positive()
+      .ShowDefault();
   command
-      .add_option("--prefill", flags.prefill,
-                  "exact: prompts see the cache as decoding would; fast: fresh keys and values "
-                  "inside a pass, never worse")
-      ->check(CLI::IsMember({"exact", "fast"}));
+      .AddOption("--prefill", flags.prefill,
+                 "exact: prompts see the cache as decoding would; fast: fresh keys and values "
+                 "inside a pass, never worse")
+      .OneOf({"exact", "fast"});
   if (use == StepUse::kGenerate) {
-    command.add_flag("--precise", flags.precise,
-                     "f32 products instead of 8-bit activations: slower, to compare");
+    command.AddFlag("--precise", flags.precise,
+                    "f32 products instead of 8-bit activations: slower, to compare");
   } else {
-    command.add_flag(
-        "--fast", flags.fast,
-        "Fast products and prefill as in `run` (default: f32 products, exact prefill)");
+    command.AddFlag("--fast", flags.fast,
+                    "Fast products and prefill as in `run` (default: f32 products, exact prefill)");
   }
   // Flags of users' scripts that have nothing to switch here.
-  auto ignored = std::make_shared<std::string>();
   command
-      .add_option("--flash-attn", *ignored,
-                  "Accepted (-fa); attention here never builds the score matrix")
-      ->envname("LLAMA_ARG_FLASH_ATTN")
-      ->each([ignored](const std::string&) {});
+      .AddIgnoredOption("--flash-attn",
+                        "Accepted (-fa); attention here never builds the score matrix")
+      .FromVariable("LLAMA_ARG_FLASH_ATTN");
 }
 
-void AddSamplingFlags(CLI::App& command, SamplerSpec& spec, int64_t& seed) {
+void AddSamplingFlags(Command command, SamplerSpec& spec, int64_t& seed) {
   command
-      .add_option("--temp,--temperature", spec.temperature,
-                  "Temperature (0: always the likeliest token)")
-      ->capture_default_str();
-  command.add_option("--top-k", spec.top_k, "Only the k likeliest tokens (0: all)")
-      ->envname("LLAMA_ARG_TOP_K")
-      ->capture_default_str();
+      .AddOption("--temp,--temperature", spec.temperature,
+                 "Temperature (0: always the likeliest token)")
+      .ShowDefault();
+  command.AddOption("--top-k", spec.top_k, "Only the k likeliest tokens (0: all)")
+      .FromVariable("LLAMA_ARG_TOP_K")
+      .ShowDefault();
   command
-      .add_option("--top-p", spec.top_p,
-                  "Only the likeliest tokens that make up this probability (1: off)")
-      ->capture_default_str();
+      .AddOption("--top-p", spec.top_p,
+                 "Only the likeliest tokens that make up this probability (1: off)")
+      .ShowDefault();
   command
-      .add_option("--min-p", spec.min_p,
-                  "Only tokens at least this likely against the likeliest (0: off)")
-      ->capture_default_str();
-  command.add_option("-s,--seed", seed, "Random seed (-1: from the clock)")->capture_default_str();
+      .AddOption("--min-p", spec.min_p,
+                 "Only tokens at least this likely against the likeliest (0: off)")
+      .ShowDefault();
+  command.AddOption("-s,--seed", seed, "Random seed (-1: from the clock)").ShowDefault();
   command
-      .add_option("--repeat-penalty", spec.repeat_penalty,
-                  "Divides the logits of recent tokens (1: off)")
-      ->capture_default_str();
+      .AddOption("--repeat-penalty", spec.repeat_penalty,
+                 "Divides the logits of recent tokens (1: off)")
+      .ShowDefault();
   command
-      .add_option("--repeat-last-n", spec.penalty_last_n,
-                  "Tokens that penalties look back (0: off, -1: all)")
-      ->capture_default_str();
+      .AddOption("--repeat-last-n", spec.penalty_last_n,
+                 "Tokens that penalties look back (0: off, -1: all)")
+      .ShowDefault();
   command
-      .add_option("--presence-penalty", spec.presence_penalty,
-                  "Subtracted once for recent tokens (0: off)")
-      ->capture_default_str();
+      .AddOption("--presence-penalty", spec.presence_penalty,
+                 "Subtracted once for recent tokens (0: off)")
+      .ShowDefault();
   command
-      .add_option("--frequency-penalty", spec.frequency_penalty,
-                  "Subtracted per occurrence (0: off)")
-      ->capture_default_str();
+      .AddOption("--frequency-penalty", spec.frequency_penalty,
+                 "Subtracted per occurrence (0: off)")
+      .ShowDefault();
 }
 
 SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed) {

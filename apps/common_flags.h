@@ -3,11 +3,11 @@
 // into.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
 #include "apps/calibration_flags.h"
+#include "apps/command_line.h"
 #include "turboquant/engine/engine.h"
 #include "turboquant/engine/sampler.h"
 #include "turboquant/engine/session.h"
@@ -24,7 +24,7 @@ struct ModelFlags {
   std::string device = "cpu";
   std::string gpu_layers;  // empty: not given
 };
-void AddModelFlags(CLI::App& command, ModelFlags& flags);
+void AddModelFlags(Command command, ModelFlags& flags);
 
 struct CacheFlags {
   std::string type_k = kDefaultTypeK;
@@ -38,16 +38,16 @@ struct CacheFlags {
   std::string ages;     // --cache-age; empty: none
   uint64_t budget = 0;  // bytes that choose types and ages; 0: none
 };
-void AddCacheTypeFlags(CLI::App& command, CacheFlags& flags);  // -ctk, -ctv, --cache
+void AddCacheTypeFlags(Command command, CacheFlags& flags);  // -ctk, -ctv, --cache
 // --cache auto, which excludes the flags of types that `command` has.
-void AddAutomaticCacheFlag(CLI::App& command, CacheFlags& flags);
-void AddCacheShapeFlags(CLI::App& command,
+void AddAutomaticCacheFlag(Command command, CacheFlags& flags);
+void AddCacheShapeFlags(Command command,
                         CacheFlags& flags);  // --cache-window, --cache-sinks, --no-centring,
                                              // --calibration, --no-calibration
 
-void AddCacheAgeFlag(CLI::App& command, CacheFlags& flags);  // --cache-age
+void AddCacheAgeFlag(Command command, CacheFlags& flags);  // --cache-age
 // --cache-budget, which excludes all flags of types and ages that `command` has.
-void AddCacheBudgetFlag(CLI::App& command, CacheFlags& flags);
+void AddCacheBudgetFlag(Command command, CacheFlags& flags);
 
 struct StepFlags {
   int64_t context = 0;  // 0 = the model's
@@ -59,9 +59,9 @@ struct StepFlags {
 };
 enum class StepUse { kGenerate, kMeasure };
 // Generating is fast unless told otherwise; measuring is precise and exact unless told otherwise.
-void AddStepFlags(CLI::App& command, StepFlags& flags, StepUse use);
+void AddStepFlags(Command command, StepFlags& flags, StepUse use);
 
-void AddSamplingFlags(CLI::App& command, SamplerSpec& spec,
+void AddSamplingFlags(Command command, SamplerSpec& spec,
                       int64_t& seed);  // seed < 0: from the clock
 SamplerSpec ResolveSeed(SamplerSpec spec, int64_t seed);
 
@@ -71,7 +71,7 @@ std::shared_ptr<const Engine> LoadEngine(const ModelFlags& flags);
 // Without the calibration: that takes time (CalibrationFor).
 SessionOptions MakeSessionOptions(const Engine& engine, const CacheFlags& cache,
                                   const StepFlags& step, StepUse use);
-void AddCacheWatchFlag(CLI::App& command, CacheFlags& flags);  // --cache-watch
+void AddCacheWatchFlag(Command command, CacheFlags& flags);  // --cache-watch
 
 // For a context of that many tokens (0: the model's), which a stored recommendation has to reach
 // and a budget to hold, read in passes of at most `chunk`.

@@ -78,33 +78,34 @@ void Run(const CompareFlags& flags) {
 
 }  // namespace
 
-void AddCompareCommand(CLI::App& root) {
+void AddCompareCommand(Command root) {
   auto flags = std::make_shared<CompareFlags>();
-  CLI::App* command = root.add_subcommand(
+  const Command command = root.AddCommand(
       "compare", "Set cache types side by side on a model and a text: quality, memory, speed");
-  AddComparisonFlags(*command, flags->comparison);
+  AddComparisonFlags(command, flags->comparison);
+  const Option types =
+      command
+          .AddOption("--types", flags->types,
+                     "Cache types: TYPE or TYPE_K/TYPE_V, with +OPTION behind, separated by commas "
+                     "or blanks; types: auto, " +
+                         CodecNames() + "; options: " + CompareOptions())
+          .ShowDefault();
   command
-      ->add_option("--types", flags->types,
-                   "Cache types: TYPE or TYPE_K/TYPE_V, with +OPTION behind, separated by commas "
-                   "or blanks; types: auto, " +
-                       CodecNames() + "; options: " + CompareOptions())
-      ->capture_default_str();
+      .AddOption("--reference", flags->comparison.reference,
+                 "Cache type that the others are measured against")
+      .ShowDefault();
+  command.AddOption("--against", flags->against,
+                    "Type of --types from which differences are taken (default: the first)");
   command
-      ->add_option("--reference", flags->comparison.reference,
-                   "Cache type that the others are measured against")
-      ->capture_default_str();
-  command->add_option("--against", flags->against,
-                      "Type of --types from which differences are taken (default: the first)");
-  command
-      ->add_option("--depth", flags->depth,
-                   "Tokens in the cache when decoding is timed (-1: the context)")
-      ->capture_default_str();
-  command->add_option("--decode", flags->decode, "Tokens to decode for the timing")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_flag("--no-speed", flags->no_speed, "Do not time");
-  command->callback([flags, command] {
-    flags->comparison.leave_out = command->count("--types") == 0;
+      .AddOption("--depth", flags->depth,
+                 "Tokens in the cache when decoding is timed (-1: the context)")
+      .ShowDefault();
+  command.AddOption("--decode", flags->decode, "Tokens to decode for the timing")
+      .Positive()
+      .ShowDefault();
+  command.AddFlag("--no-speed", flags->no_speed, "Do not time");
+  command.OnRun([flags, types] {
+    flags->comparison.leave_out = !types.IsGiven();
     Run(*flags);
   });
 }

@@ -53,21 +53,20 @@ double BitsOfCodes(const CachePolicy& policy, int head_dim) {
 
 }  // namespace
 
-void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags) {
+void AddComparisonFlags(Command command, ComparisonFlags& flags) {
   flags.step.context = 2048;
   AddModelFlags(command, flags.model);
   AddTextFlags(command, flags.text);
   AddCacheShapeFlags(command, flags.cache);
   AddCacheAgeFlag(command, flags.cache);
   AddStepFlags(command, flags.step, StepUse::kMeasure);
-  command.add_option("--chunks", flags.chunks, "Windows to score at most (0: all)")
-      ->capture_default_str();
-  command.add_option("-o,--output", flags.output,
-                     "File of results as they come; if it is there, go on where it ends");
-  command.add_flag("--no-floor", flags.no_floor,
-                   "Leave away the f32 row that shows what can be told from rounding");
-  command.add_flag("--json", flags.json, "Print JSON");
-  command.add_option("--svg", flags.svg, "File for a plot");
+  command.AddOption("--chunks", flags.chunks, "Windows to score at most (0: all)").ShowDefault();
+  command.AddOption("-o,--output", flags.output,
+                    "File of results as they come; if it is there, go on where it ends");
+  command.AddFlag("--no-floor", flags.no_floor,
+                  "Leave away the f32 row that shows what can be told from rounding");
+  command.AddFlag("--json", flags.json, "Print JSON");
+  command.AddOption("--svg", flags.svg, "File for a plot");
 }
 
 ModelAndText Tokenised(std::shared_ptr<const Engine> engine, const std::string& text) {

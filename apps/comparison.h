@@ -30,7 +30,7 @@ struct ComparisonFlags {
   std::string svg;
 };
 // All of them but the reference.
-void AddComparisonFlags(CLI::App& command, ComparisonFlags& flags);
+void AddComparisonFlags(Command command, ComparisonFlags& flags);
 
 // One cache of a comparison.
 struct ComparisonRow {

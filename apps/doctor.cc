@@ -76,10 +76,10 @@ void Doctor() {
 
 }  // namespace
 
-void AddDoctorCommand(CLI::App& root) {
-  CLI::App* command = root.add_subcommand(
+void AddDoctorCommand(Command root) {
+  const Command command = root.AddCommand(
       "doctor", "What this build and machine can run, and a self-test of the cache on each device");
-  command->callback([] { Doctor(); });
+  command.OnRun([] { Doctor(); });
 }
 
 }  // namespace tq::app

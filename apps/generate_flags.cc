@@ -13,27 +13,27 @@
 
 namespace tq::app {
 
-void AddGenerateFlags(CLI::App& command, GenerateFlags& flags) {
+void AddGenerateFlags(Command command, GenerateFlags& flags) {
   command
-      .add_option("-n,--predict,--n-predict", flags.predict,
-                  "Tokens to generate at most (-1: until the model ends)")
-      ->envname("LLAMA_ARG_N_PREDICT")
-      ->capture_default_str();
-  command.add_option("-r,--reverse-prompt,--stop", flags.stops,
-                     "Text that ends generation (may be given several times)");
-  command.add_flag("--ignore-eos", flags.ignore_eos, "Go on where the model would end");
-  command.add_flag("--special", flags.show_special, "Show special tokens in the output");
-  command.add_option("--system-prompt", flags.system, "System message (-sys)");
-  command.add_option("--system-prompt-file", flags.system_file,
-                     "File with the system message (-sysf)");
-  command.add_option("--chat-template", flags.chat_template,
-                     "Template by name instead of the model file's");
+      .AddOption("-n,--predict,--n-predict", flags.predict,
+                 "Tokens to generate at most (-1: until the model ends)")
+      .FromVariable("LLAMA_ARG_N_PREDICT")
+      .ShowDefault();
+  command.AddOption("-r,--reverse-prompt,--stop", flags.stops,
+                    "Text that ends generation (may be given several times)");
+  command.AddFlag("--ignore-eos", flags.ignore_eos, "Go on where the model would end");
+  command.AddFlag("--special", flags.show_special, "Show special tokens in the output");
+  command.AddOption("--system-prompt", flags.system, "System message (-sys)");
+  command.AddOption("--system-prompt-file", flags.system_file,
+                    "File with the system message (-sysf)");
+  command.AddOption("--chat-template", flags.chat_template,
+                    "Template by name instead of the model file's");
   command
-      .add_option("--keep", flags.keep,
-                  "First tokens to keep when the context is full (-1: the first prompt)")
-      ->capture_default_str();
-  command.add_flag("--jinja,!--no-jinja", flags.jinja,
-                   "Accepted; templates of the known families are built in");
+      .AddOption("--keep", flags.keep,
+                 "First tokens to keep when the context is full (-1: the first prompt)")
+      .ShowDefault();
+  command.AddFlag("--jinja,!--no-jinja", flags.jinja,
+                  "Accepted; templates of the known families are built in");
 }
 
 GenerateOptions MakeGenerateOptions(const GenerateFlags& flags) {

@@ -2,7 +2,6 @@
 // What `run` and `chat` share: length, stops, template, and the figures printed at the end.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
@@ -22,7 +21,7 @@ struct GenerateFlags {
   int64_t keep = 0;
   bool jinja = false;
 };
-void AddGenerateFlags(CLI::App& command, GenerateFlags& flags);
+void AddGenerateFlags(Command command, GenerateFlags& flags);
 
 GenerateOptions MakeGenerateOptions(const GenerateFlags& flags);
 

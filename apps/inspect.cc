@@ -195,22 +195,22 @@ void Inspect(const InspectFlags& flags) {
 
 }  // namespace
 
-void AddInspectCommand(CLI::App& root) {
+void AddInspectCommand(Command root) {
   auto flags = std::make_shared<InspectFlags>();
-  CLI::App* command = root.add_subcommand(
-      "inspect", "Show a model file and what each cache type would cost in memory");
+  const Command command =
+      root.AddCommand("inspect", "Show a model file and what each cache type would cost in memory");
   command
-      ->add_option("-m,--model,model", flags->model,
-                   "GGUF file, or a fetched model: " + FetchableModelNames())
-      ->envname("LLAMA_ARG_MODEL")
-      ->required();
-  command->add_flag("--metadata", flags->metadata, "List the metadata");
-  command->add_flag("--tensors", flags->tensors, "List the tensors");
+      .AddOption("-m,--model,model", flags->model,
+                 "GGUF file, or a fetched model: " + FetchableModelNames())
+      .FromVariable("LLAMA_ARG_MODEL")
+      .Required();
+  command.AddFlag("--metadata", flags->metadata, "List the metadata");
+  command.AddFlag("--tensors", flags->tensors, "List the tensors");
   command
-      ->add_option("--cache-budget", flags->budget,
-                   "Show what this flag makes of contexts, such as 2GiB")
-      ->transform(CLI::AsSizeValue(false));
-  command->callback([flags] { Inspect(*flags); });
+      .AddOption("--cache-budget", flags->budget,
+                 "Show what this flag makes of contexts, such as 2GiB")
+      .SizeWithUnit();
+  command.OnRun([flags] { Inspect(*flags); });
 }
 
 }  // namespace tq::app

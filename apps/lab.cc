@@ -5,15 +5,15 @@
 
 namespace tq::app {
 
-void AddLabCommand(CLI::App& root) {
-  CLI::App* lab = root.add_subcommand("lab", "Experiments on the cache: what each part brings");
-  lab->require_subcommand(1);
-  AddLabListCommand(*lab);
-  AddLabRunCommand(*lab);
-  AddLabReportCommand(*lab);
-  AddAblationCommand(*lab);
-  AddNeedleCommand(*lab);
-  AddTrajectoryCommand(*lab);
+void AddLabCommand(Command root) {
+  const Command lab = root.AddCommand("lab", "Experiments on the cache: what each part brings");
+  lab.RequireCommand();
+  AddLabListCommand(lab);
+  AddLabRunCommand(lab);
+  AddLabReportCommand(lab);
+  AddAblationCommand(lab);
+  AddNeedleCommand(lab);
+  AddTrajectoryCommand(lab);
 }
 
 }  // namespace tq::app

@@ -2,15 +2,15 @@
 // The subcommands of `turboquant lab`, one .cc each.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "apps/command_line.h"
 
 namespace tq::app {
 
-void AddLabListCommand(CLI::App& lab);
-void AddLabRunCommand(CLI::App& lab);
-void AddLabReportCommand(CLI::App& lab);
-void AddAblationCommand(CLI::App& lab);
-void AddNeedleCommand(CLI::App& lab);
-void AddTrajectoryCommand(CLI::App& lab);
+void AddLabListCommand(Command lab);
+void AddLabRunCommand(Command lab);
+void AddLabReportCommand(Command lab);
+void AddAblationCommand(Command lab);
+void AddNeedleCommand(Command lab);
+void AddTrajectoryCommand(Command lab);
 
 }  // namespace tq::app

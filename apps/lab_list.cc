@@ -35,9 +35,9 @@ void List() {
 
 }  // namespace
 
-void AddLabListCommand(CLI::App& lab) {
-  lab.add_subcommand("list", "Published experiments: hypothesis, figure, verdict, what runs here")
-      ->callback(List);
+void AddLabListCommand(Command lab) {
+  lab.AddCommand("list", "Published experiments: hypothesis, figure, verdict, what runs here")
+      .OnRun(List);
 }
 
 }  // namespace tq::app

@@ -32,15 +32,14 @@ void Report(const LabReportFlags& flags) {
 
 }  // namespace
 
-void AddLabReportCommand(CLI::App& lab) {
+void AddLabReportCommand(Command lab) {
   auto flags = std::make_shared<LabReportFlags>();
-  CLI::App* command =
-      lab.add_subcommand("report", "The figures of `lab run` as one HTML page, or JSON");
-  command->add_option("-i,--input", flags->input,
-                      "File of figures (default: the one of `lab run`)");
-  command->add_option("-o,--output", flags->output, "HTML file to write");
-  command->add_option("--json", flags->json, "JSON file to write");
-  command->callback([flags] { Report(*flags); });
+  const Command command =
+      lab.AddCommand("report", "The figures of `lab run` as one HTML page, or JSON");
+  command.AddOption("-i,--input", flags->input, "File of figures (default: the one of `lab run`)");
+  command.AddOption("-o,--output", flags->output, "HTML file to write");
+  command.AddOption("--json", flags->json, "JSON file to write");
+  command.OnRun([flags] { Report(*flags); });
 }
 
 }  // namespace tq::app

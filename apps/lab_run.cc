@@ -42,7 +42,7 @@ ExperimentList Requested(const std::vector<std::string>& ids) {
   return list;
 }
 
-std::string Command(const LabRunFlags& flags, const Experiment& experiment) {
+std::string CommandText(const LabRunFlags& flags, const Experiment& experiment) {
   std::string text = fmt::format("turboquant lab run {}", experiment.id);
   if (lab::NeedsModel(experiment.measure)) {
     text += fmt::format(" -m {}", flags.model.model);
@@ -167,14 +167,15 @@ class LabRun {
   std::string ScoresKey(const Experiment& first, int context) const {
     const LabConditions conditions = ConditionsOf(first);
     return fmt::format("{} {} {} {} {} {}", conditions.build, conditions.device,
-                       conditions.model_id, conditions.text_id, context, Command(flags_, first));
+                       conditions.model_id, conditions.text_id, context,
+                       CommandText(flags_, first));
   }
 
   void Finish(const Experiment& experiment, const Figures& figures) {
     LabRecord record;
     record.conditions = ConditionsOf(experiment);
     record.date = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)));
-    record.command = Command(flags_, experiment);
+    record.command = CommandText(flags_, experiment);
     record.extent = figures.extent;
     record.note = figures.note;
     JudgeExperiment(experiment, figures.rows,
@@ -209,22 +210,22 @@ class LabRun {
 
 }  // namespace
 
-void AddLabRunCommand(CLI::App& lab) {
+void AddLabRunCommand(Command lab) {
   auto flags = std::make_shared<LabRunFlags>();
   flags->model.model = kDefaultModel;
-  CLI::App* command =
-      lab.add_subcommand("run", "Measure experiments of the listing here and judge them by rule");
-  command->add_option("id", flags->ids, "Experiments as `lab list` shows them, or all")->required();
-  AddModelFlags(*command, flags->model);
-  command->get_option("--model")->required(false)->capture_default_str();
-  AddCalibrationFlags(*command, flags->calibration);
-  command->add_option("-f,--file", flags->file, "Text to measure on (default: the one built in)");
-  command->add_flag("--quick", flags->quick,
-                    "Short: one window of 512 tokens, depths an eighth, prompts a quarter");
-  command->add_flag("--again", flags->again, "Measure also what the file has already");
-  command->add_option("-o,--output", flags->output,
-                      "File of figures, added to (default: in the cache folder)");
-  command->callback([flags] { LabRun(*flags).Run(); });
+  const Command command =
+      lab.AddCommand("run", "Measure experiments of the listing here and judge them by rule");
+  command.AddOption("id", flags->ids, "Experiments as `lab list` shows them, or all").Required();
+  AddModelFlags(command, flags->model);
+  command.GetOption("--model").Required(false).ShowDefault();
+  AddCalibrationFlags(command, flags->calibration);
+  command.AddOption("-f,--file", flags->file, "Text to measure on (default: the one built in)");
+  command.AddFlag("--quick", flags->quick,
+                  "Short: one window of 512 tokens, depths an eighth, prompts a quarter");
+  command.AddFlag("--again", flags->again, "Measure also what the file has already");
+  command.AddOption("-o,--output", flags->output,
+                    "File of figures, added to (default: in the cache folder)");
+  command.OnRun([flags] { LabRun(*flags).Run(); });
 }
 
 }  // namespace tq::app

@@ -39,36 +39,36 @@ std::string TaskNames() {
 
 }  // namespace
 
-void AddNeedleCommand(CLI::App& lab) {
+void AddNeedleCommand(Command lab) {
   auto flags = std::make_shared<NeedleFlags>();
-  CLI::App* command = lab.add_subcommand(
+  const Command command = lab.AddCommand(
       "needle", "Needles in a haystack: what cache types do to retrieval, beside f16");
-  AddComparisonFlags(*command, flags->comparison);
+  AddComparisonFlags(command, flags->comparison);
   for (const char* not_here : {"--ctx-size", "--chunks", "--no-floor"})
-    command->remove_option(command->get_option(not_here));
+    command.RemoveOption(not_here);
   command
-      ->add_option("-c,--ctx-size", flags->contexts,
-                   "Contexts in tokens, question included, separated by commas (0: the model's)")
-      ->delimiter(',')
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+      .AddOption("-c,--ctx-size", flags->contexts,
+                 "Contexts in tokens, question included, separated by commas (0: the model's)")
+      .SplitAt(',')
+      .NonNegative()
+      .ShowDefault();
   command
-      ->add_option("--types", flags->types,
-                   "Cache types as `compare` has them; a cache of f16 is always asked too")
-      ->capture_default_str();
-  command->add_option("--tasks", flags->tasks, "Separated by commas: " + TaskNames())
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--depths", flags->depths, "Needles of a text, evenly spread")
-      ->check(CLI::Range(1, 10))
-      ->capture_default_str();
-  command->add_option("--trials", flags->trials, "Texts per task and context")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("-s,--seed", flags->seed, "Of texts, keys and values")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->callback([flags] { Run(*flags); });
+      .AddOption("--types", flags->types,
+                 "Cache types as `compare` has them; a cache of f16 is always asked too")
+      .ShowDefault();
+  command.AddOption("--tasks", flags->tasks, "Separated by commas: " + TaskNames())
+      .SplitAt(',')
+      .ShowDefault();
+  command.AddOption("--depths", flags->depths, "Needles of a text, evenly spread")
+      .Between(1, 10)
+      .ShowDefault();
+  command.AddOption("--trials", flags->trials, "Texts per task and context")
+      .Positive()
+      .ShowDefault();
+  command.AddOption("-s,--seed", flags->seed, "Of texts, keys and values")
+      .NonNegative()
+      .ShowDefault();
+  command.OnRun([flags] { Run(*flags); });
 }
 
 }  // namespace tq::app

@@ -102,26 +102,26 @@ void MeasureAgainstFile(const PerplexityFlags& flags, std::shared_ptr<const Engi
 
 }  // namespace
 
-void AddPerplexityCommand(CLI::App& root) {
+void AddPerplexityCommand(Command root) {
   auto flags = std::make_shared<PerplexityFlags>();
   flags->step.context = 512;
   flags->cache.type_k = flags->cache.type_v = "f16";
-  CLI::App* command = root.add_subcommand(
+  const Command command = root.AddCommand(
       "perplexity",
       "Perplexity of a text and divergence from a reference run, by llama.cpp's method");
-  AddModelFlags(*command, flags->model);
-  AddTextFlags(*command, flags->text);
-  AddCacheTypeFlags(*command, flags->cache);
-  AddCacheShapeFlags(*command, flags->cache);
-  AddCacheAgeFlag(*command, flags->cache);
-  AddCacheBudgetFlag(*command, flags->cache);
-  AddStepFlags(*command, flags->step, StepUse::kMeasure);
-  command->add_option("--chunks", flags->chunks, "Windows to score (0 or -1: all)");
-  command->add_option("--kl-divergence-base", flags->base_file,
-                      "File of reference log-probabilities: written, or read with --kl-divergence");
-  command->add_flag("--kl-divergence", flags->divergence,
-                    "Compare with the file instead of writing it");
-  command->callback([flags] {
+  AddModelFlags(command, flags->model);
+  AddTextFlags(command, flags->text);
+  AddCacheTypeFlags(command, flags->cache);
+  AddCacheShapeFlags(command, flags->cache);
+  AddCacheAgeFlag(command, flags->cache);
+  AddCacheBudgetFlag(command, flags->cache);
+  AddStepFlags(command, flags->step, StepUse::kMeasure);
+  command.AddOption("--chunks", flags->chunks, "Windows to score (0 or -1: all)");
+  command.AddOption("--kl-divergence-base", flags->base_file,
+                    "File of reference log-probabilities: written, or read with --kl-divergence");
+  command.AddFlag("--kl-divergence", flags->divergence,
+                  "Compare with the file instead of writing it");
+  command.OnRun([flags] {
     if (flags->step.context <= 0)
       Throw(ErrorCode::kInvalidArgument, "-c: give the tokens of a window, 4 or more");
     auto engine = LoadEngine(flags->model);

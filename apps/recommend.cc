@@ -238,32 +238,32 @@ class RecommendCommand {
 
 }  // namespace
 
-void AddRecommendCommand(CLI::App& root) {
+void AddRecommendCommand(Command root) {
   auto flags = std::make_shared<RecommendFlags>();
-  CLI::App* command = root.add_subcommand(
+  const Command command = root.AddCommand(
       "recommend", "Measure a model and say which cache types it should run with, by layer");
-  AddModelFlags(*command, flags->model);
-  AddCacheShapeFlags(*command, flags->cache);
-  command->add_option("-c,--ctx-size", flags->context, "Context in tokens (0: the model's)")
-      ->envname("LLAMA_ARG_CTX_SIZE")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  AddModelFlags(command, flags->model);
+  AddCacheShapeFlags(command, flags->cache);
+  command.AddOption("-c,--ctx-size", flags->context, "Context in tokens (0: the model's)")
+      .FromVariable("LLAMA_ARG_CTX_SIZE")
+      .NonNegative()
+      .ShowDefault();
   command
-      ->add_option("--memory", flags->memory,
-                   "What the cache may take at that context, such as 2GiB (without it and without "
-                   "--max-kld: what the default types take)")
-      ->transform(CLI::AsSizeValue(false));
+      .AddOption("--memory", flags->memory,
+                 "What the cache may take at that context, such as 2GiB (without it and without "
+                 "--max-kld: what the default types take)")
+      .SizeWithUnit();
   command
-      ->add_option("--max-kld", flags->max_divergence,
-                   "What the upper limit of the KL divergence may be: the fewest bytes for it")
-      ->check(CLI::PositiveNumber);
-  command->add_option("-f,--file", flags->file,
-                      "Text to measure on instead of the built-in one; -: standard input");
-  command->add_option("--chunks", flags->chunks, "Windows of the text to measure on (0: all)")
-      ->capture_default_str();
-  command->add_flag("--no-store", flags->no_store, "Do not keep the result for --cache auto");
-  command->add_flag("--json", flags->json, "Print JSON");
-  command->callback([flags] { RecommendCommand(*flags).Run(); });
+      .AddOption("--max-kld", flags->max_divergence,
+                 "What the upper limit of the KL divergence may be: the fewest bytes for it")
+      .Positive();
+  command.AddOption("-f,--file", flags->file,
+                    "Text to measure on instead of the built-in one; -: standard input");
+  command.AddOption("--chunks", flags->chunks, "Windows of the text to measure on (0: all)")
+      .ShowDefault();
+  command.AddFlag("--no-store", flags->no_store, "Do not keep the result for --cache auto");
+  command.AddFlag("--json", flags->json, "Print JSON");
+  command.OnRun([flags] { RecommendCommand(*flags).Run(); });
 }
 
 }  // namespace tq::app

@@ -150,28 +150,27 @@ void Run(const RunFlags& flags) {
 
 }  // namespace
 
-void AddRunCommand(CLI::App& root) {
+void AddRunCommand(Command root) {
   auto flags = std::make_shared<RunFlags>();
-  CLI::App* command = root.add_subcommand("run", "Continue a prompt");
-  AddModelFlags(*command, flags->model);
-  AddTextFlags(*command, flags->text);
-  AddGenerateFlags(*command, flags->generate);
-  AddCacheTypeFlags(*command, flags->cache);
-  AddCacheShapeFlags(*command, flags->cache);
-  AddCacheAgeFlag(*command, flags->cache);
-  AddCacheBudgetFlag(*command, flags->cache);
-  AddCacheWatchFlag(*command, flags->cache);
-  AddStepFlags(*command, flags->step, StepUse::kGenerate);
-  AddSamplingFlags(*command, flags->sampler, flags->seed);
-  command->add_option("--session", flags->session_file,
-                      "Go on from this file if it is there; write it at the end");
-  command->add_flag("--single-turn", flags->single_turn,
-                    "The prompt is a user's message in the model's chat template (-st)");
-  command->add_flag("--conversation,!--no-conversation", flags->conversation,
-                    "The same (-cnv); for several turns see `chat`");
-  command->add_flag("--no-display-prompt", flags->no_display_prompt,
-                    "Print only what is generated");
-  command->callback([flags] { Run(*flags); });
+  const Command command = root.AddCommand("run", "Continue a prompt");
+  AddModelFlags(command, flags->model);
+  AddTextFlags(command, flags->text);
+  AddGenerateFlags(command, flags->generate);
+  AddCacheTypeFlags(command, flags->cache);
+  AddCacheShapeFlags(command, flags->cache);
+  AddCacheAgeFlag(command, flags->cache);
+  AddCacheBudgetFlag(command, flags->cache);
+  AddCacheWatchFlag(command, flags->cache);
+  AddStepFlags(command, flags->step, StepUse::kGenerate);
+  AddSamplingFlags(command, flags->sampler, flags->seed);
+  command.AddOption("--session", flags->session_file,
+                    "Go on from this file if it is there; write it at the end");
+  command.AddFlag("--single-turn", flags->single_turn,
+                  "The prompt is a user's message in the model's chat template (-st)");
+  command.AddFlag("--conversation,!--no-conversation", flags->conversation,
+                  "The same (-cnv); for several turns see `chat`");
+  command.AddFlag("--no-display-prompt", flags->no_display_prompt, "Print only what is generated");
+  command.OnRun([flags] { Run(*flags); });
 }
 
 }  // namespace tq::app

@@ -8,18 +8,18 @@
 
 namespace tq::app {
 
-void AddTextFlags(CLI::App& command, TextFlags& flags) {
-  flags.prompt_option = command.add_option("-p,--prompt", flags.prompt, "Text");
-  command.add_option("-f,--file", flags.file, "File with the text (-: standard input)");
-  command.add_flag("--no-escape", flags.no_escape, "Take \\n and the like in -p as they stand");
+void AddTextFlags(Command command, TextFlags& flags) {
+  flags.prompt_option = command.AddOption("-p,--prompt", flags.prompt, "Text");
+  command.AddOption("-f,--file", flags.file, "File with the text (-: standard input)");
+  command.AddFlag("--no-escape", flags.no_escape, "Take \\n and the like in -p as they stand");
 }
 
 bool HasText(const TextFlags& flags) {
-  return flags.prompt_option->count() > 0 || !flags.file.empty();
+  return flags.prompt_option->IsGiven() || !flags.file.empty();
 }
 
 std::string ReadText(const TextFlags& flags) {
-  const bool has_prompt = flags.prompt_option->count() > 0;
+  const bool has_prompt = flags.prompt_option->IsGiven();
   if (has_prompt && !flags.file.empty())
     Throw(ErrorCode::kInvalidArgument, "give -p or -f, not both");
   if (!has_prompt && flags.file.empty()) return "";

@@ -3,17 +3,19 @@
 // UTF-8.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
+
+#include "apps/command_line.h"
 
 namespace tq::app {
 
 struct TextFlags {
   std::string prompt, file;
   bool no_escape = false;
-  CLI::Option* prompt_option = nullptr;  // tells an empty prompt from none
+  std::optional<Option> prompt_option;  // tells an empty prompt from none
 };
-void AddTextFlags(CLI::App& command, TextFlags& flags);
+void AddTextFlags(Command command, TextFlags& flags);
 
 bool HasText(const TextFlags& flags);
 // Throws kInvalidArgument if both are given or the text is no UTF-8; empty if none is.

@@ -55,25 +55,25 @@ void Tokenize(const TokenizeFlags& flags, bool has_prompt) {
 
 }  // namespace
 
-void AddTokenizeCommand(CLI::App& root) {
+void AddTokenizeCommand(Command root) {
   auto flags = std::make_shared<TokenizeFlags>();
-  CLI::App* command = root.add_subcommand("tokenize", "Show the tokens of a text");
+  const Command command = root.AddCommand("tokenize", "Show the tokens of a text");
   command
-      ->add_option("-m,--model", flags->model,
-                   "GGUF file, or a fetched model: " + FetchableModelNames())
-      ->envname("LLAMA_ARG_MODEL")
-      ->required();
-  CLI::Option* prompt = command->add_option("-p,--prompt", flags->prompt, "Text");
-  command->add_option("-f,--file", flags->file, "File with the text");
-  command->add_flag("--stdin", flags->standard_input, "Text from standard input");
-  command->add_flag("--ids", flags->ids_only, "Only the ids, as a list [1, 2, 3]");
-  command->add_flag("--no-bos", flags->no_bos,
-                    "Do not add the tokens that the model wants around a text");
-  command->add_flag("--no-parse-special", flags->no_parse_special,
-                    "Special tokens written in the text stay text");
-  command->add_flag("--show-count", flags->show_count, "Print how many there are");
-  command->add_flag("--log-disable", flags->log_disable, "Accepted; there is no log");
-  command->callback([flags, prompt] { Tokenize(*flags, prompt->count() > 0); });
+      .AddOption("-m,--model", flags->model,
+                 "GGUF file, or a fetched model: " + FetchableModelNames())
+      .FromVariable("LLAMA_ARG_MODEL")
+      .Required();
+  const Option prompt = command.AddOption("-p,--prompt", flags->prompt, "Text");
+  command.AddOption("-f,--file", flags->file, "File with the text");
+  command.AddFlag("--stdin", flags->standard_input, "Text from standard input");
+  command.AddFlag("--ids", flags->ids_only, "Only the ids, as a list [1, 2, 3]");
+  command.AddFlag("--no-bos", flags->no_bos,
+                  "Do not add the tokens that the model wants around a text");
+  command.AddFlag("--no-parse-special", flags->no_parse_special,
+                  "Special tokens written in the text stay text");
+  command.AddFlag("--show-count", flags->show_count, "Print how many there are");
+  command.AddFlag("--log-disable", flags->log_disable, "Accepted; there is no log");
+  command.OnRun([flags, prompt] { Tokenize(*flags, prompt.IsGiven()); });
 }
 
 }  // namespace tq::app

@@ -179,25 +179,24 @@ void Run(TrajectoryFlags flags) {
 
 }  // namespace
 
-void AddTrajectoryCommand(CLI::App& lab) {
+void AddTrajectoryCommand(Command lab) {
   auto flags = std::make_shared<TrajectoryFlags>();
   flags->comparison.chunks = 20;
-  CLI::App* command = lab.add_subcommand(
+  const Command command = lab.AddCommand(
       "trajectory", "Greedy replies: where those of cache types leave the one with f16");
-  AddComparisonFlags(*command, flags->comparison);
-  for (const char* not_here : {"--ctx-size", "--svg", "--no-floor"})
-    command->remove_option(command->get_option(not_here));
-  command->add_option("-c,--ctx-size", flags->context, "Tokens of a prompt, a piece of the text")
-      ->check(CLI::Range(4, 1 << 24))
-      ->capture_default_str();
-  command->add_option("-n,--predict", flags->tokens, "Tokens to generate after each prompt")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
+  AddComparisonFlags(command, flags->comparison);
+  for (const char* not_here : {"--ctx-size", "--svg", "--no-floor"}) command.RemoveOption(not_here);
+  command.AddOption("-c,--ctx-size", flags->context, "Tokens of a prompt, a piece of the text")
+      .Between(4, 1 << 24)
+      .ShowDefault();
+  command.AddOption("-n,--predict", flags->tokens, "Tokens to generate after each prompt")
+      .Between(1, 1 << 24)
+      .ShowDefault();
   command
-      ->add_option("--types", flags->types,
-                   "Cache types as `compare` has them, against a cache of f16")
-      ->capture_default_str();
-  command->callback([flags] { Run(*flags); });
+      .AddOption("--types", flags->types,
+                 "Cache types as `compare` has them, against a cache of f16")
+      .ShowDefault();
+  command.OnRun([flags] { Run(*flags); });
 }
 
 }  // namespace tq::app

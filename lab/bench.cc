@@ -51,6 +51,7 @@ BenchResult RunBench(std::shared_ptr<const Engine> engine, const BenchCase& test
   const auto run = [&] {
     if (test.n_prompt > 0) session.Append(RandomTokens(random, test.n_prompt, vocabulary), check);
     generate(test.n_gen);
+    engine->backend().Finish();
   };
   const auto rewind = [&] { test.n_depth > 0 ? session.Truncate(test.n_depth) : session.Clear(); };
   if (options.warm_up) {

@@ -36,11 +36,12 @@ void PageCases(bool all) {
   PageCaseSpec base;
   for (const int dim : kHeadDims) {
     for (const bool back : {false, true}) {
-      const bool good = CheckTransform(dim, Side::kKey, back, false) &&
-                        CheckTransform(dim, Side::kValue, back, false) &&
-                        (back || CheckTransform(dim, Side::kKey, false, true));
+      const bool good =
+          CheckTransform(dim, Side::kKey, back) && CheckTransform(dim, Side::kValue, back);
       Report(good, fmt::format("transform D {}{}", dim, back ? " back" : ""));
     }
+    for (const int rows : {1, 7, 70})
+      Report(CheckMapRows(dim, rows), fmt::format("map D {} rows {}", dim, rows));
   }
   for (const Codec codec : {Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2, Codec::kTurbo8}) {
     PageCaseSpec spec = base;

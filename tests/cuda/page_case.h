@@ -12,6 +12,7 @@
 #include "device_buffer.h"
 #include "tests/attention/page_builder.h"
 #include "turboquant/base/half.h"
+#include "turboquant/codec/cuda/map_kernels.h"
 #include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/codec/transform.h"
 #include "turboquant/kv/cuda/page_kernels.h"
@@ -35,6 +36,18 @@ struct PageCaseSpec {
     return text;
   }
 };
+
+inline bool SameFloats(const char* what, const std::vector<float>& got,
+                       const std::vector<float>& want) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    const bool both_nan = std::isnan(got[i]) && std::isnan(want[i]);
+    if (std::bit_cast<uint32_t>(got[i]) == std::bit_cast<uint32_t>(want[i]) || both_nan) continue;
+    std::printf("  %s: element %zu got %.9e want %.9e\n", what, i, static_cast<double>(got[i]),
+                static_cast<double>(want[i]));
+    return false;
+  }
+  return true;
+}
 
 class PageCase {
  public:
@@ -91,6 +104,8 @@ class PageCase {
     encode.pages = {arena.data(), 0, 0, view.open, view.sealed, view.visibility};
     encode.k_stride = encode.v_stride = spec_.kv_heads * spec_.head_dim;
     encode.rotate_k = encode.rotate_v = spec_.rotate;
+    DeviceBuffer<float> kept(static_cast<size_t>(length_ * encode.k_stride));
+    encode.kept_keys = kept.data();
     int done = 0;
     for (const int n : spec_.chunks) {
       const int32_t values[] = {done, n, 0};
@@ -99,6 +114,7 @@ class PageCase {
       encode.v = v.data() + done * encode.v_stride;
       encode.max_tokens = n;
       cuda::LaunchEncode(encode, nullptr);
+      if (cuda::NeedsKeyChain(encode)) cuda::LaunchKeyChain(encode, nullptr);
       WaitForDevice();
       done += n;
     }
@@ -177,18 +193,6 @@ class PageCase {
     return false;
   }
 
-  bool SameFloats(const char* what, const std::vector<float>& got,
-                  const std::vector<float>& want) const {
-    for (size_t i = 0; i < got.size(); ++i) {
-      const bool both_nan = std::isnan(got[i]) && std::isnan(want[i]);
-      if (std::bit_cast<uint32_t>(got[i]) == std::bit_cast<uint32_t>(want[i]) || both_nan) continue;
-      std::printf("  %s: element %zu got %.9e want %.9e\n", what, i, static_cast<double>(got[i]),
-                  static_cast<double>(want[i]));
-      return false;
-    }
-    return true;
-  }
-
   bool CheckDequantize(const cuda::EncodeArgs& encode, const DeviceBuffer<std::byte>& arena) const {
     const KvLayerView& view = built_->view();
     const int d = spec_.head_dim, kv = spec_.kv_heads;
@@ -241,14 +245,12 @@ class PageCase {
   std::unique_ptr<BuiltPages> built_;
 };
 
-// The change of basis: the rotation to the bit, with a map within tolerance.
-inline bool CheckTransform(int head_dim, Side side, bool back, bool map) {
-  constexpr int kRows = 11, kHeads = 4, kMaps = 2;
+// The rotation, to the bit.
+inline bool CheckTransform(int head_dim, Side side, bool back) {
+  constexpr int kRows = 11, kHeads = 4;
   Random random(5);
   const std::vector<float> x = GaussianVector(random, int64_t{kRows} * kHeads * head_dim);
-  const std::vector<float> maps = GaussianVector(random, int64_t{kMaps} * head_dim * head_dim, 0.1);
   DeviceBuffer<float> device(std::span<const float>(x.data(), x.size()));
-  DeviceBuffer<float> device_maps(std::span<const float>(maps.data(), maps.size()));
   cuda::TransformArgs args;
   args.x = device.data();
   args.rows = kRows;
@@ -256,33 +258,47 @@ inline bool CheckTransform(int head_dim, Side side, bool back, bool map) {
   args.heads = kHeads;
   args.head_dim = head_dim;
   args.side = side;
-  args.map = map ? device_maps.data() : nullptr;
-  args.map_heads = kMaps;
   (back ? cuda::LaunchToModel : cuda::LaunchToStored)(args, nullptr);
   WaitForDevice();
-  const std::vector<float> got = device.Download();
   std::vector<float> want = x;
-  if (map) {
-    for (int row = 0; row < kRows * kHeads; ++row) {
-      const float* m = maps.data() + row % kHeads / (kHeads / kMaps) * head_dim * head_dim;
-      for (int i = 0; i < head_dim; ++i) {
-        double sum = 0;
-        for (int j = 0; j < head_dim; ++j) {
-          sum +=
-              static_cast<double>(m[i * head_dim + j]) * x[static_cast<size_t>(row * head_dim + j)];
-        }
-        want[static_cast<size_t>(row * head_dim + i)] = static_cast<float>(sum);
-      }
-    }
-  }
   (back ? RotateBackRows : RotateRows)(want.data(), kRows * kHeads, head_dim, head_dim, side,
                                        ActiveIsa());
-  for (size_t i = 0; i < got.size(); ++i) {
-    const bool good = map ? std::fabs(got[i] - want[i]) < 2e-5f * std::sqrt(head_dim)
-                          : std::bit_cast<uint32_t>(got[i]) == std::bit_cast<uint32_t>(want[i]);
-    if (good) continue;
-    std::printf("  transform: element %zu got %.9e want %.9e\n", i, static_cast<double>(got[i]),
-                static_cast<double>(want[i]));
+  return SameFloats("transform", device.Download(), want);
+}
+
+// Rows of heads times a matrix of their KV head, against double.
+inline bool CheckMapRows(int head_dim, int rows) {
+  constexpr int kHeads = 4, kMaps = 2;
+  Random random(6);
+  const int64_t stride = kHeads * head_dim + 8;
+  const std::vector<float> x = GaussianVector(random, rows * stride);
+  const std::vector<float> maps = GaussianVector(random, int64_t{kMaps} * head_dim * head_dim, 0.1);
+  DeviceBuffer<float> device(std::span<const float>(x.data(), x.size()));
+  DeviceBuffer<float> device_maps(std::span<const float>(maps.data(), maps.size()));
+  cuda::LaunchMapRows({.x = device.data(),
+                       .rows = rows,
+                       .stride = stride,
+                       .heads = kHeads,
+                       .head_dim = head_dim,
+                       .matrices = device_maps.data(),
+                       .map_heads = kMaps},
+                      nullptr);
+  WaitForDevice();
+  const std::vector<float> got = device.Download();
+  for (int64_t i = 0; i < rows * stride; ++i) {
+    const int64_t row = i / stride, head = i % stride / head_dim, d = i % stride % head_dim;
+    double want = x[static_cast<size_t>(i)];  // between rows: untouched
+    if (head < kHeads) {
+      const float* from = x.data() + row * stride + head * head_dim;
+      const float* matrix = maps.data() + head / (kHeads / kMaps) * head_dim * head_dim;
+      want = 0;
+      for (int j = 0; j < head_dim; ++j)
+        want += static_cast<double>(from[j]) * matrix[j * head_dim + d];
+    }
+    if (std::fabs(got[static_cast<size_t>(i)] - want) < 1e-6 * std::sqrt(head_dim)) continue;
+    std::printf("  map rows: row %d element %d got %.9e want %.9e\n", static_cast<int>(row),
+                static_cast<int>(i % stride), static_cast<double>(got[static_cast<size_t>(i)]),
+                want);
     return false;
   }
   return true;

@@ -53,6 +53,9 @@ struct StepInputs {
   std::span<const AppendPlan::Span> spans;
   std::span<const int32_t> tokens;     // [T] of all spans, one after another
   std::span<const int32_t> positions;  // [T]
+  // Spans of several tokens attend to each other as rows, not by way of pages: what they read of
+  // the cache is what the first of them sees.
+  bool fresh_prompts = false;
 };
 
 // Steps with equal keys make the same calls on the same memory, with other inputs.
@@ -78,6 +81,8 @@ class Backend {
   // or repeats what an earlier body with the same key did, on the inputs of the last BeginStep.
   virtual void BeginStep(const StepInputs&) {}
   virtual void RunStep(const StepKey&, const std::function<void()>& body) { body(); }
+  // Returns when all work so far is done, what goes on beside steps included.
+  virtual void Finish() {}
 
   virtual std::unique_ptr<Buffer> Allocate(
       size_t floats) = 0;  // grow-only use expected; throws kOutOfMemory

@@ -15,7 +15,9 @@ namespace tq {
 namespace {
 
 constexpr int kSkippedTokens = 4;  // attention sinks: nothing like other keys, and never compressed
-constexpr double kShrinkage = 0.01;
+// 1 % left more divergence at 3 bits on 8K tokens of WikiText: .0062 and .0061 (Gemma, SmolLM2), 3
+// % .0061 and .0058, 10 % .0068.
+constexpr double kShrinkage = 0.03;
 constexpr int kQueryStep = 4;
 constexpr int kSpreadPositions = 8192;
 

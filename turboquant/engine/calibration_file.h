@@ -11,7 +11,7 @@
 
 namespace tq {
 
-inline constexpr uint32_t kCalibrationVersion = 2;
+inline constexpr uint32_t kCalibrationVersion = 3;
 
 // The bytes of the file; sets the calibration's id, which is their checksum.
 std::vector<std::byte> WriteCalibration(Calibration& calibration);

@@ -73,7 +73,11 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
   s.scratch.SetPositions(append);
 
   try {
-    s.backend.BeginStep({cache, append.spans, s.scratch.tokens(), s.scratch.positions()});
+    s.backend.BeginStep({.cache = cache,
+                         .spans = append.spans,
+                         .tokens = s.scratch.tokens(),
+                         .positions = s.scratch.positions(),
+                         .fresh_prompts = plan.prefill == PrefillMode::kFast});
     s.backend.Seal(cache, append.seal_early);
     const auto layers = [&] {
       s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page and transform kernels as host code.
+// The page, map and transform kernels as host code.
+#include "turboquant/codec/cuda/map_kernels.cu"
 #include "turboquant/codec/cuda/transform_kernels.cu"
 #include "turboquant/kv/cuda/dequantize.cu"
 #include "turboquant/kv/cuda/encode.cu"

@@ -31,7 +31,7 @@ struct DecodeArgs {
   int tokens = 1;   // query tokens per sequence at most: which kernel runs. tables.tokens <= this
   float scale = 0;  // applied to q . k before softmax
   // q and out are in the model's basis and the kernel rotates them (K, V in tiles only); else they
-  // are in the basis of the pages, which a calibrated map needs (LaunchToStoredQueries before).
+  // are in the basis of the pages, which a calibrated map needs (LaunchMapRows before).
   bool rotate_q = true;
   bool rotate_out = true;
   // Programmatic dependent launch: tables and sealed pages are read while kernels before still run,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend on a GPU: one stream carries a step's work in order, a second one seals pages beside
-// it. Nothing waits for the device but Read, Write and memory that goes back.
+// The backend on a GPU: one stream carries a step's work in order, a second one works on pages
+// beside it. Nothing waits for the device but Read, Write and memory that goes back.
 #include "turboquant/backend/cuda/cuda_backend.h"
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 #include "turboquant/backend/cuda/device_attention.h"
 #include "turboquant/backend/cuda/device_choice.h"
 #include "turboquant/backend/cuda/device_step.h"
-#include "turboquant/backend/cuda/page_sealer.h"
+#include "turboquant/backend/cuda/page_work.h"
 #include "turboquant/backend/cuda/step_graphs.h"
 #include "turboquant/backend/vector_tensor.h"
 #include "turboquant/base/cuda/cuda_error.h"
@@ -92,7 +92,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
     graphs_.Clear();
     attention_.ForgetKeyMaps();  // a new cache may come with other maps
-    return MakeDeviceArenaMemory(reserve_bytes, stream_, [this] { sealer_.MakeMainWait(); });
+    return MakeDeviceArenaMemory(reserve_bytes, stream_, [this] { page_work_.MakeMainWait(); });
   }
   float* OnHost(float* device, size_t floats) override {
     const size_t bytes = floats * sizeof(float);
@@ -146,12 +146,17 @@ class CudaBackend final : public Backend {
   }
 
   void BeginStep(const StepInputs& inputs) override {
-    sealer_.MakeMainWait();
+    page_work_.Begin(inputs);
     if (step_.Begin(inputs)) graphs_.Clear();
     for (RopeEntry& rope : ropes_) rope.ready = false;
   }
   void RunStep(const StepKey& key, const std::function<void()>& body) override {
     graphs_.Run(key, body);
+  }
+
+  void Finish() override {
+    page_work_.MakeMainWait();
+    stream_.Synchronize();
   }
 
   void Embed(const PackedWeight& table, std::span<const int32_t> tokens, float scale,
@@ -213,7 +218,7 @@ class CudaBackend final : public Backend {
     attention_.Encode(calls, step_.Tables(calls.front().kv));
   }
   void Seal(const KvCache& cache, std::span<const SealTask> tasks) override {
-    sealer_.Seal(cache, tasks);
+    page_work_.Seal(cache, tasks);
   }
 
   void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) override {
@@ -265,10 +270,10 @@ class CudaBackend final : public Backend {
 
   GpuInfo device_;
   ThreadPool pool_;  // packs weights
-  OwnedStream stream_;
-  PageSealer sealer_{stream_};
+  OwnedStream stream_{OwnedStream::Priority::kHigh};
+  PageWork page_work_{stream_};
   DeviceLinear linear_{stream_};
-  DeviceAttention attention_{stream_};
+  DeviceAttention attention_{stream_, page_work_};
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};
   PinnedBytes staging_;

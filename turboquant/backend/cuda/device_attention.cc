@@ -8,6 +8,7 @@
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
+#include "turboquant/codec/cuda/map_kernels.h"
 #include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/kv/cuda/page_kernels.h"
 
@@ -20,6 +21,8 @@ LayerPages PagesOf(const KvLayerView& kv) {
 }
 
 bool IsShort(const AttentionArgs& args) { return args.tokens <= DeviceStep::kMostShort; }
+// Where the step's own tokens are: in pages, or in fresh rows.
+bool ReadsNewPages(const AttentionArgs& args) { return IsShort(args) || args.fresh_k == nullptr; }
 
 }  // namespace
 
@@ -53,17 +56,21 @@ void DeviceAttention::Encode(std::span<const tq::EncodeArgs> calls, const StepTa
     const DeviceKeyMaps::Layer& maps = MapsOf(first.key_maps, open);
     args.mean = maps.mean;
     args.rotate_k = false;
-    LaunchToStored({.x = first.k,
-                    .rows = rows,
-                    .stride = first.stride,
-                    .heads = open.kv_heads,
-                    .head_dim = open.head_dim,
-                    .side = Side::kKey,
-                    .map = maps.forward,
-                    .map_heads = open.kv_heads},
-                   stream_);
+    LaunchMapRows({.x = first.k,
+                   .rows = rows,
+                   .stride = first.stride,
+                   .heads = open.kv_heads,
+                   .head_dim = open.head_dim,
+                   .matrices = maps.keys,
+                   .map_heads = open.kv_heads},
+                  stream_);
   }
-  LaunchEncode(args, stream_);
+  keys_under_way_ = NeedsKeyChain(args);
+  if (keys_under_way_) {
+    EncodeMany(args, rows);
+  } else {
+    LaunchEncode(args, stream_);
+  }
   CheckLaunch("encoding keys and values");
 }
 
@@ -71,8 +78,10 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
                              const StepTables& short_tables, const KeyMap* key_maps,
                              bool capturing) {
   int tokens = 0;
-  for (const AttentionArgs& call : calls)
+  for (const AttentionArgs& call : calls) {
+    if (ReadsNewPages(call)) WaitForKeys();
     if (IsShort(call)) tokens = std::max(tokens, call.tokens);
+  }
   const bool grew = tokens > 0 && AttendShort(calls, short_tables, tokens, key_maps, capturing);
   for (size_t i = 0; i < calls.size(); ++i) {
     if (IsShort(calls[i])) continue;
@@ -83,19 +92,49 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
   return grew;
 }
 
+// A chain from page to page takes few multiprocessors and long: the step goes on beside it.
+void DeviceAttention::EncodeMany(EncodeArgs args, int64_t rows) {
+  const PageLayout& open = args.pages.open;
+  KeptKeys& kept = kept_keys_[turn_ ^= 1];
+  kept.read.MakeWait(stream_);
+  kept.keys.EnsureSize(static_cast<size_t>(rows * open.kv_heads * open.head_dim) * sizeof(float),
+                       "keys of a prompt");
+  args.kept_keys = kept.keys.as<float>();
+  LaunchEncode(args, stream_);
+  work_.Beside([&](cudaStream_t stream) {
+    LaunchKeyChain(args, stream);
+    kept.read.Record(stream);
+  });
+}
+
+void DeviceAttention::WaitForKeys() {
+  if (keys_under_way_) work_.MakeMainWait();
+  keys_under_way_ = false;
+}
+
 // q <- H A^-T q, if the keys lie in tiles.
 void DeviceAttention::QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps) {
   const PageLayout& layout = args.kv.open;
   if (!InfoOf(layout.k).tiles) return;
-  LaunchToStored({.x = const_cast<float*>(args.q),  // the contract: q is transformed in place
-                  .rows = args.tokens,
-                  .stride = args.q_stride,
-                  .heads = args.q_heads,
-                  .head_dim = layout.head_dim,
-                  .side = Side::kKey,
-                  .map = key_maps == nullptr ? nullptr : MapsOf(key_maps, layout).inverse_transpose,
-                  .map_heads = layout.kv_heads},
-                 stream_);
+  auto* q = const_cast<float*>(args.q);  // the contract: q is transformed in place
+  if (key_maps == nullptr) {
+    LaunchToStored({.x = q,
+                    .rows = args.tokens,
+                    .stride = args.q_stride,
+                    .heads = args.q_heads,
+                    .head_dim = layout.head_dim,
+                    .side = Side::kKey},
+                   stream_);
+  } else {
+    LaunchMapRows({.x = q,
+                   .rows = args.tokens,
+                   .stride = args.q_stride,
+                   .heads = args.q_heads,
+                   .head_dim = layout.head_dim,
+                   .matrices = MapsOf(key_maps, layout).queries,
+                   .map_heads = layout.kv_heads},
+                  stream_);
+  }
 }
 
 bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables,
@@ -161,6 +200,7 @@ bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
 
 void DeviceAttention::AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,
                                 const KeyMap* key_maps) {
+  if (ReadsNewPages(args)) WaitForKeys();
   QueriesToStored(args, key_maps);
   prefill_.Run(args, tables, PagesOf(args.kv), slot);
   if (InfoOf(args.kv.open.v).tiles) {

@@ -6,6 +6,7 @@
 
 #include "turboquant/backend/backend.h"
 #include "turboquant/backend/cuda/device_key_maps.h"
+#include "turboquant/backend/cuda/page_work.h"
 #include "turboquant/backend/cuda/prefill_attention.h"
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/kv/cuda/device_tables.h"
@@ -17,7 +18,8 @@ void CheckAttention(const PageLayout& layout, int q_heads);
 
 class DeviceAttention {
  public:
-  explicit DeviceAttention(cudaStream_t stream) : stream_(stream), prefill_(stream) {}
+  DeviceAttention(cudaStream_t stream, PageWork& work)
+      : stream_(stream), work_(work), prefill_(stream) {}
 
   void Encode(std::span<const tq::EncodeArgs> calls, const StepTables& tables);
   // short_tables: sequences with more than kMostShort tokens are idle. True if the workspace of the
@@ -33,14 +35,27 @@ class DeviceAttention {
   const DeviceKeyMaps::Layer& MapsOf(const KeyMap* maps, const PageLayout& layout) {
     return key_maps_.Of(maps, layout.kv_heads, layout.head_dim);
   }
+  void EncodeMany(EncodeArgs args, int64_t rows);
+  void WaitForKeys();
   void QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps);
   bool AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables, int tokens,
                    const KeyMap* key_maps, bool capturing);
   bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
   bool Reserve(DeviceBytes& workspace, int64_t bytes);
 
+  // What the chain over the pages of a layer's keys reads while the next layer writes the other
+  // one.
+  struct KeptKeys {
+    DeviceBytes keys;
+    OwnedEvent read;  // by the chain
+  };
+
   cudaStream_t stream_;
+  PageWork& work_;
   PrefillAttention prefill_;
+  KeptKeys kept_keys_[2];
+  int turn_ = 0;
+  bool keys_under_way_ = false;            // the chain of this step and layer may not have ended
   DeviceBytes workspace_, row_workspace_;  // of the decode kernels
   DeviceKeyMaps key_maps_;
 };

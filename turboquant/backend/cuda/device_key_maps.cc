@@ -7,18 +7,14 @@
 namespace tq::cuda {
 namespace {
 
-// The map itself, row-major, out of the rows of KeyMap: row j is what the unit vector j becomes,
-// rotated; the kernels rotate by themselves.
-void PutMatrix(const float* rows, int dim, float* out) {
-  if (rows == nullptr) {
-    for (int i = 0; i < dim; ++i) out[int64_t{i} * dim + i] = 1.0f;
+// A head without a map has the rotation as its matrix.
+void PutMatrix(const float* matrix, int dim, float* out) {
+  if (matrix != nullptr) {
+    std::copy_n(matrix, int64_t{dim} * dim, out);
     return;
   }
-  std::vector<float> columns(rows, rows + int64_t{dim} * dim);
-  RotateBackRows(columns.data(), dim, dim, dim, Side::kKey);
-  for (int j = 0; j < dim; ++j) {
-    for (int i = 0; i < dim; ++i) out[int64_t{i} * dim + j] = columns[int64_t{j} * dim + i];
-  }
+  for (int i = 0; i < dim; ++i) out[int64_t{i} * dim + i] = 1.0f;
+  RotateRows(out, dim, dim, dim, Side::kKey);
 }
 
 }  // namespace

@@ -12,9 +12,9 @@ namespace tq::cuda {
 class DeviceKeyMaps {
  public:
   struct Layer {
-    const float* forward;            // [G][D][D] A; heads without a map have the identity
-    const float* inverse_transpose;  // [G][D][D]
-    const float* mean;               // [G][D], zeros where there is none; null: nobody has one
+    const float* keys;     // [G][D][D] as in KeyMap; heads without a map have the rotation
+    const float* queries;  // [G][D][D]
+    const float* mean;     // [G][D], zeros where there is none; null: nobody has one
   };
   // maps [kv_heads] of one layer, host memory that does not change until Clear.
   const Layer& Of(const KeyMap* maps, int kv_heads, int head_dim);

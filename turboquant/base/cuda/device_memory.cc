@@ -38,8 +38,12 @@ bool PinnedBytes::EnsureSize(size_t size) {
   return true;
 }
 
-OwnedStream::OwnedStream() {
-  Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+OwnedStream::OwnedStream(Priority priority) {
+  int lowest = 0, highest = 0;
+  Check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "asking for priorities of streams");
+  Check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
+                                     priority == Priority::kHigh ? highest : lowest),
+        "making a stream");
 }
 OwnedStream::~OwnedStream() { cudaStreamDestroy(stream_); }
 void OwnedStream::Synchronize() const {

@@ -15,13 +15,11 @@ void LaunchTransform(const TransformArgs& args, bool back, Stream stream) {
   p.stride = args.stride;
   p.heads = args.heads;
   p.rotation = MakeRotationTable(args.head_dim, args.side, back);
-  p.map = args.map;
-  p.heads_per_map = args.map == nullptr ? 1 : args.heads / args.map_heads;
   const TransformKernelFn kernel = TransformKernelOf(args.head_dim);
   TQ_CHECK(kernel != nullptr);  // MakeRotationTable refuses other head dims
-  const int64_t blocks = (args.rows + kTransformRows - 1) / kTransformRows * args.heads;
-  Launch(kernel, static_cast<int>(blocks), kTransformThreads, TransformMemory(args.head_dim),
-         stream, p);
+  const int64_t blocks = (args.rows * args.heads + kTransformVectors - 1) / kTransformVectors;
+  LaunchMaybeOverlapping(true, kernel, static_cast<int>(blocks), kTransformThreads,
+                         TransformMemory(args.head_dim), stream, p);
 }
 
 }  // namespace
@@ -31,7 +29,6 @@ void LaunchToStored(const TransformArgs& args, Stream stream) {
 }
 
 void LaunchToModel(const TransformArgs& args, Stream stream) {
-  TQ_CHECK(args.map == nullptr);
   LaunchTransform(args, true, stream);
 }
 

@@ -6,8 +6,7 @@
 
 namespace tq::cuda {
 
-inline constexpr int kTransformThreads = 512;
-inline constexpr int kTransformRows = 8;  // rows of one head that a block takes
+inline constexpr int kTransformThreads = 256;
 
 struct TransformParams {
   float* x;
@@ -15,13 +14,12 @@ struct TransformParams {
   int64_t stride;
   int heads;
   RotationTable rotation;
-  const float* map;  // [map_heads][D][D] or null
-  int heads_per_map;
 };
 
 using TransformKernelFn = void (*)(TransformParams);
 TransformKernelFn TransformKernelOf(int head_dim);
-// The rows before and after the map.
-constexpr int TransformMemory(int head_dim) { return 2 * kTransformRows * head_dim * 4; }
+// A head vector per warp.
+inline constexpr int kTransformVectors = kTransformThreads / 32;
+constexpr int TransformMemory(int head_dim) { return kTransformVectors * head_dim * 4; }
 
 }  // namespace tq::cuda

@@ -34,7 +34,7 @@ EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
     } else if (p.open.k.rows) {
       encoder.template EncodePage<Side::kKey>(page, slice, slices, first, count);
     } else {
-      encoder.RotateKeys(page, slice, slices, first, count);
+      encoder.KeepKeys(page, slice, slices, first, count);
     }
     return;
   }

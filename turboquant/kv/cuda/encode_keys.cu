@@ -40,9 +40,8 @@ struct KeyChain {
     for (int i = 0; i < kHeld; ++i) {
       const int token = TokenOf(batch, i);
       const bool is_new = IsNew(page, token);
-      const float* x =
-          encoder.Row(Side::kKey, p.tables.first_rows[encoder.slot] +
-                                      (is_new ? page * kPageTokens + token - first : 0));
+      const float* x = encoder.KeptKeys(p.tables.first_rows[encoder.slot] +
+                                        (is_new ? page * kPageTokens + token - first : 0));
 #pragma unroll
       for (int j = 0; j < kParts; ++j) {
         const int d = 32 * j + LaneId();

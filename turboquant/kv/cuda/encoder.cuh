@@ -141,10 +141,15 @@ struct Encoder {
                   RotationOf(kSide), Scratch());
     });
   }
-  TQ_DEVICE void RotateKeys(int page, int slice, int slices, int first, int count) const {
-    if (!p.rotate_k) return;
+  TQ_DEVICE float* KeptKeys(int64_t row) const {
+    return p.kept_keys + (row * p.kv_heads + head) * kDim;
+  }
+  // Into the stored basis, and a copy that outlives the step's buffers.
+  TQ_DEVICE void KeepKeys(int page, int slice, int slices, int first, int count) const {
     ForTokens(page, slice, slices, first, count, [&](int64_t row, int) {
-      Rotate(p.k_rotation, Row(Side::kKey, row), Scratch());
+      float* x = Row(Side::kKey, row);
+      if (p.rotate_k) Rotate(p.k_rotation, x, Scratch());
+      for (int d = LaneId(); d < kDim; d += 32) KeptKeys(row)[d] = x[d];
       SyncWarp();
     });
   }

@@ -41,6 +41,31 @@ bool HasDim(int head_dim) {
   return std::find(kHeadDims.begin(), kHeadDims.end(), head_dim) != kHeadDims.end();
 }
 
+EncodeParams MakeEncodeParams(const EncodeArgs& args) {
+  const PageLayout& layout = args.pages.open;
+  EncodeParams p = {};
+  p.tables = args.tables;
+  p.arena = args.pages.arena;
+  p.open = SidesOf(layout, args.pages.open_layer_offset);
+  p.sealed = SidesOf(args.pages.sealed, args.pages.sealed_layer_offset);
+  p.k = args.k;
+  p.v = args.v;
+  p.k_stride = args.k_stride;
+  p.v_stride = args.v_stride;
+  p.kept_keys = args.kept_keys;
+  p.rotate_k = args.rotate_k && !p.open.k.rows;
+  p.rotate_v = args.rotate_v && !p.open.v.rows;
+  if (p.rotate_k) p.k_rotation = MakeRotationTable(layout.head_dim, Side::kKey, false);
+  if (p.rotate_v) p.v_rotation = MakeRotationTable(layout.head_dim, Side::kValue, false);
+  p.mean = args.mean;
+  p.centring = args.centring;
+  p.kv_heads = layout.kv_heads;
+  p.pages = (args.max_tokens - 2) / kPageTokens + 2;  // wherever in a page the first token falls
+  if (args.max_tokens == 1) p.pages = 1;
+  p.spread = args.max_tokens >= kSpreadTokens;
+  return p;
+}
+
 }  // namespace
 
 void CheckPageKernels(const PageLayout& layout) {
@@ -61,34 +86,24 @@ void CheckPageKernels(const PageLayout& layout) {
 }
 
 void LaunchEncode(const EncodeArgs& args, Stream stream) {
-  const PageLayout& layout = args.pages.open;
-  CheckPageKernels(layout);
-  EncodeParams p = {};
-  p.tables = args.tables;
-  p.arena = args.pages.arena;
-  p.open = SidesOf(layout, args.pages.open_layer_offset);
-  p.sealed = SidesOf(args.pages.sealed, args.pages.sealed_layer_offset);
-  p.k = args.k;
-  p.v = args.v;
-  p.k_stride = args.k_stride;
-  p.v_stride = args.v_stride;
-  p.rotate_k = args.rotate_k && !p.open.k.rows;
-  p.rotate_v = args.rotate_v && !p.open.v.rows;
-  if (p.rotate_k) p.k_rotation = MakeRotationTable(layout.head_dim, Side::kKey, false);
-  if (p.rotate_v) p.v_rotation = MakeRotationTable(layout.head_dim, Side::kValue, false);
-  p.mean = args.mean;
-  p.centring = args.centring;
-  p.kv_heads = layout.kv_heads;
-  p.pages = (args.max_tokens - 2) / kPageTokens + 2;  // wherever in a page the first token falls
-  if (args.max_tokens == 1) p.pages = 1;
-  p.spread = args.max_tokens >= kSpreadTokens;
-  const int heads = args.tables.slots * layout.kv_heads;
+  CheckPageKernels(args.pages.open);
+  const EncodeParams p = MakeEncodeParams(args);
+  TQ_CHECK(!NeedsKeyChain(args) || args.kept_keys != nullptr);
+  const int heads = args.tables.slots * p.kv_heads;
   const int parts = p.spread ? 2 * p.pages * kEncodeSlices : 1 + p.pages;
-  LaunchMaybeOverlapping(true, EncodeKernelOf(layout.head_dim), heads * parts, kPageThreads,
-                         EncodeMemory(layout.head_dim), stream, p);
-  if (!p.spread || p.open.k.rows) return;
-  LaunchMaybeOverlapping(true, KeyChainKernelOf(layout.head_dim), heads, kChainThreads,
-                         KeyChainMemory(layout.head_dim), stream, p);
+  LaunchMaybeOverlapping(true, EncodeKernelOf(args.pages.open.head_dim), heads * parts,
+                         kPageThreads, EncodeMemory(args.pages.open.head_dim), stream, p);
+}
+
+bool NeedsKeyChain(const EncodeArgs& args) {
+  return args.max_tokens >= kSpreadTokens && InfoOf(args.pages.open.k).tiles;
+}
+
+void LaunchKeyChain(const EncodeArgs& args, Stream stream) {
+  const EncodeParams p = MakeEncodeParams(args);
+  LaunchMaybeOverlapping(true, KeyChainKernelOf(args.pages.open.head_dim),
+                         args.tables.slots * p.kv_heads, kChainThreads,
+                         KeyChainMemory(args.pages.open.head_dim), stream, p);
 }
 
 void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,

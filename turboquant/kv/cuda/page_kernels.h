@@ -17,7 +17,7 @@ struct EncodeArgs {
   StepTables tables;
   LayerPages pages;
   // [rows][G][D]. With `rotate_k`, `rotate_v` a side in tiles is rotated first and left in the
-  // stored basis; without, it is there already (a calibrated map needs LaunchToStored before).
+  // stored basis; without, it is there already (a calibrated map needs LaunchMapRows before).
   float* k = nullptr;
   float* v = nullptr;
   int64_t k_stride = 0;  // floats between rows
@@ -27,8 +27,14 @@ struct EncodeArgs {
   const float* mean = nullptr;  // [G][D] calibrated mean in the stored basis, or null
   bool centring = true;
   int max_tokens = 1;  // tables.tokens <= this
+  // Keys of many tokens are encoded page after page by a second kernel, which may run beside what
+  // comes next in the stream: it reads this copy of them, [rows][G][D], written by the first one.
+  float* kept_keys = nullptr;
 };
 void LaunchEncode(const EncodeArgs& args, Stream stream);
+// Do keys of this step need the second kernel?
+bool NeedsKeyChain(const EncodeArgs& args);
+void LaunchKeyChain(const EncodeArgs& args, Stream stream);
 
 // One side of one head's page; offsets of head blocks, in bytes from the arena's start.
 struct SealJob {

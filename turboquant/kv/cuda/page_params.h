@@ -39,6 +39,7 @@ struct EncodeParams {
   float* v;
   int64_t k_stride;
   int64_t v_stride;
+  float* kept_keys;  // [rows][G][D], of a spread step
   bool rotate_k;
   bool rotate_v;
   RotationTable k_rotation;
@@ -47,7 +48,7 @@ struct EncodeParams {
   bool centring;
   int kv_heads;
   int pages;    // that the tokens of a slot may touch at most
-  bool spread;  // keys in tiles are rotated only: the chain kernel encodes them
+  bool spread;  // keys in tiles are rotated and kept only: the chain kernel encodes them
 };
 
 inline constexpr int kSealBatch = 256;  // 6 KiB of parameters
