@@ -110,7 +110,7 @@ TEST(CudnnAttentionDeviceTest, HasPlans) {
         args.kv_heads = 2;
         args.head_dim = d;
         args.scale = 0.1f;
-        args.causal = args.wants_stats = causal;
+        args.causal = causal;
         std::string why;
         EXPECT_TRUE(attention.Prepare(args, &why)) << "D " << d << ": " << why;
       }

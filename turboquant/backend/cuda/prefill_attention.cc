@@ -99,10 +99,8 @@ std::vector<CudnnAttentionArgs> PrefillAttention::CudnnRanges(const Call& call, 
                      : static_cast<int>(std::min(PlanRows(range.keys, kLeastPlanKeys), most));
   range.causal = true;
   ranges.push_back(range);
-  for (CudnnAttentionArgs& each : ranges) {
-    each.wants_stats = ranges.size() > 1;
-    if (!cudnn_->Prepare(each)) return {};
-  }
+  const auto has_plan = [&](const CudnnAttentionArgs& each) { return cudnn_->Prepare(each); };
+  if (!std::ranges::all_of(ranges, has_plan)) return {};
   return ranges;
 }
 
