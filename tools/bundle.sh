@@ -23,7 +23,9 @@ cublas=$(ls -d /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib 2>/dev/null
 if [ -z "$cublas" ]; then
   cublas=$(dirname "$(find / -name libcublas.so.13 -not -path '/proc/*' 2>/dev/null | head -1)")
 fi
-cudnn=$(dirname "$(find / -name libcudnn.so.9 -not -path '/proc/*' 2>/dev/null | head -1)")
+# Of several the one that came with PyTorch, which is as new as PyTorch.
+cudnn=$(find / -name libcudnn.so.9 -not -path '/proc/*' 2>/dev/null)
+cudnn=$(dirname "$({ grep /nvidia/cudnn/ <<< "$cudnn"; echo "$cudnn"; } | head -1)")
 export LD_LIBRARY_PATH="$here/lib:$cublas:$cudnn:${LD_LIBRARY_PATH:-}"
 export PATH="$here/bin:$PATH"
 END

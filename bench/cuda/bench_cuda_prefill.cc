@@ -5,6 +5,7 @@
 //
 //   bench_cuda_prefill OUT.jsonl [quick]     one JSON object per measurement
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -143,10 +144,11 @@ class Parts {
         k_(static_cast<size_t>(std::max(prompt.keys(), kRangeTokens) + kPadding) * kKvCols),
         v_(k_.size()),
         q_(static_cast<size_t>(prompt.queries()) * kCols),
-        out_(q_.size()),
-        stats_(static_cast<size_t>(prompt.queries()) * kHeads),
-        result_(q_.size()),
-        result_stats_(2 * stats_.size()) {
+        ranges_(prompt.past() / kRangeTokens +
+                std::popcount(static_cast<unsigned>(prompt.past() % kRangeTokens / 8192)) + 1),
+        parts_(q_.size() * static_cast<size_t>(ranges_)),
+        stats_(static_cast<size_t>(prompt.queries()) * kHeads * static_cast<size_t>(ranges_)),
+        result_(q_.size()) {
     k_.Fill(0);
     v_.Fill(0);
     ConvertQueries(nullptr);
@@ -180,7 +182,7 @@ class Parts {
     args.q = q_.data();
     args.k = k_.data();
     args.v = v_.data();
-    args.out = out_.data();
+    args.out = parts_.data();
     args.stats = stats_.data();
     args.tokens = args.q_rows = prompt_.queries();
     args.keys = prompt_.keys();
@@ -193,29 +195,26 @@ class Parts {
     return args;
   }
   void Merge(cudaStream_t stream) const {
-    cuda::MergePartArgs args;
-    args.part = out_.data();
-    args.part_denominators = stats_.data();
+    cuda::MergePartsArgs args;
+    args.parts = parts_.data();
+    args.denominators = stats_.data();
+    args.count = ranges_;
     args.rows = args.tokens = prompt_.queries();
     args.out = result_.data();
     args.out_stride = kCols;
     args.q_heads = kHeads;
     args.head_dim = kDim;
-    const int ranges = (prompt_.keys() + kRangeTokens - 1) / kRangeTokens;
-    for (int i = 0; i < ranges; ++i) {
-      const auto sums = [&](int j) { return result_stats_.data() + j % 2 * stats_.size(); };
-      args.before = i == 0 ? nullptr : sums(i);
-      args.after = i + 1 == ranges ? nullptr : sums(i + 1);
-      cuda::LaunchMergePart(args, stream);
-    }
+    cuda::LaunchMergeParts(args, stream);
   }
   const DeviceBuffer<uint16_t>& k() const { return k_; }
   const DeviceBuffer<uint16_t>& v() const { return v_; }
 
  private:
   const Prompt& prompt_;
-  DeviceBuffer<uint16_t> k_, v_, q_, out_;
-  DeviceBuffer<float> stats_, result_, result_stats_;
+  DeviceBuffer<uint16_t> k_, v_, q_;
+  int ranges_;  // that the engine cuts the keys into
+  DeviceBuffer<uint16_t> parts_;
+  DeviceBuffer<float> stats_, result_;
 };
 
 // |got - want| / |want| over some rows, `want` by straight loops in double over the decoded keys.

@@ -32,9 +32,18 @@ struct HalfAttention {
   double scale;
 };
 
+inline std::vector<float> ToFloats(const std::vector<uint16_t>& halves) {
+  std::vector<float> x;
+  for (const uint16_t half : halves) x.push_back(HalfToFloat(half));
+  return x;
+}
+
 // q [tokens][heads][D]; k, v [first_position + tokens][kv_heads][D].
-inline std::vector<float> AttendHalves(const std::vector<float>& q, const std::vector<uint16_t>& k,
-                                       const std::vector<uint16_t>& v, const HalfAttention& shape) {
+inline std::vector<float> AttendHalves(const std::vector<float>& q,
+                                       const std::vector<uint16_t>& k_halves,
+                                       const std::vector<uint16_t>& v_halves,
+                                       const HalfAttention& shape) {
+  const std::vector<float> k = ToFloats(k_halves), v = ToFloats(v_halves);
   const int heads = shape.kv_heads * shape.group, d = shape.head_dim;
   std::vector<float> want(q.size());
   for (int t = 0; t < shape.tokens; ++t) {
@@ -43,15 +52,14 @@ inline std::vector<float> AttendHalves(const std::vector<float>& q, const std::v
         shape.sliding_window > 0 ? std::max<int64_t>(0, position - shape.sliding_window + 1) : 0;
     for (int h = 0; h < heads; ++h) {
       const float* query = q.data() + (int64_t{t} * heads + h) * d;
-      const auto row = [&](const std::vector<uint16_t>& x, int64_t key) {
+      const auto row = [&](const std::vector<float>& x, int64_t key) {
         return x.data() + (key * shape.kv_heads + h / shape.group) * d;
       };
       std::vector<double> scores;
       double highest = -1e300, sum = 0;
       for (int64_t key = first; key <= position; ++key) {
         double dot = 0;
-        for (int i = 0; i < d; ++i)
-          dot += static_cast<double>(query[i]) * HalfToFloat(row(k, key)[i]);
+        for (int i = 0; i < d; ++i) dot += static_cast<double>(query[i]) * row(k, key)[i];
         scores.push_back(dot * shape.scale);
         highest = std::max(highest, scores.back());
       }
@@ -59,9 +67,8 @@ inline std::vector<float> AttendHalves(const std::vector<float>& q, const std::v
       for (size_t j = 0; j < scores.size(); ++j) {
         const double p = std::exp(scores[j] - highest);
         sum += p;
-        for (int i = 0; i < d; ++i)
-          out[static_cast<size_t>(i)] +=
-              p * HalfToFloat(row(v, first + static_cast<int64_t>(j))[i]);
+        const float* value = row(v, first + static_cast<int64_t>(j));
+        for (int i = 0; i < d; ++i) out[static_cast<size_t>(i)] += p * value[i];
       }
       for (int i = 0; i < d; ++i)
         want[static_cast<size_t>((int64_t{t} * heads + h) * d + i)] =

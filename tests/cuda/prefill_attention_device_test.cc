@@ -79,6 +79,9 @@ TEST_P(PrefillAttentionDeviceTest, SeveralRanges) {
     Check({d, 2, 4, 500, 1000, 0, 640});  // the last range would hold a part of the call's keys
     Check({d, 2, 4, 640, 700, 0, 640});   // more than a range may hold
   }
+  Check({64, 1, 2, 300, 5000, 0, 640});     // more ranges than are merged at once
+  Check({64, 1, 1, 2048, 4096, 0, 65536});  // whole chunks: no padding
+  Check({64, 1, 1, 2048, 8192, 0, 65536});
 }
 
 TEST_P(PrefillAttentionDeviceTest, Windows) {
@@ -107,7 +110,7 @@ TEST(CudnnAttentionDeviceTest, HasPlans) {
         args.kv_heads = 2;
         args.head_dim = d;
         args.scale = 0.1f;
-        args.causal = args.wants_stats = causal;
+        args.causal = causal;
         std::string why;
         EXPECT_TRUE(attention.Prepare(args, &why)) << "D " << d << ": " << why;
       }

@@ -62,7 +62,7 @@ enum Uid : int64_t { kQ = 1, kK, kV, kOut, kStats, kQueryCount, kKeyCount };
 struct Shape {
   int q_rows, k_rows, q_heads, kv_heads, head_dim;
   float scale;
-  bool causal, padded, stats;
+  bool causal, padded;
   auto operator<=>(const Shape&) const = default;
 };
 
@@ -74,8 +74,7 @@ Shape ShapeOf(const CudnnAttentionArgs& args) {
           .head_dim = args.head_dim,
           .scale = args.scale,
           .causal = args.causal,
-          .padded = args.q_rows != args.tokens || args.k_rows != args.keys,
-          .stats = args.wants_stats};
+          .padded = args.q_rows != args.tokens || args.k_rows != args.keys};
 }
 
 // f16 [rows][heads][D] as cuDNN's [1, heads, rows, D].
@@ -105,7 +104,7 @@ void Describe(const Shape& s, fe::graph::Graph& graph) {
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
   auto options = fe::graph::SDPA_attributes();
-  options.set_generate_stats(s.stats).set_attn_scale(s.scale);
+  options.set_generate_stats(true).set_attn_scale(s.scale);
   if (s.causal) {
     options.set_diagonal_alignment(fe::DiagonalAlignment_t::BOTTOM_RIGHT)
         .set_diagonal_band_right_bound(0);
@@ -123,7 +122,6 @@ void Describe(const Shape& s, fe::graph::Graph& graph) {
       .set_dim({1, s.q_heads, s.q_rows, s.head_dim})
       .set_stride({int64_t{s.q_rows} * s.q_heads * s.head_dim, s.head_dim,
                    int64_t{s.q_heads} * s.head_dim, 1});
-  if (!s.stats) return;
   stats->set_output(true)
       .set_uid(kStats)
       .set_data_type(fe::DataType_t::FLOAT)
@@ -164,7 +162,10 @@ class CudnnAttention::Plans {
       Throw(ErrorCode::kIo, "cuDNN {} does not start on this device", FindCudnn().version);
     }
   }
-  ~Plans() { fe::detail::destroy_handle(handle_); }
+  ~Plans() {
+    plans_.clear();  // made with the handle
+    fe::detail::destroy_handle(handle_);
+  }
 
   Plan& Of(const CudnnAttentionArgs& args) {
     const Shape shape = ShapeOf(args);
@@ -182,10 +183,9 @@ class CudnnAttention::Plans {
     std::unordered_map<int64_t, void*> tensors = {{kQ, mutable_half(args.q)},
                                                   {kK, mutable_half(args.k)},
                                                   {kV, mutable_half(args.v)},
-                                                  {kOut, args.out}};
-    const Shape shape = ShapeOf(args);
-    if (shape.stats) tensors[kStats] = args.stats;
-    if (shape.padded) {
+                                                  {kOut, args.out},
+                                                  {kStats, args.stats}};
+    if (ShapeOf(args).padded) {
       LaunchSetCounts(counts_.as<int32_t>(), args.tokens, args.keys, stream_);
       tensors[kQueryCount] = counts_.as<int32_t>();
       tensors[kKeyCount] = counts_.as<int32_t>() + 1;

@@ -24,8 +24,7 @@ struct CudnnAttentionArgs {
   const uint16_t* k = nullptr;  // f16 [keys][G][D]
   const uint16_t* v = nullptr;
   uint16_t* out = nullptr;  // f16 [tokens][H][D]
-  bool wants_stats = false;
-  float* stats = nullptr;  // [H][q_rows]: logarithms of the softmax denominators
+  float* stats = nullptr;   // [H][q_rows]: logarithms of the softmax denominators
   int tokens = 0;
   int keys = 0;
   // What a plan is made for: tokens and keys, or more. Memory goes that far (q, out, stats: q_rows;

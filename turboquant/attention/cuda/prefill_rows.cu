@@ -27,33 +27,50 @@ __global__ void RowsToHalf(const float* x, int64_t stride, int cols, uint16_t* o
       ToHalves(*reinterpret_cast<const float4*>(x + row * stride + i));
 }
 
+__device__ __forceinline__ void AddScaled(float4& sum, float4 x, float factor) {
+  sum.x += x.x * factor;
+  sum.y += x.y * factor;
+  sum.z += x.z * factor;
+  sum.w += x.w * factor;
+}
+
 // A thread per 4 values; heads of a token lie side by side.
-__global__ void MergePart(const MergePartArgs args) {
+__global__ void MergeParts(const MergePartsArgs args) {
   const int i = (blockIdx.x * kThreads + threadIdx.x) * 4;
   const int cols = args.q_heads * args.head_dim;
   if (i >= cols) return;
   const int64_t token = blockIdx.y;
-  float4 x = ToFloats(*reinterpret_cast<const uint2*>(args.part + token * cols + i));
+  const auto part = [&](int n) {
+    return ToFloats(*reinterpret_cast<const uint2*>(
+        args.parts + (static_cast<int64_t>(n) * args.rows + token) * cols + i));
+  };
   auto* out = reinterpret_cast<float4*>(args.out + token * args.out_stride + i);
+  if (args.count == 1 && args.before == nullptr && args.after == nullptr) {
+    *out = part(0);
+    return;
+  }
   const int head = i / args.head_dim;
   const int64_t row = token * args.q_heads + head;
-  if (args.before != nullptr || args.after != nullptr) {
-    const float part = args.part_denominators[static_cast<int64_t>(head) * args.rows + token];
-    float total = part;
-    if (args.before != nullptr) {
-      const float before = args.before[row], highest = fmaxf(before, part);
-      const float a = expf(before - highest), b = expf(part - highest);
-      total = highest + logf(a + b);
-      const float keep = a / (a + b), take = b / (a + b);
-      const float4 y = *out;
-      x.x = x.x * take + y.x * keep;
-      x.y = x.y * take + y.y * keep;
-      x.z = x.z * take + y.z * keep;
-      x.w = x.w * take + y.w * keep;
-    }
-    if (args.after != nullptr && i % args.head_dim == 0) args.after[row] = total;
+  const auto denominator = [&](int n) {
+    return args.denominators[(static_cast<int64_t>(n) * args.q_heads + head) * args.rows + token];
+  };
+  float highest = args.before == nullptr ? -INFINITY : args.before[row];
+  for (int n = 0; n < args.count; ++n) highest = fmaxf(highest, denominator(n));
+  float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+  float total = 0.0f;
+  if (args.before != nullptr) {
+    total = expf(args.before[row] - highest);
+    AddScaled(sum, *out, total);
   }
+  for (int n = 0; n < args.count; ++n) {
+    const float weight = expf(denominator(n) - highest);
+    total += weight;
+    AddScaled(sum, part(n), weight);
+  }
+  float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
+  AddScaled(x, sum, 1.0f / total);
   *out = x;
+  if (args.after != nullptr && i % args.head_dim == 0) args.after[row] = highest + logf(total);
 }
 
 __global__ void SetCounts(int32_t* counts, int32_t first, int32_t second) {
@@ -72,8 +89,8 @@ void LaunchRowsToHalf(const float* x, int64_t stride, int64_t rows, int64_t cols
   RowsToHalf<<<GridOf(rows, cols), kThreads, 0, stream>>>(x, stride, static_cast<int>(cols), out);
 }
 
-void LaunchMergePart(const MergePartArgs& args, cudaStream_t stream) {
-  MergePart<<<GridOf(args.tokens, int64_t{args.q_heads} * args.head_dim), kThreads, 0, stream>>>(
+void LaunchMergeParts(const MergePartsArgs& args, cudaStream_t stream) {
+  MergeParts<<<GridOf(args.tokens, int64_t{args.q_heads} * args.head_dim), kThreads, 0, stream>>>(
       args);
 }
 

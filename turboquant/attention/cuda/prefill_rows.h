@@ -13,20 +13,23 @@ namespace tq::cuda {
 void LaunchRowsToHalf(const float* x, int64_t stride, int64_t rows, int64_t cols, uint16_t* out,
                       cudaStream_t stream);
 
-// A range's attention into the result of all ranges. Denominators are their logarithms.
-struct MergePartArgs {
-  const uint16_t* part = nullptr;            // f16 [tokens][H][D]
-  const float* part_denominators = nullptr;  // [H][rows]; not read for a range by itself
+// Results of attention to ranges of keys into that of all of them. Denominators are logarithms.
+struct MergePartsArgs {
+  const uint16_t* parts =
+      nullptr;  // f16 [count][rows][H][D], of which `tokens` rows mean something
+  const float* denominators =
+      nullptr;  // [count][H][rows]; not read if there is but one part in all
+  int count = 1;
   int rows = 0;
   float* out = nullptr;  // [tokens][H][D]
   int64_t out_stride = 0;
-  const float* before = nullptr;  // [tokens][H] of what out holds; null: the first range
-  float* after = nullptr;         // of what it holds then, elsewhere; null: the last range
+  const float* before = nullptr;  // [tokens][H] of what out holds; null: nothing yet
+  float* after = nullptr;         // of what it holds then, elsewhere; null: no more parts come
   int tokens = 0;
   int q_heads = 0;
   int head_dim = 0;
 };
-void LaunchMergePart(const MergePartArgs& args, cudaStream_t stream);
+void LaunchMergeParts(const MergePartsArgs& args, cudaStream_t stream);
 
 void LaunchSetCounts(int32_t* counts, int32_t first, int32_t second, cudaStream_t stream);
 

@@ -14,8 +14,15 @@
 namespace tq::cuda {
 namespace {
 
-// cuDNN's plans are for these many rows and powers of two above: few plans are made.
+// Making a plan of cuDNN's takes longer than a layer's attention, and one of other rows than the
+// call's makes it a tenth slower. So the past is cut into powers of two, from this many on:
+constexpr int64_t kLeastRange = 8192;
+// and what is left, with the call's own keys, has a plan of its own where it comes again in every
+// prompt, chunk by chunk of so many queries, else one of a power of two.
+constexpr int64_t kLeastChunk = 2048;
 constexpr int64_t kLeastPlanQueries = 128, kLeastPlanKeys = 4096;
+constexpr int64_t kPartBytes = int64_t{256} << 20;  // results of ranges that are merged at once
+constexpr int64_t kMostParts = 8;
 
 int64_t RowValues(const LayerPages& pages) {
   return int64_t{pages.open.kv_heads} * pages.open.head_dim;
@@ -28,6 +35,10 @@ int64_t FirstSeen(const Visibility& visibility, int64_t position) {
 
 int64_t PlanRows(int64_t rows, int64_t least) {
   return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(rows, least))));
+}
+
+int64_t PowerOfTwoIn(int64_t n) {
+  return static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n)));
 }
 
 }  // namespace
@@ -62,29 +73,34 @@ void PrefillAttention::RunFast(const Call& call) {
 std::vector<CudnnAttentionArgs> PrefillAttention::CudnnRanges(const Call& call, int64_t begin) {
   const AttentionArgs& args = call.args;
   const PageLayout& layout = call.pages.open;
-  const int64_t past = args.first_position, end = past + args.tokens, most = MostTokens(call);
-  if (call.pages.visibility.FirstVisible(end - 1) > begin) return {};  // a window moves along
+  const int64_t past = args.first_position, most = MostTokens(call);
+  // A window that moves along within the call?
+  if (call.pages.visibility.FirstVisible(past + args.tokens - 1) > begin) return {};
   if (args.tokens + kPageTokens > most) return {};
-  const int64_t last =
-      std::min(past / kPageTokens * kPageTokens, begin + (end - begin - 1) / most * most);
+  CudnnAttentionArgs range;
+  range.tokens = args.tokens;
+  range.q_rows = static_cast<int>(PlanRows(args.tokens, kLeastPlanQueries));
+  range.q_heads = args.q_heads;
+  range.kv_heads = layout.kv_heads;
+  range.head_dim = layout.head_dim;
+  range.scale = args.scale;
   std::vector<CudnnAttentionArgs> ranges;
-  for (int64_t from = begin; from < end;) {
-    const int64_t to = from < last ? std::min(from + most, last) : end;
-    CudnnAttentionArgs range;
-    range.tokens = args.tokens;
-    range.keys = static_cast<int>(to - from);
-    range.q_rows = static_cast<int>(PlanRows(args.tokens, kLeastPlanQueries));
-    range.k_rows = static_cast<int>(std::min(PlanRows(range.keys, kLeastPlanKeys), most));
-    range.q_heads = args.q_heads;
-    range.kv_heads = layout.kv_heads;
-    range.head_dim = layout.head_dim;
-    range.scale = args.scale;
-    range.causal = to == end;
-    range.wants_stats = begin < last;
-    if (!cudnn_->Prepare(range)) return {};
+  int64_t left = past - begin;
+  while (left >= kLeastRange || left + args.tokens > most) {
+    range.keys = range.k_rows = static_cast<int>(PowerOfTwoIn(std::min(left, most)));
     ranges.push_back(range);
-    from = to;
+    left -= range.keys;
   }
+  const bool comes_again =
+      range.q_rows == args.tokens && args.tokens >= kLeastChunk && left % args.tokens == 0;
+  range.keys = static_cast<int>(left + args.tokens);
+  range.k_rows = comes_again
+                     ? range.keys
+                     : static_cast<int>(std::min(PlanRows(range.keys, kLeastPlanKeys), most));
+  range.causal = true;
+  ranges.push_back(range);
+  const auto has_plan = [&](const CudnnAttentionArgs& each) { return cudnn_->Prepare(each); };
+  if (!std::ranges::all_of(ranges, has_plan)) return {};
   return ranges;
 }
 
@@ -94,40 +110,49 @@ bool PrefillAttention::RunCudnn(const Call& call, int64_t begin) {
   std::vector<CudnnAttentionArgs> ranges = CudnnRanges(call, begin);
   if (ranges.empty()) return false;
   const int64_t rows = ranges.front().q_rows, cols = int64_t{args.q_heads} * layout.head_dim;
+  const auto count = static_cast<int64_t>(ranges.size());
+  const int64_t at_once =
+      std::clamp<int64_t>(kPartBytes / (rows * cols * 2), 1, std::min(count, kMostParts));
   int k_rows = 0;
   for (const CudnnAttentionArgs& range : ranges) k_rows = std::max(k_rows, range.k_rows);
-  Reserve(call, k_rows, static_cast<int>(rows));
-  halves_.EnsureSize(static_cast<size_t>(rows * cols) * 2 * sizeof(uint16_t),
+  ReserveKeys(call, k_rows);
+  halves_.EnsureSize(static_cast<size_t>((1 + at_once) * rows * cols) * sizeof(uint16_t),
                      "queries and results of a prompt");
+  const int64_t denominators = rows * args.q_heads;
+  state_.EnsureSize(static_cast<size_t>((at_once + 2) * denominators) * sizeof(float),
+                    "the softmax state of a prompt");
   auto* q = halves_.as<uint16_t>();
   LaunchRowsToHalf(args.q, args.q_stride, args.tokens, cols, q, stream_);
-  // Denominators: cuDNN's of a range, then those of what has been put together, from one to the
-  // other of two places.
-  auto* stats = state_.as<float>();
-  float* sums = stats + rows * args.q_heads;
-  float* next_sums = sums + rows * args.q_heads;
-  MergePartArgs merge;
-  merge.part = q + rows * cols;
-  merge.part_denominators = stats;
+  MergePartsArgs merge;
+  merge.parts = q + rows * cols;
+  merge.denominators = state_.as<float>();
   merge.rows = static_cast<int>(rows);
   merge.out = args.out;
   merge.out_stride = args.out_stride;
   merge.tokens = args.tokens;
   merge.q_heads = args.q_heads;
   merge.head_dim = layout.head_dim;
-  for (CudnnAttentionArgs& range : ranges) {
+  // Of what has been merged, from one to the other of two places.
+  float* sums = state_.as<float>() + at_once * denominators;
+  float* next_sums = sums + denominators;
+  for (int64_t i = 0; i < count; ++i) {
+    CudnnAttentionArgs& range = ranges[static_cast<size_t>(i)];
+    const int64_t part = i % at_once;
     Expand(call, args.first_position, begin, begin + range.keys, true);
     range.q = q;
     range.k = keys_.as<uint16_t>();
     range.v = values_.as<uint16_t>();
-    range.out = q + rows * cols;
-    range.stats = stats;
+    range.out = q + (1 + part) * rows * cols;
+    range.stats = state_.as<float>() + part * denominators;
     cudnn_->Run(range);
-    merge.after = range.causal ? nullptr : next_sums;
-    LaunchMergePart(merge, stream_);
+    begin += range.keys;
+    const bool ends = i + 1 == count;
+    if (part + 1 < at_once && !ends) continue;
+    merge.count = static_cast<int>(part + 1);
+    merge.after = ends ? nullptr : next_sums;
+    LaunchMergeParts(merge, stream_);
     merge.before = next_sums;
     std::swap(sums, next_sums);
-    begin += range.keys;
   }
   return true;
 }
@@ -235,16 +260,21 @@ int64_t PrefillAttention::MostTokens(const Call& call) const {
 }
 
 // Grows in large steps: a prompt's chunks reach further and further.
-void PrefillAttention::Reserve(const Call& call, int64_t tokens, int queries) {
+void PrefillAttention::ReserveKeys(const Call& call, int64_t tokens) {
   const int64_t rounded = std::min((tokens + 4095) / 4096 * 4096, MostTokens(call));
   const auto bytes = static_cast<size_t>(std::max(rounded, tokens) * RowValues(call.pages)) * 2;
-  for (DeviceBytes* side : {&keys_, &values_}) {
-    if (!side->EnsureSize(
-            bytes, side == &keys_ ? "decoded keys of a prompt" : "decoded values of a prompt"))
-      continue;
+  const auto reserve = [&](DeviceBytes& side, const char* what) {
     // cuDNN multiplies what lies behind the keys by zeros: no NaN may lie there.
-    Check(cudaMemsetAsync(side->as<void>(), 0, side->size(), stream_), "clearing a workspace");
-  }
+    if (side.EnsureSize(bytes, what))
+      Check(cudaMemsetAsync(side.as<void>(), 0, side.size(), stream_), "clearing a workspace");
+  };
+  reserve(keys_, "decoded keys of a prompt");
+  reserve(values_, "decoded values of a prompt");
+}
+
+// For our own kernel.
+void PrefillAttention::Reserve(const Call& call, int64_t tokens, int queries) {
+  ReserveKeys(call, tokens);
   state_.EnsureSize(
       static_cast<size_t>(FlashPrefillStateFloats(queries, call.args.q_heads)) * sizeof(float),
       "the softmax state of a prompt");

@@ -60,6 +60,7 @@ class PrefillAttention {
   // Positions [begin, end) to workspace rows from 0 on: the call's own as they came, if `fresh`.
   void Expand(const Call& call, int64_t position, int64_t begin, int64_t end, bool fresh);
   int64_t MostTokens(const Call& call) const;
+  void ReserveKeys(const Call& call, int64_t tokens);
   void Reserve(const Call& call, int64_t tokens, int queries);
   uint16_t* KeyRow(const Call& call, int64_t row) const;
   uint16_t* ValueRow(const Call& call, int64_t row) const;
