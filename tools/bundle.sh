@@ -21,12 +21,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cublas=$(ls -d /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib 2>/dev/null | while read -r d; do
   if [ -e "$d/libcublas.so.13" ]; then echo "$d"; break; fi; done)
 if [ -z "$cublas" ]; then
-  cublas=$(dirname "$(find / -name libcublas.so.13 -not -path '/proc/*' 2>/dev/null | head -1)")
+  cublas=$(find / -name libcublas.so.13 -not -path '/proc/*' 2>/dev/null | head -1)
+  cublas=${cublas%/*}
 fi
 # Of several the one that came with PyTorch, which is as new as PyTorch.
 cudnn=$(find / -name libcudnn.so.9 -not -path '/proc/*' 2>/dev/null)
-cudnn=$(dirname "$({ grep /nvidia/cudnn/ <<< "$cudnn"; echo "$cudnn"; } | head -1)")
-export LD_LIBRARY_PATH="$here/lib:$cublas:$cudnn:${LD_LIBRARY_PATH:-}"
+cudnn=$({ grep /nvidia/cudnn/ <<< "$cudnn"; echo "$cudnn"; } | head -1)
+cudnn=${cudnn%/*}
+export LD_LIBRARY_PATH="$here/lib${cublas:+:$cublas}${cudnn:+:$cudnn}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export PATH="$here/bin:$PATH"
 END
 cp tools/cuda_backend_check.sh "$out/"

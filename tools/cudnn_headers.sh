@@ -9,7 +9,7 @@ out=${1:-build/cudnn}
 version=${2:-9.19.*}
 download=$(mktemp -d)
 trap 'rm -rf "$download"' EXIT
-python3 -m pip download -q --no-deps -d "$download" nvidia-cudnn-frontend "nvidia-cudnn-cu13==$version"
+python3 -m pip download -q --no-deps -d "$download" nvidia-cudnn-frontend==1.32.0 "nvidia-cudnn-cu13==$version"
 mkdir -p "$out"
 python3 - "$download" "$out" <<'PYTHON'
 import pathlib, sys, zipfile

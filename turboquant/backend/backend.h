@@ -53,8 +53,8 @@ struct StepInputs {
   std::span<const AppendPlan::Span> spans;
   std::span<const int32_t> tokens;     // [T] of all spans, one after another
   std::span<const int32_t> positions;  // [T]
-  // Spans of several tokens attend to each other as rows, not by way of pages: what they read of
-  // the cache is what the first of them sees.
+  // Spans of several tokens may attend to each other as rows, not by way of pages; what they read
+  // of the cache then is what the first of them sees.
   bool fresh_prompts = false;
 };
 

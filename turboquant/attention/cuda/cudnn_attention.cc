@@ -157,10 +157,13 @@ class CudnnAttention::Plans {
  public:
   explicit Plans(cudaStream_t stream)
       : stream_(stream), counts_(2 * sizeof(int32_t), "counts of cuDNN's attention") {
-    if (fe::detail::create_handle(&handle_) != CUDNN_STATUS_SUCCESS ||
-        fe::detail::set_stream(handle_, stream) != CUDNN_STATUS_SUCCESS) {
-      Throw(ErrorCode::kIo, "cuDNN {} does not start on this device", FindCudnn().version);
-    }
+    const bool made = fe::detail::create_handle(&handle_) == CUDNN_STATUS_SUCCESS;
+    if (made && fe::detail::set_stream(handle_, stream) == CUDNN_STATUS_SUCCESS) return;
+    if (made) fe::detail::destroy_handle(handle_);
+    Throw(ErrorCode::kIo,
+          "cuDNN {} does not start on this device: free memory there, take another cuDNN out of "
+          "LD_LIBRARY_PATH, or build with -DTQ_CUDNN=OFF",
+          FindCudnn().version);
   }
   ~Plans() {
     plans_.clear();  // made with the handle
@@ -192,7 +195,9 @@ class CudnnAttention::Plans {
     }
     auto status = plan.graph.execute(handle_, tensors, workspace_.as<void>());
     if (status.is_bad())
-      Throw(ErrorCode::kIo, "cuDNN's attention failed: {}", status.get_message());
+      Throw(ErrorCode::kIo,
+            "cuDNN's attention failed: {}; free memory on the device, or build with -DTQ_CUDNN=OFF",
+            status.get_message());
   }
 
  private:

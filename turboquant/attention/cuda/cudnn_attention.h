@@ -43,7 +43,8 @@ class CudnnAttention {
   explicit CudnnAttention(cudaStream_t stream);
   ~CudnnAttention();
 
-  // Makes the plan of such arguments, unless there is one: takes milliseconds, so rows are rounded.
+  // Makes the plan of such arguments, unless there is one: takes about 100 ms, so rows are
+  // rounded.
   // False if cuDNN has none (and what it says in why_not, unless null).
   bool Prepare(const CudnnAttentionArgs& args, std::string* why_not = nullptr);
   void Run(const CudnnAttentionArgs& args);  // prepared; throws kIo if cuDNN fails

@@ -8,9 +8,12 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// Finite: rows behind those of a call are read too, and weighted with zero.
+__device__ __forceinline__ float InHalf(float x) { return fminf(fmaxf(x, -65504.0f), 65504.0f); }
 // 4 values in 8 bytes.
 __device__ __forceinline__ uint2 ToHalves(float4 x) {
-  const __half2 low = __floats2half2_rn(x.x, x.y), high = __floats2half2_rn(x.z, x.w);
+  const __half2 low = __floats2half2_rn(InHalf(x.x), InHalf(x.y));
+  const __half2 high = __floats2half2_rn(InHalf(x.z), InHalf(x.w));
   return {*reinterpret_cast<const uint32_t*>(&low), *reinterpret_cast<const uint32_t*>(&high)};
 }
 __device__ __forceinline__ float4 ToFloats(uint2 h) {
@@ -20,9 +23,9 @@ __device__ __forceinline__ float4 ToFloats(uint2 h) {
 }
 
 __global__ void RowsToHalf(const float* x, int64_t stride, int cols, uint16_t* out) {
-  const int i = (blockIdx.x * kThreads + threadIdx.x) * 4;
+  const int i = (blockIdx.y * kThreads + threadIdx.x) * 4;
   if (i >= cols) return;
-  const int64_t row = blockIdx.y;
+  const int64_t row = blockIdx.x;
   *reinterpret_cast<uint2*>(out + row * cols + i) =
       ToHalves(*reinterpret_cast<const float4*>(x + row * stride + i));
 }
@@ -36,10 +39,10 @@ __device__ __forceinline__ void AddScaled(float4& sum, float4 x, float factor) {
 
 // A thread per 4 values; heads of a token lie side by side.
 __global__ void MergeParts(const MergePartsArgs args) {
-  const int i = (blockIdx.x * kThreads + threadIdx.x) * 4;
+  const int i = (blockIdx.y * kThreads + threadIdx.x) * 4;
   const int cols = args.q_heads * args.head_dim;
   if (i >= cols) return;
-  const int64_t token = blockIdx.y;
+  const int64_t token = blockIdx.x;
   const auto part = [&](int n) {
     return ToFloats(*reinterpret_cast<const uint2*>(
         args.parts + (static_cast<int64_t>(n) * args.rows + token) * cols + i));
@@ -78,8 +81,9 @@ __global__ void SetCounts(int32_t* counts, int32_t first, int32_t second) {
   counts[1] = second;
 }
 
+// Rows in x: y ends at 65535.
 dim3 GridOf(int64_t rows, int64_t cols) {
-  return {static_cast<unsigned>((cols / 4 + kThreads - 1) / kThreads), static_cast<unsigned>(rows)};
+  return {static_cast<unsigned>(rows), static_cast<unsigned>((cols / 4 + kThreads - 1) / kThreads)};
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend on a GPU: one stream carries a step's work in order, a second one works on pages
-// beside it. Nothing waits for the device but Read, Write and memory that goes back.
+// The backend on a GPU: one stream carries a step's work in order, others work on pages beside it.
+// Nothing waits for the device but Read, Write, Finish and memory that goes back.
 #include "turboquant/backend/cuda/cuda_backend.h"
 
 #include <algorithm>

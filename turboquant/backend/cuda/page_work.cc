@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/base/cuda/cuda_error.h"
 
 namespace tq::cuda {
@@ -22,19 +23,22 @@ void ForLayers(std::span<const SealTask> tasks, const Fn& fn) {
 
 void PageWork::Begin(const StepInputs& inputs) {
   MakeMainWait();
-  fresh_prompts_ = inputs.fresh_prompts;
   readers_.clear();
   for (const AppendPlan::Span& span : inputs.spans) {
-    const bool fresh = inputs.fresh_prompts && span.tokens > 1;
+    const bool fresh = inputs.fresh_prompts && span.tokens > DeviceStep::kMostShort;
     readers_.push_back(
         {span.sequence, fresh ? span.first_position : span.first_position + span.tokens - 1});
   }
 }
 
+// By any sequence of the step that has the page: forks share pages and the work on them.
 bool PageWork::ReadInStep(const KvCache& cache, const SealTask& task) const {
-  const auto reader = std::ranges::find(readers_, task.sequence, &Reader::sequence);
-  return reader != readers_.end() &&
-         cache.View(task.sequence, task.layer).visibility.Sealed(task.page, reader->position);
+  const uint32_t page = cache.View(task.sequence, task.layer).sealed_pages[task.page];
+  return std::ranges::any_of(readers_, [&](const Reader& reader) {
+    const KvLayerView view = cache.View(reader.sequence, task.layer);
+    return task.page < view.num_pages && view.sealed_pages[task.page] == page &&
+           view.visibility.Sealed(task.page, reader.position);
+  });
 }
 
 // Tasks of a step are pages and sides of their own: the streams need no order between them.
@@ -42,7 +46,7 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   now_.clear();
   later_.clear();
   for (const SealTask& task : tasks) (ReadInStep(cache, task) ? now_ : later_).push_back(task);
-  if (!now_.empty() && !fresh_prompts_) MakeMainWait();  // keys of these pages may be new
+  if (!now_.empty()) MakeMainWait();  // keys of these pages may be this step's
   ForLayers(now_, [&](std::span<const SealTask> of_layer) { LaunchSeals(cache, of_layer, main_); });
   const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
   ForLayers(later_, [&](std::span<const SealTask> of_layer) {

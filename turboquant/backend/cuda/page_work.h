@@ -55,7 +55,6 @@ class PageWork {
     SequenceId sequence;
     int64_t position;  // of its query that sees most pages sealed
   };
-  bool fresh_prompts_ = false;
   std::vector<Reader> readers_;
   std::vector<SealTask> now_, later_;
   std::vector<SealJob> jobs_;
