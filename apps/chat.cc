@@ -19,14 +19,7 @@
 namespace tq::app {
 namespace {
 
-struct ChatFlags {
-  ModelFlags model;
-  CacheFlags cache;
-  StepFlags step;
-  TextFlags text;
-  GenerateFlags generate;
-  SamplerSpec sampler;
-  int64_t seed = -1;
+struct ChatFlags : ReplyFlags {
   bool single_turn = false;
   bool no_display_prompt = false;
 };
@@ -170,16 +163,7 @@ void RunChat(const ChatFlags& flags) {
 void AddChatCommand(Command root) {
   auto flags = std::make_shared<ChatFlags>();
   const Command command = root.AddCommand("chat", "Talk with a model on the terminal");
-  AddModelFlags(command, flags->model);
-  AddTextFlags(command, flags->text);
-  AddGenerateFlags(command, flags->generate);
-  AddCacheTypeFlags(command, flags->cache);
-  AddCacheShapeFlags(command, flags->cache);
-  AddCacheAgeFlag(command, flags->cache);
-  AddCacheBudgetFlag(command, flags->cache);
-  AddCacheWatchFlag(command, flags->cache);
-  AddStepFlags(command, flags->step, StepUse::kGenerate);
-  AddSamplingFlags(command, flags->sampler, flags->seed);
+  AddReplyFlags(command, *flags);
   command.AddFlag("--single-turn", flags->single_turn,
                   "One message (-p), one reply, then end (-st)");
   command.AddFlag("--no-display-prompt", flags->no_display_prompt,

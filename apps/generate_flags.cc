@@ -8,10 +8,10 @@
 
 #include "apps/cache_watch_report.h"
 #include "apps/progress.h"
-#include "apps/text_input.h"
 #include "apps/utf8.h"
 
 namespace tq::app {
+namespace {
 
 void AddGenerateFlags(Command command, GenerateFlags& flags) {
   command
@@ -34,6 +34,21 @@ void AddGenerateFlags(Command command, GenerateFlags& flags) {
       .ShowDefault();
   command.AddFlag("--jinja,!--no-jinja", flags.jinja,
                   "Accepted; templates of the known families are built in");
+}
+
+}  // namespace
+
+void AddReplyFlags(Command command, ReplyFlags& flags) {
+  AddModelFlags(command, flags.model);
+  AddTextFlags(command, flags.text);
+  AddGenerateFlags(command, flags.generate);
+  AddCacheTypeFlags(command, flags.cache);
+  AddCacheShapeFlags(command, flags.cache);
+  AddCacheAgeFlag(command, flags.cache);
+  AddCacheBudgetFlag(command, flags.cache);
+  AddCacheWatchFlag(command, flags.cache);
+  AddStepFlags(command, flags.step, StepUse::kGenerate);
+  AddSamplingFlags(command, flags.sampler, flags.seed);
 }
 
 GenerateOptions MakeGenerateOptions(const GenerateFlags& flags) {

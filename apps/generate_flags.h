@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/common_flags.h"
+#include "apps/text_input.h"
 #include "turboquant/engine/generate.h"
 
 namespace tq::app {
@@ -21,7 +22,18 @@ struct GenerateFlags {
   int64_t keep = 0;
   bool jinja = false;
 };
-void AddGenerateFlags(Command command, GenerateFlags& flags);
+
+// All that `run` and `chat` have in common.
+struct ReplyFlags {
+  ModelFlags model;
+  TextFlags text;
+  GenerateFlags generate;
+  CacheFlags cache;
+  StepFlags step;
+  SamplerSpec sampler;
+  int64_t seed = -1;
+};
+void AddReplyFlags(Command command, ReplyFlags& flags);
 
 GenerateOptions MakeGenerateOptions(const GenerateFlags& flags);
 

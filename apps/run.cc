@@ -18,14 +18,7 @@
 namespace tq::app {
 namespace {
 
-struct RunFlags {
-  ModelFlags model;
-  CacheFlags cache;
-  StepFlags step;
-  TextFlags text;
-  GenerateFlags generate;
-  SamplerSpec sampler;
-  int64_t seed = -1;
+struct RunFlags : ReplyFlags {
   std::string session_file;
   bool single_turn = false;
   bool conversation = false;
@@ -153,16 +146,7 @@ void Run(const RunFlags& flags) {
 void AddRunCommand(Command root) {
   auto flags = std::make_shared<RunFlags>();
   const Command command = root.AddCommand("run", "Continue a prompt");
-  AddModelFlags(command, flags->model);
-  AddTextFlags(command, flags->text);
-  AddGenerateFlags(command, flags->generate);
-  AddCacheTypeFlags(command, flags->cache);
-  AddCacheShapeFlags(command, flags->cache);
-  AddCacheAgeFlag(command, flags->cache);
-  AddCacheBudgetFlag(command, flags->cache);
-  AddCacheWatchFlag(command, flags->cache);
-  AddStepFlags(command, flags->step, StepUse::kGenerate);
-  AddSamplingFlags(command, flags->sampler, flags->seed);
+  AddReplyFlags(command, *flags);
   command.AddOption("--session", flags->session_file,
                     "Go on from this file if it is there; write it at the end");
   command.AddFlag("--single-turn", flags->single_turn,

@@ -12,6 +12,7 @@
 
 #include "bench/cuda/bench_kernels.h"
 #include "bench/cuda/graph_timer.h"
+#include "bench/cuda/jsonl_program.h"
 #include "bench/cuda/read_roofline.h"
 #include "device_buffer.h"
 #include "turboquant/attention/cuda/decode_attention.h"
@@ -286,26 +287,12 @@ void Run() {
 }  // namespace tq
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::printf("usage: bench_cuda_attention OUT.jsonl\n");
-    return 2;
-  }
-  tq::json = std::fopen(argv[1], "w");
-  if (tq::json == nullptr) {
-    std::printf("cannot write %s\n", argv[1]);
-    return 1;
-  }
-  cudaDeviceProp device;
-  tq::CheckCuda(cudaGetDeviceProperties(&device, 0), "device");
-  std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
-              device.l2CacheSize >> 20);
-  try {
+  return tq::RunJsonlProgram(argc, argv, "bench_cuda_attention OUT.jsonl", tq::json, [&] {
+    cudaDeviceProp device;
+    tq::CheckCuda(cudaGetDeviceProperties(&device, 0), "device");
+    std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
+                device.l2CacheSize >> 20);
     const std::string what = argc > 2 ? argv[2] : "";
     what == "one" ? tq::RunOne() : what == "pages" ? tq::MeasurePages() : tq::Run();
-  } catch (const tq::Error& error) {
-    std::printf("error: %s\n", error.what());
-    return 1;
-  }
-  std::fclose(tq::json);
-  return 0;
+  });
 }

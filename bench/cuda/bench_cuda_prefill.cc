@@ -15,6 +15,7 @@
 
 #include "bench/cuda/bench_kernels.h"
 #include "bench/cuda/graph_timer.h"
+#include "bench/cuda/jsonl_program.h"
 #include "turboquant/attention/cuda/cudnn_attention.h"
 #include "turboquant/attention/cuda/prefill_rows.h"
 #include "turboquant/backend/cuda/prefill_attention.h"
@@ -363,21 +364,6 @@ void Run(bool quick) {
 }  // namespace tq
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::printf("usage: bench_cuda_prefill OUT.jsonl [quick]\n");
-    return 2;
-  }
-  tq::json = std::fopen(argv[1], "w");
-  if (tq::json == nullptr) {
-    std::printf("cannot write %s\n", argv[1]);
-    return 1;
-  }
-  try {
-    tq::Run(argc > 2);
-  } catch (const tq::Error& error) {
-    std::printf("error: %s\n", error.what());
-    return 1;
-  }
-  std::fclose(tq::json);
-  return 0;
+  return tq::RunJsonlProgram(argc, argv, "bench_cuda_prefill OUT.jsonl [quick]", tq::json,
+                             [&] { tq::Run(argc > 2); });
 }

@@ -10,6 +10,7 @@
 
 #include "bench/cuda/bench_kernels.h"
 #include "bench/cuda/graph_timer.h"
+#include "bench/cuda/jsonl_program.h"
 #include "bench/cuda/read_roofline.h"
 #include "turboquant/attention/cuda/decode_attention.h"
 #include "turboquant/attention/cuda/row_attention.h"
@@ -300,21 +301,5 @@ void Run() {
 }  // namespace tq
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::printf("usage: bench_cuda_step OUT.jsonl\n");
-    return 2;
-  }
-  tq::json = std::fopen(argv[1], "w");
-  if (tq::json == nullptr) {
-    std::printf("cannot write %s\n", argv[1]);
-    return 1;
-  }
-  try {
-    tq::Run();
-  } catch (const tq::Error& error) {
-    std::printf("error: %s\n", error.what());
-    return 1;
-  }
-  std::fclose(tq::json);
-  return 0;
+  return tq::RunJsonlProgram(argc, argv, "bench_cuda_step OUT.jsonl", tq::json, tq::Run);
 }

@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cuda_fp16.h>
-
 #include "turboquant/attention/cuda/prefill_rows.h"
+#include "turboquant/codec/cuda/float4_ops.cuh"
+#include "turboquant/codec/cuda/page_ops.cuh"
 
 namespace tq::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 
-// Finite: rows behind those of a call are read too, and weighted with zero.
-__device__ __forceinline__ float InHalf(float x) { return fminf(fmaxf(x, -65504.0f), 65504.0f); }
-// 4 values in 8 bytes.
-__device__ __forceinline__ uint2 ToHalves(float4 x) {
-  const __half2 low = __floats2half2_rn(InHalf(x.x), InHalf(x.y));
-  const __half2 high = __floats2half2_rn(InHalf(x.z), InHalf(x.w));
-  return {*reinterpret_cast<const uint32_t*>(&low), *reinterpret_cast<const uint32_t*>(&high)};
+// 4 values in 8 bytes. Finite: rows behind those of a call are read too, and weighted with zero.
+__device__ __forceinline__ uint2 ToHalves4(float4 x) {
+  return {FiniteHalves(x.x, x.y), FiniteHalves(x.z, x.w)};
 }
-__device__ __forceinline__ float4 ToFloats(uint2 h) {
-  const float2 low = __half22float2(*reinterpret_cast<const __half2*>(&h.x));
-  const float2 high = __half22float2(*reinterpret_cast<const __half2*>(&h.y));
-  return {low.x, low.y, high.x, high.y};
+__device__ __forceinline__ float4 ToFloats4(uint2 h) {
+  return {HalfLow(h.x), HalfHigh(h.x), HalfLow(h.y), HalfHigh(h.y)};
 }
 
 __global__ void RowsToHalf(const float* x, int64_t stride, int cols, uint16_t* out) {
@@ -27,14 +21,7 @@ __global__ void RowsToHalf(const float* x, int64_t stride, int cols, uint16_t* o
   if (i >= cols) return;
   const int64_t row = blockIdx.x;
   *reinterpret_cast<uint2*>(out + row * cols + i) =
-      ToHalves(*reinterpret_cast<const float4*>(x + row * stride + i));
-}
-
-__device__ __forceinline__ void AddScaled(float4& sum, float4 x, float factor) {
-  sum.x += x.x * factor;
-  sum.y += x.y * factor;
-  sum.z += x.z * factor;
-  sum.w += x.w * factor;
+      ToHalves4(*reinterpret_cast<const float4*>(x + row * stride + i));
 }
 
 // A thread per 4 values; heads of a token lie side by side.
@@ -44,7 +31,7 @@ __global__ void MergeParts(const MergePartsArgs args) {
   if (i >= cols) return;
   const int64_t token = blockIdx.x;
   const auto part = [&](int n) {
-    return ToFloats(*reinterpret_cast<const uint2*>(
+    return ToFloats4(*reinterpret_cast<const uint2*>(
         args.parts + (static_cast<int64_t>(n) * args.rows + token) * cols + i));
   };
   auto* out = reinterpret_cast<float4*>(args.out + token * args.out_stride + i);
@@ -63,15 +50,15 @@ __global__ void MergeParts(const MergePartsArgs args) {
   float total = 0.0f;
   if (args.before != nullptr) {
     total = expf(args.before[row] - highest);
-    AddScaled(sum, *out, total);
+    AddScaled(sum, total, *out);
   }
   for (int n = 0; n < args.count; ++n) {
     const float weight = expf(denominator(n) - highest);
     total += weight;
-    AddScaled(sum, part(n), weight);
+    AddScaled(sum, weight, part(n));
   }
   float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
-  AddScaled(x, sum, 1.0f / total);
+  AddScaled(x, 1.0f / total, sum);
   *out = x;
   if (args.after != nullptr && i % args.head_dim == 0) args.after[row] = highest + logf(total);
 }

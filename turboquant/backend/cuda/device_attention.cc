@@ -165,11 +165,7 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
                                               .q_heads = first.q_heads,
                                               .slots = static_cast<int>(calls.size()),
                                               .tokens = tokens});
-  const bool grew = workspace_.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention");
-  if (grew) {
-    Check(cudaMemsetAsync(workspace_.as<void>(), 0, workspace_.size(), stream_),
-          "clearing the workspace of attention");
-  }
+  const bool grew = Reserve(workspace_, bytes);
   LaunchDecodeAttention(args, workspace_.as<void>(), static_cast<int64_t>(workspace_.size()),
                         stream_);
   return grew;
@@ -190,12 +186,9 @@ bool DeviceAttention::AttendRows(const AttentionArgs& first, const StepTables& t
   return grew;
 }
 
-// Zeroed when it grows: kernels leave their counters zero.
+// Zeros at first: kernels leave their counters zero.
 bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
-  if (!workspace.EnsureSize(static_cast<size_t>(bytes), "the workspace of attention")) return false;
-  Check(cudaMemsetAsync(workspace.as<void>(), 0, workspace.size(), stream_),
-        "clearing the workspace of attention");
-  return true;
+  return workspace.EnsureZeroed(static_cast<size_t>(bytes), "the workspace of attention", stream_);
 }
 
 void DeviceAttention::AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,

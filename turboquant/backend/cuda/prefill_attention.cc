@@ -263,13 +263,9 @@ int64_t PrefillAttention::MostTokens(const Call& call) const {
 void PrefillAttention::ReserveKeys(const Call& call, int64_t tokens) {
   const int64_t rounded = std::min((tokens + 4095) / 4096 * 4096, MostTokens(call));
   const auto bytes = static_cast<size_t>(std::max(rounded, tokens) * RowValues(call.pages)) * 2;
-  const auto reserve = [&](DeviceBytes& side, const char* what) {
-    // cuDNN multiplies what lies behind the keys by zeros: no NaN may lie there.
-    if (side.EnsureSize(bytes, what))
-      Check(cudaMemsetAsync(side.as<void>(), 0, side.size(), stream_), "clearing a workspace");
-  };
-  reserve(keys_, "decoded keys of a prompt");
-  reserve(values_, "decoded values of a prompt");
+  // cuDNN multiplies what lies behind the keys by zeros: no NaN may lie there.
+  keys_.EnsureZeroed(bytes, "decoded keys of a prompt", stream_);
+  values_.EnsureZeroed(bytes, "decoded values of a prompt", stream_);
 }
 
 // For our own kernel.

@@ -20,6 +20,12 @@ bool DeviceBytes::EnsureSize(size_t size, const char* what) {
   return true;
 }
 
+bool DeviceBytes::EnsureZeroed(size_t size, const char* what, cudaStream_t stream) {
+  if (!EnsureSize(size, what)) return false;
+  Check(cudaMemsetAsync(data_, 0, size_, stream), what);
+  return true;
+}
+
 void CopyToDevice(void* device, const void* host, size_t bytes, const char* what) {
   // A copy from pageable memory may return before its last bytes have arrived.
   Check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), what);

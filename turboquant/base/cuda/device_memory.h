@@ -30,6 +30,8 @@ class DeviceBytes {
   // Grow-only: a larger block replaces it (contents are not kept; waits for the device). True if it
   // grew.
   bool EnsureSize(size_t size, const char* what);
+  // The same, and a block that is new is all zeros, in the order of the stream.
+  bool EnsureZeroed(size_t size, const char* what, cudaStream_t stream);
 
  private:
   void* data_ = nullptr;

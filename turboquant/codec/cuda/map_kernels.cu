@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x M in place, M [D][D]. Few rows: a block reads its head's matrix once, as wide as it can and
 // before its rows have arrived. Many rows: a tiled product.
+#include "turboquant/codec/cuda/float4_ops.cuh"
 #include "turboquant/codec/cuda/head_dims.h"
-#include "turboquant/codec/cuda/lane_ops.cuh"
 #include "turboquant/codec/cuda/map_params.h"
 
 namespace tq::cuda {
 namespace {
-
-TQ_DEVICE void AddScaled(float4& sum, float x, const float4& m) {
-  sum.x = FusedMulAdd(x, m.x, sum.x);
-  sum.y = FusedMulAdd(x, m.y, sum.y);
-  sum.z = FusedMulAdd(x, m.z, sum.z);
-  sum.w = FusedMulAdd(x, m.w, sum.w);
-}
 
 // Thread t: output dims 4 (t % quads) .. + 3, and of the matrix's rows every kSlices-th.
 template <int kDim>

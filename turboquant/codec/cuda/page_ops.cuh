@@ -12,6 +12,11 @@ namespace tq::cuda {
 TQ_DEVICE float Clamp(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 TQ_DEVICE float Sanitize(float x) { return x == x ? Clamp(x, 0x1.fffffep127f) : 0.0f; }
 TQ_DEVICE uint16_t FiniteHalf(float x) { return ToHalf(Clamp(x, 65504.0f)); }
+// FiniteHalf of two numbers; of NaN the largest half.
+TQ_DEVICE float Limited(float x) { return Max(-Max(-x, -65504.0f), -65504.0f); }
+TQ_DEVICE uint32_t FiniteHalves(float low, float high) {
+  return ToHalves(Limited(low), Limited(high));
+}
 
 TQ_DEVICE uint16_t LoadHalf(const std::byte* p) { return *reinterpret_cast<const uint16_t*>(p); }
 TQ_DEVICE void StoreHalf(std::byte* p, uint16_t h) { *reinterpret_cast<uint16_t*>(p) = h; }

@@ -16,12 +16,6 @@ struct alignas(16) Halves8 {
   uint32_t pairs[4];
 };
 
-// FiniteHalf of two numbers; pages hold no NaN.
-TQ_DEVICE float Limited(float x) { return Max(-Max(-x, -65504.0f), -65504.0f); }
-TQ_DEVICE uint32_t FiniteHalves(float low, float high) {
-  return ToHalves(Limited(low), Limited(high));
-}
-
 // Byte n of a codec's level bytes as a float, exactly: put into a mantissa, not converted.
 template <class C>
 TQ_DEVICE float LevelOf(uint32_t bytes, int n) {
