@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times of single decode steps through many page boundaries: sealing must never be in a token's
 // way. Prints median, 99 % and their ratio, of single steps and of the best of several rounds over
-// the same positions (what other programs on the machine do is gone from these), and where in a
-// page the slow ones lie.
+// the same positions (what other programs on the machine do is gone from these), where in a page
+// the slow ones lie, and the median of each page. Nothing is sealed while the page after the first
+// one fills: from --depth 128 on, later medians over the first are what sealing costs.
 //   bench_steps MODEL.gguf | --synthetic NAME [--device DEVICE] [-ctk TYPE] [-ctv TYPE]
 //     [--cache-age STEPS] [--depth N] [--steps N] [--rounds N] [--threads N]
 #include <fmt/format.h>
@@ -59,6 +60,20 @@ Options Parse(int argc, char** argv) {
       options.steps < 1 || options.rounds < 1)
     Throw(ErrorCode::kInvalidArgument, "a model, and a depth, steps and rounds of at least 1");
   return options;
+}
+
+// Steps of one page after the other.
+void PrintPages(const std::vector<double>& times, int depth) {
+  fmt::print("medians page by page, ms:");
+  for (size_t begin = 0, end; begin < times.size(); begin = end) {
+    const size_t position = static_cast<size_t>(depth) + begin;
+    end = std::min(times.size(), begin + kPageTokens - position % kPageTokens);
+    std::vector<double> page(times.begin() + static_cast<ptrdiff_t>(begin),
+                             times.begin() + static_cast<ptrdiff_t>(end));
+    std::ranges::nth_element(page, page.begin() + static_cast<ptrdiff_t>(page.size() / 2));
+    fmt::print(" {:.3f}", page[page.size() / 2]);
+  }
+  fmt::print("\n");
 }
 
 struct Summary {
@@ -126,6 +141,7 @@ int Run(const Options& options) {
                (static_cast<size_t>(options.depth) + slowest[i]) % kPageTokens);
   }
   fmt::print("\n");
+  PrintPages(best, options.depth);
   const bool met = rounds.p99 <= kBar * rounds.median;
   fmt::print("bar 99 % <= {} x median: {}\n", kBar, met ? "met" : "NOT MET");
   return met ? 0 : 1;
