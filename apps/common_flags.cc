@@ -150,6 +150,7 @@ void AddSamplingFlags(Command command, SamplerSpec& spec, int64_t& seed) {
   command
       .AddOption("--temp,--temperature", spec.temperature,
                  "Temperature (0: always the likeliest token)")
+      .FromVariable("LLAMA_ARG_TEMPERATURE")
       .ShowDefault();
   command.AddOption("--top-k", spec.top_k, "Only the k likeliest tokens (0: all)")
       .FromVariable("LLAMA_ARG_TOP_K")
@@ -157,15 +158,18 @@ void AddSamplingFlags(Command command, SamplerSpec& spec, int64_t& seed) {
   command
       .AddOption("--top-p", spec.top_p,
                  "Only the likeliest tokens that make up this probability (1: off)")
+      .FromVariable("LLAMA_ARG_TOP_P")
       .ShowDefault();
   command
       .AddOption("--min-p", spec.min_p,
                  "Only tokens at least this likely against the likeliest (0: off)")
+      .FromVariable("LLAMA_ARG_MIN_P")
       .ShowDefault();
   command.AddOption("-s,--seed", seed, "Random seed (-1: from the clock)").ShowDefault();
   command
       .AddOption("--repeat-penalty", spec.repeat_penalty,
                  "Divides the logits of recent tokens (1: off)")
+      .FromVariable("LLAMA_ARG_REPEAT_PENALTY")
       .ShowDefault();
   command
       .AddOption("--repeat-last-n", spec.penalty_last_n,
@@ -174,10 +178,12 @@ void AddSamplingFlags(Command command, SamplerSpec& spec, int64_t& seed) {
   command
       .AddOption("--presence-penalty", spec.presence_penalty,
                  "Subtracted once for recent tokens (0: off)")
+      .FromVariable("LLAMA_ARG_PRESENCE_PENALTY")
       .ShowDefault();
   command
       .AddOption("--frequency-penalty", spec.frequency_penalty,
                  "Subtracted per occurrence (0: off)")
+      .FromVariable("LLAMA_ARG_FREQUENCY_PENALTY")
       .ShowDefault();
 }
 
@@ -286,6 +292,11 @@ void PrintCacheSummary(const Session& session) {
              FormatBytes(static_cast<double>(KvCache::BytesForContext(geometry, policy, context))),
              options.precision == Precision::kPrecise ? "f32" : "fast",
              options.prefill == PrefillMode::kExact ? "exact" : "fast", options.chunk);
+  if (context > spec.context) {
+    fmt::print(stderr,
+               "note: the model was trained for {} tokens; beyond them it may lose the thread\n",
+               spec.context);
+  }
 }
 
 }  // namespace tq::app

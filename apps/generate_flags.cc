@@ -26,14 +26,18 @@ void AddGenerateFlags(Command command, GenerateFlags& flags) {
   command.AddOption("--system-prompt", flags.system, "System message (-sys)");
   command.AddOption("--system-prompt-file", flags.system_file,
                     "File with the system message (-sysf)");
-  command.AddOption("--chat-template", flags.chat_template,
-                    "Template by name instead of the model file's");
+  command
+      .AddOption("--chat-template", flags.chat_template,
+                 "Template by name instead of the model file's")
+      .FromVariable("LLAMA_ARG_CHAT_TEMPLATE");
   command
       .AddOption("--keep", flags.keep,
                  "First tokens to keep when the context is full (-1: the first prompt)")
       .ShowDefault();
-  command.AddFlag("--jinja,!--no-jinja", flags.jinja,
-                  "Accepted; templates of the known families are built in");
+  command
+      .AddFlag("--jinja,!--no-jinja", flags.jinja,
+               "Accepted; templates of the known families are built in")
+      .FromVariable("LLAMA_ARG_JINJA");
 }
 
 }  // namespace
@@ -80,15 +84,16 @@ std::string ReadSystemPrompt(const GenerateFlags& flags) {
 
 void PrintTiming(const Timing& timing, Session& session) {
   const auto rate = [](int64_t tokens, double seconds) {
-    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
+    return tokens > 0 && seconds > 0
+               ? fmt::format(", {:.1f} tok/s", static_cast<double>(tokens) / seconds)
+               : std::string();
   };
   const KvMemory memory = session.cache().Memory();
   fmt::print(stderr,
-             "prompt {} tokens, {:.1f} tok/s; generated {} tokens, {:.1f} tok/s; cache {} tokens "
-             "in {}, {:.2f} bits per value\n",
+             "prompt {} tokens{}; generated {} tokens{}; cache {} tokens in {}, {:.2f} bits per "
+             "value\n",
              timing.prompt_tokens, rate(timing.prompt_tokens, timing.prompt_seconds),
-             timing.generated_tokens,
-             rate(std::max<int64_t>(timing.generated_tokens - 1, 0), timing.decode_seconds),
+             timing.generated_tokens, rate(timing.generated_tokens - 1, timing.decode_seconds),
              session.length(), FormatBytes(static_cast<double>(memory.used_bytes)),
              memory.bits_per_value);
   if (session.cache_watch() != nullptr) PrintCacheWatch(session.cache_watch()->drift());

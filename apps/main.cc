@@ -2,7 +2,9 @@
 // turboquant: one binary, one subcommand per file.
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <span>
@@ -13,6 +15,7 @@
 #include "apps/exit_codes.h"
 #include "apps/interrupt.h"
 #include "turboquant/base/cpu_isa.h"
+#include "turboquant/base/error.h"
 #include "turboquant/base/version.h"
 
 namespace {
@@ -46,12 +49,22 @@ int Run(std::span<char* const> argv) {
   return line.Run(ExpandShortFlags(argv));
 }
 
+// Results may wait in the stream until now; a full disk must not look like success.
+void RequireWritten() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  tq::Throw(tq::ErrorCode::kIo,
+            "cannot write to standard output ({}): what was printed is not complete",
+            std::strerror(errno));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   tq::app::InstallInterruptHandler();
   try {
-    return Run({argv, static_cast<size_t>(argc)});
+    const int code = Run({argv, static_cast<size_t>(argc)});
+    RequireWritten();
+    return code;
   } catch (const tq::Error& error) {
     std::fflush(stdout);
     fmt::print(stderr, "error: {}\n", error.what());

@@ -84,6 +84,11 @@ void SaveSession(Session& session, const Sampler& sampler, const GenerateResult&
 void Run(const RunFlags& flags) {
   const bool has_session =
       !flags.session_file.empty() && std::filesystem::exists(flags.session_file);
+  // Said now: at the end it would cost what was generated.
+  const std::filesystem::path folder = std::filesystem::path(flags.session_file).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder))
+    Throw(ErrorCode::kNotFound, "--session {}: there is no folder {}", flags.session_file,
+          folder.string());
   const bool has_prompt = HasText(flags.text);
   if (!has_prompt && !has_session)
     Throw(ErrorCode::kInvalidArgument, "give a prompt with -p TEXT or -f FILE");

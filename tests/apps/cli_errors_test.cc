@@ -66,6 +66,15 @@ TEST(CliUsageTest, VariableThatIsNoNumber) {
                 app::kExitUsage, HasSubstr("many"));
 }
 
+TEST(CliUsageTest, VariablesOfSampling) {
+  for (const char* name : {"TEMPERATURE", "TOP_K", "TOP_P", "MIN_P", "REPEAT_PENALTY",
+                           "PRESENCE_PENALTY", "FREQUENCY_PENALTY"}) {
+    const CliResult result = RunCli({"run", "-m", TinyModelFile(), "-p", "a", "-n", "1"},
+                                    {.environment = {std::string("LLAMA_ARG_") + name + "=much"}});
+    ExpectRefused(result, app::kExitUsage, HasSubstr("much"));
+  }
+}
+
 TEST(CliUsageTest, NoModelNamed) {
   ExpectRefused(RunCli({"run", "-p", "a"}), app::kExitUsage, HasSubstr("--model"));
 }
@@ -265,6 +274,21 @@ TEST(CliTextTest, MissingFile) {
     ExpectRefused(RunCli({command, "-m", TinyModelFile(), "-f", "/nowhere/text.txt"}),
                   app::kExitBadInput, HasSubstr("/nowhere/text.txt"));
   }
+}
+
+TEST(CliOutputTest, FullDiskIsSaid) {
+  for (const Words& words : {TinyRun({"-p", "a"}), Words{"--help"},
+                             Words{"tokenize", "-m", TinyModelFile(), "-p", "a", "--ids"}}) {
+    const CliResult result = RunCli(words, {.output_is_full = true});
+    EXPECT_EQ(result.status, app::kExitRuntime) << words[0];
+    EXPECT_THAT(result.err, HasSubstr("standard output (No space left")) << words[0];
+  }
+}
+
+TEST(CliSessionTest, MissingFolderIsSaidBeforeAnythingIsGenerated) {
+  const CliResult result = RunCli(TinyRun({"-p", "a", "--session", "/nowhere/story.tq"}));
+  ExpectRefused(result, app::kExitBadInput, HasSubstr("/nowhere"));
+  EXPECT_EQ(result.out, "");
 }
 
 TEST(CliSessionTest, FullDiskKeepsThePreviousFile) {

@@ -78,7 +78,8 @@ CliResult RunCli(const std::vector<std::string>& arguments, const CliOptions& op
   const pid_t pid = fork();
   if (pid == 0) {
     Redirect(STDIN_FILENO, in, O_RDONLY);
-    Redirect(STDOUT_FILENO, out, O_WRONLY | O_CREAT | O_TRUNC);
+    Redirect(STDOUT_FILENO, options.output_is_full ? "/dev/full" : out,
+             O_WRONLY | O_CREAT | O_TRUNC);
     Redirect(STDERR_FILENO, err, O_WRONLY | O_CREAT | O_TRUNC);
     if (options.file_size_limit) {
       const rlimit limit = {*options.file_size_limit, *options.file_size_limit};

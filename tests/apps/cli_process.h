@@ -15,6 +15,7 @@ struct CliOptions {
   std::vector<std::string> environment = {};        // "NAME=value"
   std::string input = {};                           // standard input
   std::optional<uint64_t> file_size_limit = {};     // bytes that a file may grow to, as a full disk
+  bool output_is_full = false;                      // standard output is a disk without room
   std::optional<std::string> interrupt_after = {};  // Ctrl-C once its output holds this
   int seconds = 60;                                 // killed after that
 };

@@ -362,6 +362,19 @@ TEST_F(SessionFileTest, AFullDiskKeepsThePreviousFile) {
   EXPECT_EQ(umount(disk.c_str()), 0);
 }
 
+TEST_F(SessionFileTest, ALinkStaysOneAndTheModeStays) {
+  SaveOne(200);
+  fs::permissions(file_, fs::perms::owner_read | fs::perms::owner_write);
+  const fs::path real = file_;
+  file_ = folder_ / "link.session";
+  fs::create_symlink(real.filename(), file_);
+  const std::string before = ReadAll(real);
+  SaveOne(300);
+  EXPECT_TRUE(fs::is_symlink(file_));
+  EXPECT_NE(ReadAll(real), before);
+  EXPECT_EQ(fs::status(real).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+}
+
 TEST_F(SessionFileTest, MissingFolderIsSaid) {
   auto cache = Cache();
   const SequenceId id = cache->NewSequence();

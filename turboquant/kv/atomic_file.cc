@@ -13,10 +13,15 @@
 
 namespace tq {
 
-AtomicFile::AtomicFile(const std::filesystem::path& target) : target_(target), temporary_(target) {
+AtomicFile::AtomicFile(const std::filesystem::path& target) : target_(target) {
+  // A link stays one: what it names is replaced.
+  std::error_code error;
+  if (std::filesystem::is_symlink(target, error))
+    target_ = std::filesystem::weakly_canonical(target);
+  temporary_ = target_;
   temporary_ += ".tmp";
   for (;;) {
-    fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd_ < 0) Fail("cannot create the file");
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       const int error = errno;
@@ -37,12 +42,14 @@ AtomicFile::AtomicFile(const std::filesystem::path& target) : target_(target), t
     }
     ::close(fd_);
   }
-  if (::ftruncate(fd_, 0) != 0) {
+  struct stat before;
+  const bool replaces = ::stat(target_.c_str(), &before) == 0;
+  if ((replaces && ::fchmod(fd_, before.st_mode & 0777) != 0) || ::ftruncate(fd_, 0) != 0) {
     const int error = errno;
     ::unlink(temporary_.c_str());
     ::close(fd_);
     errno = error;
-    Fail("cannot empty the file");
+    Fail("cannot prepare the file");
   }
 }
 
