@@ -34,10 +34,10 @@ if(TQ_PRECOMPILE)
   target_compile_options(tq_flags INTERFACE
     $<BUILD_INTERFACE:$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-stringop-overflow;-Wno-array-bounds>>)
   find_package(fmt REQUIRED)
-  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  find_package(Threads REQUIRED)
   file(WRITE ${PROJECT_BINARY_DIR}/generated/library_headers.cc "// Nothing but the precompiled headers.\n")
   add_library(tq_library_headers OBJECT ${PROJECT_BINARY_DIR}/generated/library_headers.cc)
-  target_link_libraries(tq_library_headers PRIVATE tq_flags fmt::fmt OpenMP::OpenMP_CXX)
+  target_link_libraries(tq_library_headers PRIVATE tq_flags fmt::fmt Threads::Threads)
   target_precompile_headers(tq_library_headers PRIVATE ${TQ_COMMON_HEADERS})
 endif()
 

@@ -30,10 +30,10 @@ build() {
     echo "  command = nvcc $flags -O3 --expt-relaxed-constexpr -diag-suppress=20012 -gencode arch=compute_90a,code=sm_90a -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
     echo "rule cc"
-    echo "  command = g++ $flags -I$cuda/include -O2 -fopenmp -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
+    echo "  command = g++ $flags -I$cuda/include -O2 -pthread -ffp-contract=off -fno-math-errno \$isa -MMD -MF \$out.d -c \$in -o \$out"
     echo "  depfile = \$out.d"
     echo "rule link"
-    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc,-fopenmp -o \$out \$in -ldl"
+    echo "  command = nvcc -cudart static -Xcompiler -static-libstdc++,-static-libgcc,-pthread -o \$out \$in -ldl"
     local objects=""
     add() { # rule, source, flags
       local object=$dir/obj/$(echo "$2" | tr / _).o
@@ -41,7 +41,7 @@ build() {
       objects="$objects $object"
     }
     for f in turboquant/*/cuda/*.cu; do add nvcc "$f"; done
-    for f in $(ls turboquant/{base,codec,kv,attention}/cuda/*.cc | grep -v /cudnn_) $cudnn turboquant/codec/*.cc turboquant/base/{error,cpu_isa,thread_pool}.cc turboquant/attention/reference.cc \
+    for f in $(ls turboquant/{base,codec,kv,attention}/cuda/*.cc | grep -v /cudnn_) $cudnn turboquant/codec/*.cc turboquant/base/{error,cpu_isa,thread_pool,thread_team}.cc turboquant/attention/reference.cc \
              turboquant/kv/{opening_reference,policy,host_arena_memory}.cc turboquant/codec/cpu/*_scalar.cc turboquant/codec/cpu/tile_side.cc; do
       add cc "$f"
     done

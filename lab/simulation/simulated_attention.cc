@@ -44,12 +44,23 @@ struct SimulatedAttention::Block {
   int64_t PositionOf(int row) const { return first_position + TokenOf(row); }
 };
 
+// A page as far as it is filled, and what its reference may be. Pages are made independently of
+// each other: codes take most of the time, and heads are few.
+struct SimulatedAttention::PageJob {
+  int head;
+  Side side;
+  int page;
+  MatrixView<const float> rows;
+  std::vector<float> mean = {}, previous_mean = {};
+};
+
 SimulatedAttention::SimulatedAttention(const ModelSpec& spec, SimulatedCache cache, int threads)
     : spec_(spec),
       cache_(std::move(cache)),
       pool_(threads),
       stored_(static_cast<size_t>(spec.num_layers * spec.kv_heads * 2)),
-      workers_(static_cast<size_t>(pool_.num_threads())) {
+      workers_(static_cast<size_t>(pool_.num_threads())),
+      jobs_of_(static_cast<size_t>(spec.kv_heads * 2)) {
   TQ_CHECK(static_cast<int>(cache_.layers.size()) == spec.num_layers);
   const int padded = PaddedDim(spec.head_dim);
   const auto rows = static_cast<size_t>(kBlockTokens * (spec.q_heads / spec.kv_heads));
@@ -105,10 +116,25 @@ bool SimulatedAttention::Attend(int layer, SequenceId, int64_t first_position,
       const auto head = static_cast<int>(i / 2);
       const MatrixView<const float> all = i % 2 == 0 ? k : v;
       if (i % 2 == 0) TakeQueries(layer, head, first_position, q);
-      Take(layer, head, i % 2 == 0 ? Side::kKey : Side::kValue, first_position,
-           {all.data + head * dims, all.rows, dims, all.stride});
+      Take(layer, head, static_cast<Side>(i % 2), first_position,
+           {all.data + head * dims, all.rows, dims, all.stride}, jobs_of_[static_cast<size_t>(i)]);
     }
   });
+  std::vector<const PageJob*> jobs;
+  for (const std::vector<PageJob>& of : jobs_of_) {
+    for (const PageJob& job : of) jobs.push_back(&job);
+  }
+  const Range coded = CodedAt(layer, first_position + q.rows - 1);
+  pool_.ParallelForDynamic(static_cast<int64_t>(jobs.size()), 1,
+                           [&](int64_t begin, int64_t end, int) {
+                             for (int64_t i = begin; i < end; ++i)
+                               MakePage(layer, *jobs[static_cast<size_t>(i)], coded);
+                           });
+  for (const std::vector<PageJob>& of : jobs_of_) {  // for a pass that goes on in the newest page
+    const PageJob& last = of.back();
+    float* newest = StoredOf(layer, last.head, last.side).newest.data();
+    if (last.rows.data != newest) Copy(last.rows, newest);
+  }
   const int64_t blocks = (q.rows + kBlockTokens - 1) / kBlockTokens;
   pool_.ParallelForDynamic(blocks * spec_.kv_heads, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i) {
@@ -159,65 +185,77 @@ void SimulatedAttention::TakeQueries(int layer, int head, int64_t first_position
 }
 
 void SimulatedAttention::Take(int layer, int head, Side side, int64_t first_position,
-                              MatrixView<const float> rows) {
+                              MatrixView<const float> rows, std::vector<PageJob>& jobs) {
   Stored& s = StoredOf(layer, head, side);
   s.newest.EnsureSize(static_cast<size_t>(kPageTokens * rows.cols));
   const int64_t end = first_position + rows.rows;
-  const Range coded = CodedAt(layer, end - 1);
+  jobs.clear();
   s.coded.resize(static_cast<size_t>((end + kPageTokens - 1) / kPageTokens));
   s.recent.resize(s.coded.size());
   for (int64_t position = first_position; position < end;) {
     const int64_t page = position / kPageTokens, in_page = position % kPageTokens;
     const int64_t count = std::min(kPageTokens - in_page, end - position);
-    Copy({rows.row(position - first_position), count, rows.cols, rows.stride},
-         s.newest.data() + in_page * rows.cols);
-    TakePage(layer, head, side, static_cast<int>(page), static_cast<int>(in_page + count), coded);
+    PageJob job = {.head = head,
+                   .side = side,
+                   .page = static_cast<int>(page),
+                   .rows = {rows.row(position - first_position), count, rows.cols, rows.stride}};
+    if (in_page > 0) {  // the page's first rows came before
+      Copy(job.rows, s.newest.data() + in_page * rows.cols);
+      job.rows = {s.newest.data(), in_page + count, rows.cols};
+    }
+    TakePage(layer, job);
+    jobs.push_back(std::move(job));
     position += count;
   }
 }
 
-// The newest page has `rows` rows now. `coded`: what the last query of the pass reads coded.
-void SimulatedAttention::TakePage(int layer, int head, Side side, int page, int rows, Range coded) {
-  Stored& s = StoredOf(layer, head, side);
-  const SimulatedLayer& how = cache_.layers[static_cast<size_t>(layer)];
-  const bool keys = side == Side::kKey;
-  const int64_t dims = spec_.head_dim, begin = int64_t{page} * kPageTokens;
-  const int padded = PaddedDim(spec_.head_dim);
-  const bool full = rows == kPageTokens;
-  const MatrixView<const float> exact(s.newest.data(), rows, dims);
-  const std::vector<float> mean = ChannelMeans(exact);
-  if (page == 0) {
-    const int first = std::min(4, rows - 1);
-    const MatrixView<const float> typical(exact.row(first), rows - first, dims);
-    const bool centred = how.k.centring != FakeCentring::kNone;
+void SimulatedAttention::TakePage(int layer, PageJob& job) {
+  Stored& s = StoredOf(layer, job.head, job.side);
+  const FakeSide& keys = cache_.layers[static_cast<size_t>(layer)].k;
+  job.mean = ChannelMeans(job.rows);
+  job.previous_mean = s.previous_mean;
+  if (job.page == 0) {
+    const int64_t first = std::min<int64_t>(4, job.rows.rows - 1);
+    const MatrixView<const float> typical(job.rows.row(first), job.rows.rows - first, job.rows.cols,
+                                          job.rows.stride);
     s.first_mean = ChannelMeans(typical);
-    if (keys && how.k.channel_scale)
+    if (job.side == Side::kKey && keys.channel_scale) {
+      const bool centred = keys.centring != FakeCentring::kNone;
       s.channel_scales = ChannelScales(typical, centred ? s.first_mean.data() : nullptr);
+    }
   }
+  if (job.rows.rows == kPageTokens) s.previous_mean = job.mean;
+}
 
-  std::vector<float> copy(static_cast<size_t>(rows * dims));
+void SimulatedAttention::MakePage(int layer, const PageJob& job, Range coded) {
+  Stored& s = StoredOf(layer, job.head, job.side);
+  const SimulatedLayer& how = cache_.layers[static_cast<size_t>(layer)];
+  const bool keys = job.side == Side::kKey;
+  const int64_t dims = spec_.head_dim, begin = int64_t{job.page} * kPageTokens;
+  const int padded = PaddedDim(spec_.head_dim);
+  std::vector<float> copy(static_cast<size_t>(job.rows.rows * dims));
   const auto make = [&](const FakeSide& fake, AlignedBuffer<float>& panel) {
     FakeStatistics known;
-    if (fake.centring == FakeCentring::kPage) known.reference = mean.data();
+    if (fake.centring == FakeCentring::kPage) known.reference = job.mean.data();
     if (fake.centring == FakeCentring::kFirst) known.reference = s.first_mean.data();
-    if (fake.centring == FakeCentring::kPrevious && page > 0)
-      known.reference = s.previous_mean.data();
-    if (fake.subspace_rank > 0 && s.subspace && page > 0) known.subspace = &*s.subspace;
+    if (fake.centring == FakeCentring::kPrevious && job.page > 0)
+      known.reference = job.previous_mean.data();
+    if (fake.subspace_rank > 0 && s.subspace && job.page > 0) known.subspace = &*s.subspace;
     if (fake.channel_scale) known.scales = s.channel_scales.data();
-    Copy(exact, copy.data());
-    const MatrixView<float> view(copy.data(), rows, dims);
-    ApplyFakeSide(fake, side, head, known, view);
+    Copy(job.rows, copy.data());
+    const MatrixView<float> view(copy.data(), job.rows.rows, dims);
+    ApplyFakeSide(fake, job.side, job.head, known, view);
     panel.EnsureSize(static_cast<size_t>(padded * kPageTokens));
     const AttentionKernels& kernels = GetAttentionKernels(ActiveIsa());
     (keys ? kernels.PackKeys : kernels.PackValues)(view, padded, panel.data());
   };
   // Rows of a full page are gone once the next one begins: its coded form is made by then.
+  const bool full = job.rows.rows == kPageTokens;
   const bool sink = begin + kPageTokens <= CodedAt(layer, int64_t{1} << 40).begin;
   if (!sink && (full || begin < coded.end))
-    make(keys ? how.k : how.v, s.coded[static_cast<size_t>(page)]);
+    make(keys ? how.k : how.v, s.coded[static_cast<size_t>(job.page)]);
   if (cache_.whole_pages || cache_.window > 0 || begin < cache_.sinks)
-    make(keys ? how.recent_k : how.recent_v, s.recent[static_cast<size_t>(page)]);
-  if (full) s.previous_mean = mean;
+    make(keys ? how.recent_k : how.recent_v, s.recent[static_cast<size_t>(job.page)]);
 }
 
 void SimulatedAttention::AlterWeights(int layer, int64_t position, bool coded, float sum,

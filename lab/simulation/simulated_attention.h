@@ -40,6 +40,7 @@ class SimulatedAttention : public Observer {
   };
   struct Worker;
   struct Block;
+  struct PageJob;
   // Positions [begin, end).
   struct Range {
     int64_t begin, end;
@@ -52,8 +53,13 @@ class SimulatedAttention : public Observer {
   int64_t FirstVisible(int layer, int64_t position) const;
   void Forget(int layer, int64_t position);
   void TakeQueries(int layer, int head, int64_t first_position, MatrixView<const float> q);
-  void Take(int layer, int head, Side side, int64_t first_position, MatrixView<const float> rows);
-  void TakePage(int layer, int head, Side side, int page, int rows, Range coded);
+  // Takes in the rows of one head's side and says what pages are to be made of them.
+  void Take(int layer, int head, Side side, int64_t first_position, MatrixView<const float> rows,
+            std::vector<PageJob>& jobs);
+  // What the page tells of its channels.
+  void TakePage(int layer, PageJob& job);
+  // Makes a page's forms. `coded`: what the last query of the pass reads coded.
+  void MakePage(int layer, const PageJob& job, Range coded);
   void AttendBlock(const Block& block, Worker& worker) const;
   // The weights of one page [128], in the form that is read, for the query at `position`; sum: of
   // all weights so far.
@@ -64,6 +70,7 @@ class SimulatedAttention : public Observer {
   ThreadPool pool_;
   std::vector<Stored> stored_;  // [L][G][2]
   std::vector<Worker> workers_;
+  std::vector<std::vector<PageJob>> jobs_of_;  // [G][2], of the pass at hand
 };
 
 }  // namespace tq::lab

@@ -75,7 +75,39 @@ void PageCases(bool all) {
     std::swap(spec.k, spec.v);
     Check(spec);
   }
+  // Pages that are sealed again: every source, levels and trellises as what they fall to, one side
+  // alone.
+  {
+    PageCaseSpec spec = base;
+    spec.kv_heads = 1;
+    spec.chunks = {520};
+    spec.k = spec.v = Codec::kTurbo8;
+    spec.ages = {{2, Codec::kTurbo4, Codec::kTurbo8}, {3, Codec::kTurbo3, Codec::kTurbo3}};
+    Check(spec);
+    spec.chunks = {390};
+    spec.k = spec.v = Codec::kTurbo4;
+    spec.ages = {{2, Codec::kTurbo3Tcq, Codec::kTurbo4}, {3, Codec::kTurbo2, Codec::kTurbo2Tcq}};
+    spec.strange = true;
+    Check(spec);
+    spec.k = Codec::kTurbo4Tcq;
+    spec.v = Codec::kTurbo3Tcq;
+    spec.ages = {{2, Codec::kTurbo3, Codec::kTurbo3Tcq}, {3, Codec::kTurbo2Tcq, Codec::kTurbo2}};
+    spec.strange = false;
+    Check(spec);
+  }
   if (!all) return;
+  for (const int dim : kHeadDims) {
+    PageCaseSpec spec = base;
+    spec.head_dim = dim;
+    spec.kv_heads = 1;
+    spec.chunks = {390};
+    spec.ages = {{2, Codec::kTurbo2, Codec::kTurbo2Tcq}};
+    Check(spec);
+    spec.k = Codec::kTurbo4Tcq;
+    spec.v = Codec::kTurbo4;
+    spec.ages = {{2, Codec::kTurbo3Tcq, Codec::kTurbo3}};
+    Check(spec);
+  }
   for (const int dim : kHeadDims) {
     PageCaseSpec spec = base;
     spec.head_dim = dim;
@@ -155,6 +187,28 @@ void DecodeCases(bool all) {
     DecodeSpec spec = base;
     spec.sealed_below = 4;
     spec.lengths = {520};
+    Check(spec);
+  }
+  {  // pages in four forms, then two of one page in one call, at every boundary
+    DecodeSpec spec = base;
+    spec.k = Codec::kTurbo4Tcq;
+    spec.v = Codec::kTurbo4;
+    spec.ages = {{3, Codec::kTurbo3, Codec::kTurbo3Tcq}, {5, Codec::kTurbo2, Codec::kTurbo2Tcq}};
+    spec.lengths = {1300, 0, 420, 3, 900};
+    Check(spec);
+    spec.tokens = 7;
+    spec.lengths = {1028, 770};
+    Check(spec);
+    spec.ages[0].aged_below = 4;  // after a truncation
+    spec.ages[1].aged_below = 3;
+    spec.sealed_below = 6;
+    spec.lengths = {900};
+    Check(spec);
+    spec.ages = {{2, Codec::kTurbo2, Codec::kTurbo2}};
+    spec.sealed_below = 0;
+    spec.sink_pages = 0;
+    spec.sliding_window = 500;
+    spec.lengths = {898};
     Check(spec);
   }
   for (const Data data : {Data::kOutliers, Data::kZeros, Data::kSink, Data::kTiny}) {

@@ -31,6 +31,7 @@ struct DecodeSpec {
   int sliding_window = 0;
   int sink_pages = 1;
   int sealed_below = 0;
+  std::vector<PageSpec::Age> ages = {};
   bool generic = false;
   bool rotate = true;  // queries and outputs in the model's basis
   Data data = Data::kGaussian;
@@ -44,6 +45,9 @@ struct DecodeSpec {
         sliding_window, sink_pages, sealed_below, generic ? " generic" : "",
         rotate ? "" : " stored basis", static_cast<int>(data));
     for (int n : lengths) text += fmt::format(" {}", n);
+    for (const PageSpec::Age& age : ages)
+      text += fmt::format(" age {} k {} v {} below {}", age.window_pages, InfoOf(age.k).name,
+                          InfoOf(age.v).name, age.aged_below);
     return text;
   }
 };
@@ -114,6 +118,7 @@ class DecodeCase {
     pages.length = length;
     pages.visibility = {spec_.window_pages, spec_.sink_pages, spec_.sliding_window, true,
                         spec_.sealed_below};
+    pages.ages = spec_.ages;
     std::vector<float> k = GaussianVector(random, int64_t{length} * kv * d);
     std::vector<float> v = GaussianVector(random, int64_t{length} * kv * d);
     const std::vector<float> common = GaussianVector(random, kv * d, 2);
@@ -148,26 +153,30 @@ class DecodeCase {
       if (s != nullptr) page_stride = std::max(page_stride, s->view().num_pages);
     }
     std::vector<std::byte> arena;
-    std::vector<uint32_t> open, sealed;
+    const auto slots = sequences_.size(), stride = static_cast<size_t>(page_stride);
+    std::vector<uint32_t> open(slots * stride, kNoPage);
+    std::vector<uint32_t> sealed((1 + spec_.ages.size()) * slots * stride, kNoPage);
     std::vector<int32_t> positions, tokens;
     for (size_t i = 0; i < sequences_.size(); ++i) {
-      open.resize((i + 1) * static_cast<size_t>(page_stride), kNoPage);
-      sealed.resize(open.size(), kNoPage);
       tokens.push_back(Tokens(i));
       positions.push_back(spec_.lengths[i] - Tokens(i));
       if (sequences_[i] == nullptr) continue;
       const KvLayerView& view = sequences_[i]->view();
       const auto base = static_cast<uint32_t>(arena.size() / kPageIdUnit);
       for (int page = 0; page < view.num_pages; ++page) {
-        const size_t at = i * static_cast<size_t>(page_stride) + static_cast<size_t>(page);
+        const size_t at = i * stride + static_cast<size_t>(page);
         open[at] = base + view.open_pages[page];
-        sealed[at] = base + view.sealed_pages[page];
+        for (int form = 0; form <= view.num_aged; ++form)
+          sealed[static_cast<size_t>(form) * slots * stride + at] =
+              base + view.PageId(kSealedForm + form, page);
       }
       arena.insert(arena.end(), sequences_[i]->arena().begin(), sequences_[i]->arena().end());
       arena.resize((arena.size() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit);
       pages_.open = view.open;
       pages_.sealed = view.sealed;
       pages_.visibility = ViewOf(i).visibility;
+      pages_.aged = view.aged;
+      pages_.num_aged = view.num_aged;
     }
     arena_ = std::make_unique<DeviceBuffer<std::byte>>(std::span<const std::byte>(arena));
     open_ = std::make_unique<DeviceBuffer<uint32_t>>(std::span<const uint32_t>(open));
@@ -175,8 +184,9 @@ class DecodeCase {
     positions_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(positions));
     tokens_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(tokens));
     device_rows_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(rows_));
-    below_ = std::make_unique<DeviceBuffer<int32_t>>(
-        std::span<const int32_t>(std::vector<int32_t>(sequences_.size(), spec_.sealed_below)));
+    std::vector<int32_t> below(slots, spec_.sealed_below);
+    for (const PageSpec::Age& age : spec_.ages) below.insert(below.end(), slots, age.aged_below);
+    below_ = std::make_unique<DeviceBuffer<int32_t>>(std::span<const int32_t>(below));
     pages_.arena = arena_->data();
     page_stride_ = page_stride;
   }
@@ -188,9 +198,9 @@ class DecodeCase {
     tables.first_positions = positions_->data();
     tables.tokens = tokens_->data();
     tables.first_rows = device_rows_->data();
-    tables.sealed_below = spec_.sealed_below > 0 ? below_->data() : nullptr;
+    tables.sealed_below = spec_.sealed_below > 0 || !spec_.ages.empty() ? below_->data() : nullptr;
     tables.page_stride = page_stride_;
-    tables.slots = static_cast<int>(sequences_.size());
+    tables.slots = tables.table_slots = static_cast<int>(sequences_.size());
     return tables;
   }
 

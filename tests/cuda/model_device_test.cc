@@ -11,6 +11,7 @@
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 #include "turboquant/base/mapped_file.h"
+#include "turboquant/codec/page_codec.h"
 #include "turboquant/engine/session.h"
 
 namespace tq::test {
@@ -74,11 +75,20 @@ class ModelDeviceTest : public DeviceTest {
   testing_support::TempFolder folder_;
 };
 
+// Pages that go through four forms, both sides changing, one side, and a trellis made of levels.
+constexpr const char* kTestAges = "256:turbo3/turbo3_tcq,512:turbo2_tcq/turbo3_tcq";
+SessionOptions AgedOptions(const Engine& engine, int64_t context) {
+  SessionOptions options = Options(engine, "turbo4_tcq", "turbo4", context);
+  options.cache.ages = ParseAgeSteps(kTestAges);
+  return options;
+}
+
 Course Compare(const Path& path, std::string_view k, std::string_view v, int prompt, int steps,
-               Precision precision) {
+               Precision precision, const char* ages = nullptr) {
   const auto cpu = LoadOn(path, "cpu"), gpu = LoadOn(path, "cuda");
-  Session a(cpu, Options(*cpu, k, v, prompt + steps + 1, precision));
-  Session b(gpu, Options(*gpu, k, v, prompt + steps + 1, precision));
+  SessionOptions options = Options(*cpu, k, v, prompt + steps + 1, precision);
+  if (ages != nullptr) options.cache.ages = ParseAgeSteps(ages);
+  Session a(cpu, options), b(gpu, options);
   const std::vector<TokenId> tokens = Tokens(*cpu, prompt + steps, 3);
   std::vector<double> differences;
   const std::span<const TokenId> all(tokens);
@@ -111,6 +121,114 @@ TEST_F(ModelDeviceTest, TinyModelsOfEveryArchitecture) {
       EXPECT_LE(course.worst, f16 ? 1e-2 : 1e-1) << what;
     }
   }
+}
+
+// A head block of a page on a device.
+std::vector<std::byte> HeadBytes(Backend& backend, const KvLayerView& view, int form, int page,
+                                 int head) {
+  std::vector<std::byte> bytes(view.Layout(form).head_bytes);
+  backend.Read(reinterpret_cast<const float*>(view.Head(form, page, head)),
+               reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float));
+  return bytes;
+}
+
+// Of all forms that a sequence holds beside the form before, and that its next query may read: are
+// they what the CPU makes of the form before, to the byte? Returns how many head blocks there were.
+int CheckForms(Session& session, SequenceId sequence) {
+  Backend& backend = session.engine().backend();
+  backend.Finish();
+  const PageCodec& codec = GetPageCodec();
+  int checked = 0;
+  for (int layer = 0; layer < session.cache().geometry().num_layers; ++layer) {
+    const KvLayerView view = session.cache().View(sequence, layer);
+    for (int page = view.visibility.sink_pages; page < view.num_pages; ++page) {
+      for (int form = kSealedForm; form <= view.FormAt(page, view.length); ++form) {
+        if (view.PageId(form - 1, page) == kNoPage || view.PageId(form, page) == kNoPage) continue;
+        for (int head = 0; head < view.open.kv_heads; ++head) {
+          const std::vector<std::byte> before = HeadBytes(backend, view, form - 1, page, head);
+          const std::vector<std::byte> got = HeadBytes(backend, view, form, page, head);
+          std::vector<std::byte> want(got.size());
+          codec.SealKeys(view.Layout(form - 1), before.data(), view.Layout(form), want.data());
+          codec.SealValues(view.Layout(form - 1), before.data(), view.Layout(form), want.data());
+          EXPECT_TRUE(got == want) << "length " << view.length << ", layer " << layer << ", page "
+                                   << page << ", head " << head << ", form " << form;
+          ++checked;
+        }
+      }
+    }
+  }
+  return checked;
+}
+
+TEST_F(ModelDeviceTest, PagesAgeToTheCpusBytes) {
+  for (const std::string architecture : {"llama", "gemma3"}) {  // the second with sliding windows
+    const Path path =
+        WriteTinyModel(TinyModelOf(architecture), folder_.path() / (architecture + "_aged.gguf"));
+    const auto engine = LoadOn(path, "cuda");
+    Session session(engine, AgedOptions(*engine, 2000));
+    const std::vector<TokenId> tokens = Tokens(*engine, 1300, 8);
+    const std::span<const TokenId> all(tokens);
+    int checked = 0;
+    // A prompt in passes, within which pages go through several forms at once; then token by token.
+    session.Append(all.first(901));
+    checked += CheckForms(session, session.main_sequence());
+    const SequenceId fork = session.cache().Fork(session.main_sequence());
+    for (size_t at = 901; at < all.size(); ++at) {
+      session.Append(all.subspan(at, 1));
+      if (at % kPageTokens == 3) checked += CheckForms(session, session.main_sequence());
+    }
+    checked += CheckForms(session, fork);  // its pages have gone on in the other sequence
+    session.cache().FreeSequence(fork);
+    session.Truncate(1250);  // exact
+    session.Append(all.subspan(1250));
+    checked += CheckForms(session, session.main_sequence());
+    session.Truncate(700);  // recomputes the window; what has aged further stays so
+    session.Append(all.subspan(700, 400));
+    checked += CheckForms(session, session.main_sequence());
+    fmt::print("{}: {} blocks of aged pages\n", architecture, checked);
+    EXPECT_GT(checked, 100);
+  }
+}
+
+TEST_F(ModelDeviceTest, AgedCaches) {
+  for (const std::string architecture : {"llama", "gemma3"}) {
+    const Path path =
+        WriteTinyModel(TinyModelOf(architecture), folder_.path() / (architecture + "_ages.gguf"));
+    for (const auto& [k, v] : {std::pair("turbo4_tcq", "turbo4"), std::pair("turbo8", "turbo8")}) {
+      const Course course = Compare(path, k, v, 900, 300, Precision::kPrecise, kTestAges);
+      const std::string what = fmt::format("{}, {}/{}: {}", architecture, k, v, course.Text());
+      fmt::print("{}\n", what);
+      const double depth = architecture == "gemma3" ? 3 : 1;  // as above
+      EXPECT_LE(course.median, 6e-3 * depth) << what;
+      EXPECT_LE(course.worst, 1e-1) << what;
+    }
+  }
+}
+
+// Forks, a rollback and a deep truncation, on both devices alike.
+TEST_F(ModelDeviceTest, AgedCachesGoBack) {
+  const Path path = WriteTinyModel(TinyModelOf("llama"), folder_.path() / "back.gguf");
+  std::vector<std::vector<float>> rows[2];
+  for (int device = 0; device < 2; ++device) {
+    const auto engine = LoadOn(path, device == 0 ? "cpu" : "cuda");
+    Session session(engine, AgedOptions(*engine, 2000));
+    const std::vector<TokenId> tokens = Tokens(*engine, 1400, 9);
+    const std::span<const TokenId> all(tokens);
+    const auto append = [&](size_t begin, size_t end, size_t step) {
+      for (size_t at = begin; at < end; at += step)
+        rows[device].push_back(Append(session, all.subspan(at, std::min(step, end - at))));
+    };
+    append(0, 1020, 255);
+    append(1020, 1060, 1);
+    session.Truncate(1010);
+    append(1010, 1100, 9);  // several queries across a boundary, in two forms of some pages
+    session.Truncate(650);
+    append(650, 1200, 110);
+    append(1200, 1300, 1);
+  }
+  ASSERT_EQ(rows[0].size(), rows[1].size());
+  for (size_t i = 0; i < rows[0].size(); ++i)
+    EXPECT_LE(Difference(rows[1][i], rows[0][i]), 5e-2) << "append " << i;
 }
 
 TEST_F(ModelDeviceTest, FastProducts) {
@@ -223,11 +341,11 @@ TEST_F(ModelDeviceTest, SessionsMoveBetweenDevices) {
   for (const bool to_gpu : {false, true}) {
     const auto from = LoadOn(path, to_gpu ? "cpu" : "cuda");
     const auto to = LoadOn(path, to_gpu ? "cuda" : "cpu");
-    Session first(from, Options(*from, "turbo4", "turbo3", 2000));
-    first.Append(Tokens(*from, 700, 5));
+    Session first(from, AgedOptions(*from, 2000));
+    first.Append(Tokens(*from, 1000, 5));
     const Path file = folder_.path() / (to_gpu ? "to_gpu.session" : "to_cpu.session");
     first.Save(file);
-    Session second(to, Options(*to, "turbo4", "turbo3", 2000));
+    Session second(to, AgedOptions(*to, 2000));
     second.Restore(file);
     // The very same pages: saved again, the file has the same bytes.
     const Path again = folder_.path() / "again.session";
@@ -267,16 +385,18 @@ Path SmolLm2() {
   return std::filesystem::exists(path) ? path : Path();
 }
 
-// Greedy text of the same prompt; where they part, the two best logits must be as good as equal.
+// Greedy text of the same prompt, in a cache whose pages age; where they part, the two best logits
+// must be as good as equal.
 TEST_F(ModelDeviceTest, SmolLm2WritesTheSameText) {
   const Path path = SmolLm2();
   if (path.empty()) GTEST_SKIP() << "TQ_MODELS names no folder with smollm2.gguf";
   const auto cpu = LoadOn(path, "cpu"), gpu = LoadOn(path, "cuda");
   for (const Precision precision : {Precision::kPrecise, Precision::kFast}) {
-    Session a(cpu, Options(*cpu, "turbo4", "turbo3", 600, precision));
-    Session b(gpu, Options(*gpu, "turbo4", "turbo3", 600, precision));
+    SessionOptions options = Options(*cpu, "turbo4", "turbo3", 1000, precision);
+    options.cache.ages = ParseAgeSteps("256:turbo3_tcq/turbo2_tcq");
+    Session a(cpu, options), b(gpu, options);
     std::string prompt;
-    for (int i = 0; i < 12; ++i)
+    for (int i = 0; i < 32; ++i)
       prompt += "The river rises in the mountains and runs through three towns before the sea. ";
     const std::vector<TokenId> tokens = cpu->tokenizer().Encode(prompt, true, false);
     std::vector<float> x = Append(a, tokens), y = Append(b, tokens);

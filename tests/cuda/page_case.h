@@ -16,6 +16,7 @@
 #include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/codec/transform.h"
 #include "turboquant/kv/cuda/page_kernels.h"
+#include "turboquant/kv/opening_reference.h"
 
 namespace tq {
 
@@ -27,12 +28,16 @@ struct PageCaseSpec {
   std::vector<int> chunks = {300};  // tokens appended by each launch
   bool rotate = false;
   bool strange = false;  // NaN, infinities, denormals, zero vectors
+  std::vector<PageSpec::Age> ages = {};
 
   std::string Text() const {
     std::string text =
         fmt::format("D {} G {} k {} v {}{}{} chunks", head_dim, kv_heads, InfoOf(k).name,
                     InfoOf(v).name, rotate ? " rotate" : "", strange ? " strange" : "");
     for (int n : chunks) text += fmt::format(" {}", n);
+    for (const PageSpec::Age& age : ages)
+      text += fmt::format(" age {} k {} v {}", age.window_pages, InfoOf(age.k).name,
+                          InfoOf(age.v).name);
     return text;
   }
 };
@@ -78,16 +83,25 @@ class PageCase {
     pages.k = spec.k;
     pages.v = spec.v;
     pages.length = length_;
+    pages.ages = spec.ages;
     built_ = std::make_unique<BuiltPages>(pages, k.data(), v.data());
   }
 
-  // Appends chunk by chunk, seals, decodes. False after printing what differs.
+  // Appends chunk by chunk, seals form by form, decodes. False after printing what differs.
   bool Run() {
     const KvLayerView& view = built_->view();
     const std::vector<std::byte> want(built_->arena().begin(), built_->arena().end());
     DeviceBuffer<std::byte> arena(want.size());
     DeviceBuffer<uint32_t> open(std::span<const uint32_t>(view.open_pages, Pages()));
-    DeviceBuffer<uint32_t> sealed(std::span<const uint32_t>(view.sealed_pages, Pages()));
+    std::vector<uint32_t> sealed_ids;
+    std::vector<int32_t> below = {view.visibility.sealed_below};
+    for (int form = kSealedForm; form <= LastForm(); ++form) {
+      for (int page = 0; page < view.num_pages; ++page)
+        sealed_ids.push_back(view.PageId(form, page));
+      if (form > kSealedForm) below.push_back(view.Aged(form).aged_below);
+    }
+    DeviceBuffer<uint32_t> sealed{std::span<const uint32_t>(sealed_ids)};
+    DeviceBuffer<int32_t> lost_below{std::span<const int32_t>(below)};
     DeviceBuffer<float> k(std::span<const float>(k_.data(), k_.size()));
     DeviceBuffer<float> v(std::span<const float>(v_.data(), v_.size()));
     DeviceBuffer<int32_t> numbers(3);  // position, tokens, row
@@ -98,10 +112,12 @@ class PageCase {
                      numbers.data(),
                      numbers.data() + 1,
                      numbers.data() + 2,
-                     nullptr,
+                     lost_below.data(),
                      static_cast<int>(Pages()),
+                     1,
                      1};
-    encode.pages = {arena.data(), 0, 0, view.open, view.sealed, view.visibility};
+    encode.pages = {arena.data(), 0, 0, view.open, view.sealed, view.visibility, view.aged,
+                    view.num_aged};
     encode.k_stride = encode.v_stride = spec_.kv_heads * spec_.head_dim;
     encode.rotate_k = encode.rotate_v = spec_.rotate;
     DeviceBuffer<float> kept(static_cast<size_t>(length_ * encode.k_stride));
@@ -118,35 +134,93 @@ class PageCase {
       WaitForDevice();
       done += n;
     }
-    const uint64_t open_end = view.sealed_pages[0] * kPageIdUnit;
-    bool good = Same("encode", arena.Download(), want, 0, open_end);
+    bool good = Same("encode", arena.Download(), want, kOpenForm);
     if (spec_.rotate) {
       good &= SameFloats("rotated keys", k.Download(), stored_k_);
       good &= SameFloats("rotated values", v.Download(), stored_v_);
     }
 
-    arena.Upload(std::span<const std::byte>(want.data(), open_end));  // go on from right pages
-    std::vector<cuda::SealJob> jobs;
-    for (int page = 0; page < length_ / kPageTokens; ++page) {
-      for (int head = 0; head < spec_.kv_heads; ++head) {
-        for (const Side side : {Side::kKey, Side::kValue}) {
-          jobs.push_back({static_cast<uint64_t>(view.OpenHead(page, head) - view.arena),
-                          static_cast<uint64_t>(view.SealedHead(page, head) - view.arena), side});
-        }
-      }
-    }
-    if (view.visibility.seals) {
-      cuda::LaunchSeal(arena.data(), view.open, view.sealed, jobs, nullptr);
+    for (int form = kSealedForm; view.visibility.seals && form <= LastForm(); ++form) {
+      // Go on from right pages.
+      arena.Upload(std::span<const std::byte>(want.data(), FormBegin(form)));
+      cuda::LaunchSeal(arena.data(), view.Layout(form - 1), view.Layout(form), JobsTo(form),
+                       nullptr);
       WaitForDevice();
-      good &= Same("seal", arena.Download(), want, open_end, want.size());
+      good &= Same("seal", arena.Download(), want, form);
     }
 
     arena.Upload(std::span<const std::byte>(want.data(), want.size()));
-    return CheckDequantize(encode, arena) && good;
+    good &= CheckDequantize(encode, arena);
+    for (int form = kSealedForm; view.visibility.seals && form <= LastForm(); ++form)
+      good &= CheckOpening(encode, arena, numbers, form);
+    return good;
   }
 
  private:
   size_t Pages() const { return static_cast<size_t>(built_->view().num_pages); }
+  int LastForm() const { return kSealedForm + built_->view().num_aged; }
+  // Pages of a form lie one after the other.
+  uint64_t FormBegin(int form) const { return built_->view().PageId(form, 0) * kPageIdUnit; }
+  uint64_t FormEnd(int form) const {
+    return form < LastForm() ? FormBegin(form + 1) : built_->arena().size();
+  }
+
+  std::vector<cuda::SealJob> JobsTo(int form) const {
+    const KvLayerView& view = built_->view();
+    std::vector<cuda::SealJob> jobs;
+    for (int page = 0; page < length_ / kPageTokens; ++page) {
+      for (int head = 0; head < spec_.kv_heads; ++head) {
+        for (const Side side : {Side::kKey, Side::kValue}) {
+          jobs.push_back({static_cast<uint64_t>(view.Head(form - 1, page, head) - view.arena),
+                          static_cast<uint64_t>(view.Head(form, page, head) - view.arena), side});
+        }
+      }
+    }
+    return jobs;
+  }
+
+  // A page that opens behind one that has lost its forms before `form`, as after a truncation.
+  bool CheckOpening(cuda::EncodeArgs encode, const DeviceBuffer<std::byte>& arena,
+                    DeviceBuffer<int32_t>& numbers, int form) const {
+    const int page = (length_ - 1) / kPageTokens;
+    KvLayerView view = built_->view();
+    if (page == 0 || !InfoOf(view.open.k).tiles) return true;
+    std::vector<uint32_t> open(Pages(), kNoPage), sealed;
+    open.back() = view.open_pages[page];
+    for (int of = kSealedForm; of <= LastForm(); ++of) {
+      for (int i = 0; i < view.num_pages; ++i)
+        sealed.push_back(of < form ? kNoPage : view.PageId(of, i));
+    }
+    view.open_pages = open.data();
+    view.sealed_pages = sealed.data();
+    for (int i = 0; i < view.num_aged; ++i)
+      view.aged[static_cast<size_t>(i)].pages = sealed.data() + (i + 1) * view.num_pages;
+    DeviceBuffer<uint32_t> open_ids{std::span<const uint32_t>(open)};
+    DeviceBuffer<uint32_t> sealed_ids{std::span<const uint32_t>(sealed)};
+    DeviceBuffer<float> k{std::span<const float>(k_)}, v{std::span<const float>(v_)};
+    const int32_t values[] = {page * kPageTokens, 1, 0};
+    numbers.Upload(values);
+    encode.tables.open_pages = open_ids.data();
+    encode.tables.sealed_pages = sealed_ids.data();
+    encode.k = k.data();
+    encode.v = v.data();
+    encode.max_tokens = 1;
+    cuda::LaunchEncode(encode, nullptr);
+    WaitForDevice();
+    const std::vector<std::byte> got = arena.Download();
+    for (int head = 0; head < spec_.kv_heads; ++head) {
+      std::vector<float> mean(static_cast<size_t>(spec_.head_dim));
+      std::vector<std::byte> want(view.open.head_bytes);
+      OpeningReference(GetPageCodec(), view, page, head, mean.data());
+      GetPageCodec().SetReference(view.open, want.data(), mean.data());
+      const auto at = static_cast<size_t>(view.OpenHead(page, head) - view.arena);
+      const size_t begin = view.open.reference_offset, end = view.open.tiles_offset;
+      if (std::memcmp(got.data() + at + begin, want.data() + begin, end - begin) == 0) continue;
+      std::printf("  opening behind form %d: head %d has another reference\n", form, head);
+      return false;
+    }
+    return true;
+  }
 
   void MakeStrange() {
     const float odd[] = {NAN,     INFINITY, -INFINITY, 1e38f, -1e38f, 1e-40f,
@@ -162,23 +236,20 @@ class PageCase {
 
   // Which page, head and offset of it.
   bool Same(const char* what, const std::vector<std::byte>& got, const std::vector<std::byte>& want,
-            uint64_t begin, uint64_t end) const {
+            int form) const {
     size_t differing = 0;
     size_t first = 0;
-    for (uint64_t i = begin; i < end; ++i) {
+    for (uint64_t i = FormBegin(form); i < FormEnd(form); ++i) {
       if (got[i] == want[i]) continue;
       if (differing++ == 0) first = i;
     }
     if (differing == 0) return true;
-    const KvLayerView& view = built_->view();
-    const bool open = first < view.sealed_pages[0] * kPageIdUnit;
-    const PageLayout& layout = open ? view.open : view.sealed;
-    const uint64_t base = open ? 0 : view.sealed_pages[0] * kPageIdUnit;
+    const PageLayout& layout = built_->view().Layout(form);
     const uint64_t block = (layout.bytes() + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit;
-    const uint64_t in_page = (first - base) % block;
+    const uint64_t in_page = (first - FormBegin(form)) % block;
     const uint64_t in_head = in_page % layout.head_bytes;
-    std::printf("  %s: %zu bytes differ; first: page %llu head %llu offset %llu", what, differing,
-                static_cast<unsigned long long>((first - base) / block),
+    std::printf("  %s, form %d: %zu bytes differ; first: page %llu head %llu offset %llu", what,
+                form, differing, static_cast<unsigned long long>((first - FormBegin(form)) / block),
                 static_cast<unsigned long long>(in_page / layout.head_bytes),
                 static_cast<unsigned long long>(in_head));
     if (in_head >= layout.tiles_offset && layout.tile_bytes != 0) {
@@ -215,11 +286,10 @@ class PageCase {
     for (int i = 0; i < args.count; ++i) {
       const int position = static_cast<int>(args.first) + i;
       const int page = position / kPageTokens;
-      const bool is_sealed = view.visibility.Sealed(page, args.position);
+      const int form = view.FormAt(page, args.position);
+      const PageLayout& layout = view.Layout(form);
       for (int head = 0; head < kv; ++head) {
-        const std::byte* block =
-            is_sealed ? view.SealedHead(page, head) : view.OpenHead(page, head);
-        const PageLayout& layout = is_sealed ? view.sealed : view.open;
+        const std::byte* block = view.Head(form, page, head);
         for (const bool keys : {true, false}) {
           const auto decode = keys ? codec.DecodeKeys : codec.DecodeValues;
           decode(layout, block, position % kPageTokens, {row.data(), 1, d});
@@ -229,8 +299,8 @@ class PageCase {
             const size_t at = static_cast<size_t>((i * kv + head) * d + dim);
             const Half got = keys ? got_k[at] : got_v[at];
             if (got == want) continue;
-            std::printf("  dequantize %s: token %d head %d dim %d sealed %d got %04x want %04x\n",
-                        keys ? "keys" : "values", position, head, dim, is_sealed, got, want);
+            std::printf("  dequantize %s: token %d head %d dim %d form %d got %04x want %04x\n",
+                        keys ? "keys" : "values", position, head, dim, form, got, want);
             return false;
           }
         }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tests/lab/simulated_model.h"
+#include "turboquant/base/random.h"
 
 namespace tq::lab {
 namespace {
@@ -77,6 +78,40 @@ TEST_P(SimulationTest, PassesMayBeOfAnyLength) {
   SimulatedCache cache = Cache("turbo3", "turbo3");
   const double whole = model_.FromF32(cache, 768), parts = model_.FromF32(cache, 77);
   EXPECT_NEAR(parts, whole, 0.01 * whole);
+}
+
+// Pages are made side by side: to the bit the same, whoever makes them.
+TEST_P(SimulationTest, ThreadsMakeNoDifference) {
+  const ModelSpec& spec = model_.spec();
+  const int64_t dims = spec.head_dim, q_cols = spec.q_heads * dims, kv_cols = spec.kv_heads * dims;
+  constexpr int kTokens = 701;
+  Random random(3);
+  const auto gaussian = [&](int64_t n) {
+    std::vector<float> x(static_cast<size_t>(n));
+    for (float& value : x) value = static_cast<float>(random.Gaussian());
+    return x;
+  };
+  const std::vector<float> q = gaussian(kTokens * q_cols), k = gaussian(kTokens * kv_cols),
+                           v = gaussian(kTokens * kv_cols);
+  const auto run = [&](int threads) {
+    SimulatedCache cache = Cache("turbo3_tcq", "turbo2");
+    cache.layers[0].k.centring = FakeCentring::kPrevious;  // of the page before, made elsewhere
+    SimulatedAttention attention(spec, std::move(cache), threads);
+    std::vector<float> out(q.size());
+    int done = 0;
+    for (const int pass : {200, 56, 300, 1, 144}) {  // pages in several passes, and several at once
+      const auto rows = [&](const std::vector<float>& x, int64_t cols) {
+        return MatrixView<const float>(x.data() + done * cols, pass, cols);
+      };
+      attention.Attend(0, 0, done, rows(q, q_cols), rows(k, kv_cols), rows(v, kv_cols),
+                       {out.data() + done * q_cols, pass, q_cols});
+      done += pass;
+    }
+    EXPECT_EQ(done, kTokens);
+    return out;
+  };
+  const std::vector<float> alone = run(1);
+  for (int again = 0; again < 5; ++again) ASSERT_TRUE(run(3) == alone);
 }
 
 TEST_P(SimulationTest, AnyFunctionIsACodec) {

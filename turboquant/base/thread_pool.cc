@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "turboquant/base/thread_pool.h"
 
-#include <omp.h>
-
 #include <algorithm>
+#include <atomic>
+
+#include "turboquant/base/thread_team.h"
 
 namespace tq {
 
-ThreadPool::ThreadPool(int threads) : num_threads_(threads > 0 ? threads : omp_get_num_procs()) {}
+ThreadPool::ThreadPool(int threads)
+    : num_threads_(threads > 0 ? threads : ThreadTeam::Processors()) {}
 
 void ThreadPool::Run(int64_t n, int64_t grain, Body body, void* context) const {
   grain = std::max<int64_t>(grain, 1);
@@ -17,16 +19,24 @@ void ThreadPool::Run(int64_t n, int64_t grain, Body body, void* context) const {
     body(context, 0, n, 0);
     return;
   }
-#pragma omp parallel num_threads(num_threads_)
-  {
-    // The runtime may grant fewer threads than asked for: each takes every granted-th part.
-    const int granted = omp_get_num_threads();
-    for (int part = omp_get_thread_num(); part < num_threads_; part += granted) {
-      const int64_t begin = blocks * part / num_threads_ * grain;
-      const int64_t end = std::min(n, blocks * (part + 1) / num_threads_ * grain);
-      if (begin < end) body(context, begin, end, part);
-    }
-  }
+  struct Region {
+    int64_t n, grain, blocks;
+    int parts;
+    Body body;
+    void* context;
+  } region{n, grain, blocks, num_threads_, body, context};
+  ThreadTeam::Run(
+      num_threads_,
+      [](void* data, int index, int members) {
+        const Region& r = *static_cast<Region*>(data);
+        // There may be fewer members than parts: each takes every members-th part.
+        for (int part = index; part < r.parts; part += members) {
+          const int64_t begin = r.blocks * part / r.parts * r.grain;
+          const int64_t end = std::min(r.n, r.blocks * (part + 1) / r.parts * r.grain);
+          if (begin < end) r.body(r.context, begin, end, part);
+        }
+      },
+      &region);
 }
 
 void ThreadPool::RunDynamic(int64_t n, int64_t grain, Body body, void* context) const {
@@ -37,10 +47,21 @@ void ThreadPool::RunDynamic(int64_t n, int64_t grain, Body body, void* context) 
     body(context, 0, n, 0);
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads_)
-  for (int64_t block = 0; block < blocks; ++block) {
-    body(context, block * grain, std::min(n, (block + 1) * grain), omp_get_thread_num());
-  }
+  struct Region {
+    int64_t n, grain, blocks;
+    Body body;
+    void* context;
+    std::atomic<int64_t> next = 0;
+  } region{n, grain, blocks, body, context};
+  const auto threads = static_cast<int>(std::min<int64_t>(num_threads_, blocks));
+  ThreadTeam::Run(
+      threads,
+      [](void* data, int index, int) {
+        Region& r = *static_cast<Region*>(data);
+        for (int64_t block; (block = r.next.fetch_add(1)) < r.blocks;)
+          r.body(r.context, block * r.grain, std::min(r.n, (block + 1) * r.grain), index);
+      },
+      &region);
 }
 
 }  // namespace tq

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process's one thread runtime. It sits on OpenMP because numeric libraries do: two runtimes on
+// Work shared by threads. All pools draw on the process's one team (thread_team.h): two runtimes on
 // few cores thrash.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace tq {
 
 class ThreadPool {
  public:
-  // threads <= 0: the number of processors this process may run on.
+  // threads <= 0: the number of processors this process may use.
   explicit ThreadPool(int threads = 0);
 
   int num_threads() const { return num_threads_; }

@@ -58,6 +58,7 @@ struct Choice {
 
 Choice ChooseKernel(const LayerPages& pages, int sets, bool generic) {
   const int dim = pages.open.head_dim;
+  generic |= pages.num_aged > 0;
   const auto is = [](const PageLayout& layout, Codec k, Codec v) {
     return layout.k == k && layout.v == v;
   };
@@ -145,6 +146,11 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.open = FormOf(args.pages.open, args.pages.open_layer_offset, open_log);
   p.sealed = FormOf(args.pages.sealed, args.pages.sealed_layer_offset, sealed_log);
   p.visibility = args.pages.visibility;
+  p.ages = WindowsOf(args.pages);
+  for (int i = 0; i < p.ages.count; ++i) {
+    const AgedPages& aged = args.pages.aged[static_cast<size_t>(i)];
+    p.aged[i] = FormOf(aged.layout, aged.layer_offset, sealed_log);
+  }
   p.q = args.q;
   p.out = args.out;
   p.q_stride = args.q_stride;
@@ -174,7 +180,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
            (MakeTileLayout(dim).tiles_per_page() >> form.step_log);
   };
   int stage = step_bytes(p.open);
-  if (p.visibility.seals) stage = std::max(stage, step_bytes(p.sealed));
+  for (int form = kSealedForm; p.visibility.seals && form <= kSealedForm + p.ages.count; ++form)
+    stage = std::max(stage, step_bytes(p.Form(form)));
   p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
   const int columns_per_warp = columns.sets * 4;
   const auto memory_of = [&](int warps, int crews) {

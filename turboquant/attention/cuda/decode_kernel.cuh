@@ -24,8 +24,8 @@ TQ_DEVICE void AttendRun(const Block& block, const Segment& s, int units, Unit u
     SyncWarp();
     const std::byte* stage = block.StageOf(i & 1);
     if (new_page) AddReference(block, stage, first_row, state);
-    const StepMask mask = {block.p.visibility, s.queries, unit};
-    Pair::Step(block.p, unit.sealed, stage, block.levels(), block.lane, mask, state);
+    const StepMask mask = {block.p, s, unit};
+    Pair::Step(block.p, unit.form, stage, block.levels(), block.lane, mask, state);
     SyncWarp();
     unit = next;
     new_page = unit.token == 0;
@@ -46,12 +46,12 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
                                           : block.MakeCrew(1, split, p.phases - split);
   const int rows = (split == 0 ? 1 : 2) << p.columns_log;
   const Segment s = Select(crew.index == 0, first, second);
-  Cursor cursor = StartRun(block, s, crew);
+  Cursor cursor = StartRun<Pair>(block, s, crew);
   const int units = cursor.end - cursor.next;
   const Unit unit = cursor.unit;
   // Queries would have to wait behind the pages, so they come first. But if they may not be there
   // yet, pages that are older than the kernel before this one need not wait for them.
-  const bool early = p.overlap && unit.sealed;
+  const bool early = p.overlap && unit.form != kOpenForm;
   if (early) LoadNext<Pair>(block, s, 0, true, cursor);
   WaitForInputs();
   CopyQueries(block, first, second, rows);

@@ -21,12 +21,29 @@ struct Cursor {
   uint32_t id;  // of its page
 };
 
+template <class Pair>
 TQ_DEVICE void FindPage(const DecodeParams& p, const Segment& s, Cursor& cursor) {
+  if constexpr (Pair::kAges) {
+    if (p.ages.count > 0) {
+      cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log,
+                                    p.EndsOfSlot(s.work.slot), s.queries);
+      cursor.id = p.tables.PagesOf(cursor.unit.form, s.work.slot)[cursor.unit.page];
+      return;
+    }
+  }
   cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log);
-  cursor.id = (cursor.unit.sealed ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
+  cursor.id =
+      (cursor.unit.form != kOpenForm ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
 }
 
+// Of this layer, head and lane in page 0 of a form.
 template <class Block>
+TQ_DEVICE const std::byte* HeadOf(const Block& block, const Segment& s, const PageForm& form) {
+  return block.p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes +
+         block.lane * 16;
+}
+
+template <class Pair, class Block>
 TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew) {
   const DecodeParams& p = block.p;
   // The first phases take one unit more if they do not divide evenly.
@@ -39,13 +56,9 @@ TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew
   cursor.sealed_ids = p.tables.sealed_pages + row;
   cursor.next = s.begin + phase * each + (phase < more ? phase : more);
   cursor.end = cursor.next + each + (phase < more ? 1 : 0);
-  if (cursor.next < cursor.end) FindPage(p, s, cursor);
-  const auto head = [&](const PageForm& form) {
-    return p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes +
-           block.lane * 16;
-  };
-  cursor.open = head(p.open);
-  cursor.sealed = head(p.sealed);
+  if (cursor.next < cursor.end) FindPage<Pair>(p, s, cursor);
+  cursor.open = HeadOf(block, s, p.open);
+  cursor.sealed = HeadOf(block, s, p.sealed);
   return cursor;
 }
 
@@ -73,20 +86,23 @@ TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool re
   const DecodeParams& p = block.p;
   if (cursor.next < cursor.end) {
     Unit& unit = cursor.unit;
-    const std::byte* page = (unit.sealed ? cursor.sealed : cursor.open) +
-                            static_cast<uint64_t>(cursor.id) * kPageIdUnit;
+    const std::byte* first = unit.form != kOpenForm ? cursor.sealed : cursor.open;
+    if constexpr (Pair::kAges) {
+      if (unit.form > kSealedForm) first = HeadOf(block, s, p.Form(unit.form));
+    }
+    const std::byte* page = first + static_cast<uint64_t>(cursor.id) * kPageIdUnit;
     std::byte* to = block.StageOf(stage) + block.lane * 16;
     if (reference || unit.token == 0) {
       CopyByWarp(to + p.stage_bytes - kDim * 2, page, std::integral_constant<int, kDim * 2>(),
                  block.lane);
     }
-    Pair::template WithStepBytes<kDim>(p, unit.sealed, [&](const auto bytes, const auto tile) {
+    Pair::template WithStepBytes<kDim>(p, unit.form, [&](const auto bytes, const auto tile) {
       const int in_page = unit.token / Tile<kDim>::kTokens * tile;
       CopyByWarp(to, page + kTilesOffset<kDim> + in_page, bytes, block.lane);
     });
     if (++cursor.next < cursor.end) {
-      unit.token += kPageTokens >> (unit.sealed ? p.sealed.step_log : p.open.step_log);
-      if (unit.token == kPageTokens) FindPage(p, s, cursor);
+      unit.token += kPageTokens >> (unit.form != kOpenForm ? p.sealed.step_log : p.open.step_log);
+      if (unit.token == kPageTokens) FindPage<Pair>(p, s, cursor);
     }
   }
   CopyCommit();

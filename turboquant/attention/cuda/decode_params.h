@@ -9,6 +9,7 @@
 #include "turboquant/codec/cuda/level_tables.h"
 #include "turboquant/codec/cuda/rotation_table.h"
 #include "turboquant/kv/cuda/device_tables.h"
+#include "turboquant/kv/cuda/page_forms.h"
 
 namespace tq::cuda {
 
@@ -73,6 +74,14 @@ struct DecodeParams {
   RotationTable q_rotation;
   RotationTable out_rotation;
   uint32_t levels[kLevelTableWords];  // level_tables.h
+  // Of pages that age, which the instance for any pair of codecs takes.
+  AgeWindows ages;
+  PageForm aged[kMaxAges];
+
+  constexpr FormEnds EndsOfSlot(int slot) const { return EndsOf(tables, visibility, ages, slot); }
+  constexpr const PageForm& Form(int form) const {
+    return form == kOpenForm ? open : form == kSealedForm ? sealed : aged[form - kSealedForm - 1];
+  }
 };
 
 }  // namespace tq::cuda

@@ -5,7 +5,7 @@
 
 #include <type_traits>
 
-#include "turboquant/attention/cuda/decode_params.h"
+#include "turboquant/attention/cuda/decode_work.cuh"
 #include "turboquant/attention/cuda/tile_products.cuh"
 
 namespace tq::cuda {
@@ -39,9 +39,25 @@ struct WarpState {
 };
 
 struct StepMask {
-  const Visibility& visibility;
-  const QueryRange& queries;
+  const DecodeParams& p;
+  const Segment& segment;
   const Unit& unit;
+
+  // kAges: pages may age.
+  template <bool kAges>
+  TQ_DEVICE bool All(int tokens) const {
+    if (kAges && p.ages.count > 0) {
+      return AllVisible(p.EndsOfSlot(segment.work.slot), segment.queries, unit, tokens);
+    }
+    return AllVisible(p.visibility, segment.queries, unit, tokens);
+  }
+  template <bool kAges>
+  TQ_DEVICE PositionRange Range(int position) const {
+    if (kAges && p.ages.count > 0) {
+      return VisibleRange(p.EndsOfSlot(segment.work.slot), position, unit);
+    }
+    return VisibleRange(p.visibility, segment.queries.sealed_below, position, unit);
+  }
 };
 
 // The largest value over lanes with the same t.
@@ -53,7 +69,7 @@ TQ_DEVICE float MaxOverRows(float x) {
 
 // Level products in x become scores but for the query's scale; v: the step's value scales.
 // Invisible tokens get a hidden score and value scale 0 (what lies past the end may be anything).
-template <int kDim, int kHalves, int kSets>
+template <int kDim, int kHalves, bool kAges, int kSets>
 TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const StepMask& mask,
                       const WarpState<kDim, kSets>& state, float (&x)[kSets][4 * kHalves],
                       float (&v)[4 * kHalves]) {
@@ -76,16 +92,15 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
       }
     }
   }
-  if (AllVisible(mask.visibility, mask.queries, mask.unit, 32 * kHalves)) return;
+  if (mask.All<kAges>(32 * kHalves)) return;
   const int begin = mask.unit.page * kPageTokens + mask.unit.token + g;
 #pragma unroll
   for (int i = 0; i < 4 * kHalves; ++i) {
-    if (begin + 8 * i > mask.queries.last) v[i] = 0;
+    if (begin + 8 * i > mask.segment.queries.last) v[i] = 0;
   }
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    const PositionRange range =
-        VisibleRange(mask.visibility, mask.queries.sealed_below, state.position[n], mask.unit);
+    const PositionRange range = mask.Range<kAges>(state.position[n]);
     const float hidden = FastDivide(kHiddenScore, state.q_scale[n]);
 #pragma unroll
     for (int i = 0; i < 4 * kHalves; ++i) {
@@ -196,7 +211,7 @@ TQ_DEVICE void TileStep(const std::byte* stage, const uint32_t* levels, int lane
     KeyProducts<K, kDim>(stage + tile * tile_bytes, lane, k_tables, state.q, state.q_sum,
                          4 * T::kHalves * tile, x);
   }
-  Scores<kDim, kHalves>(stage + Offsets::kScales, tile_bytes, lane, mask, state, x, v);
+  Scores<kDim, kHalves, false>(stage + Offsets::kScales, tile_bytes, lane, mask, state, x, v);
   Weights<kHalves> weights[kSets];
   float gain[kSets];
   Softmax<kDim, kHalves>(x, v, state, weights, gain);
@@ -221,19 +236,20 @@ TQ_DEVICE void WithBytes(Fn&& fn) {
 // Sealed pages of codecs K and V, open pages of 8 bits.
 template <class K, class V>
 struct FixedPair {
+  static constexpr bool kAges = false;
   template <int kDim, class Fn>
-  TQ_DEVICE static void WithStepBytes(const DecodeParams&, bool sealed, Fn&& fn) {
-    if (sealed) {
+  TQ_DEVICE static void WithStepBytes(const DecodeParams&, int form, Fn&& fn) {
+    if (form != kOpenForm) {
       WithBytes<K, V, kDim, kFixedHalves>(fn);
     } else {
       WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
     }
   }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams&, bool sealed, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams&, int form, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
-    if (sealed) {
+    if (form != kOpenForm) {
       TileStep<K, V, kDim, kFixedHalves>(stage, levels, lane, mask, state);
     } else {
       TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
@@ -243,32 +259,34 @@ struct FixedPair {
 
 // Pages that are never sealed.
 struct OpenPair {
+  static constexpr bool kAges = false;
   template <int kDim, class Fn>
-  TQ_DEVICE static void WithStepBytes(const DecodeParams&, bool, Fn&& fn) {
+  TQ_DEVICE static void WithStepBytes(const DecodeParams&, int, Fn&& fn) {
     WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
   }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams&, bool, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams&, int, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
     TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
   }
 };
 
-// Any pair of codecs in tiles: switched once per step and side.
+// Any pair of codecs in tiles, of any form: switched once per step and side.
 struct AnyPair {
+  static constexpr bool kAges = true;
   template <int kDim, class Fn>
-  TQ_DEVICE static void WithStepBytes(const DecodeParams& p, bool sealed, Fn&& fn) {
-    const PageForm& form = sealed ? p.sealed : p.open;
+  TQ_DEVICE static void WithStepBytes(const DecodeParams& p, int number, Fn&& fn) {
+    const PageForm& form = p.Form(number);
     fn(static_cast<int>(form.tile_bytes) * (Tile<kDim>::kLayout.tiles_per_page() >> form.step_log),
        static_cast<int>(form.tile_bytes));
   }
   template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams& p, bool sealed, const std::byte* stage,
+  TQ_DEVICE static void Step(const DecodeParams& p, int number, const std::byte* stage,
                              const uint32_t* levels, int lane, const StepMask& mask,
                              WarpState<kDim, kSets>& state) {
     constexpr int kHalves = kOpenHalves<kDim>;
-    const PageForm& form = sealed ? p.sealed : p.open;
+    const PageForm& form = p.Form(number);
     const int tile_bytes = static_cast<int>(form.tile_bytes);
     float x[kSets][4 * kHalves];
     float v[4 * kHalves];
@@ -276,7 +294,7 @@ struct AnyPair {
       using K = decltype(codec);
       KeyProducts<K, kDim>(stage, lane, LoadTables<K>(levels, lane), state.q, state.q_sum, 0, x);
     });
-    Scores<kDim, kHalves>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
+    Scores<kDim, kHalves, kAges>(stage + form.scale_offset, tile_bytes, lane, mask, state, x, v);
     Weights<kHalves> weights[kSets];
     float gain[kSets];
     Softmax<kDim, kHalves>(x, v, state, weights, gain);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the queries of one sequence read, as one list of units of work: steps of tokens of a page in
 // one form, in the order sinks, sealed pages, open pages. Host and device compute it from
-// positions.
+// positions. Where pages age, those in the last form come first among the sealed ones, and a page
+// that some queries read in one sealed form and some in the next is listed in both.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 
-#include "turboquant/kv/kv_view.h"
+#include "turboquant/kv/cuda/page_forms.h"
 
 namespace tq::cuda {
 
@@ -19,14 +20,14 @@ struct QueryRange {
 };
 
 struct Unit {
-  bool sealed;
+  int form;
   int page;
   int token;  // first token of the step, within the page
 };
 
 struct UnitList {
   int first_page;    // sinks or, if nothing seals, everything: open
-  int first_sealed;  // sealed pages
+  int first_sealed;  // sealed pages, aged ones included
   int first_open;    // the open pages behind them
   int sink_units;
   int sealed_units;
@@ -35,15 +36,37 @@ struct UnitList {
   constexpr int size() const { return sink_units + sealed_units + open_units; }
   // `log`: log2 of the steps per page.
   constexpr Unit At(int u, int open_log, int sealed_log) const {
-    if (u < sink_units) return Step(false, first_page, u, open_log);
+    if (u < sink_units) return Step(kOpenForm, first_page, u, open_log);
     u -= sink_units;
-    if (u < sealed_units) return Step(true, first_sealed, u, sealed_log);
-    return Step(false, first_open, u - sealed_units, open_log);
+    if (u < sealed_units) return Step(kSealedForm, first_sealed, u, sealed_log);
+    return Step(kOpenForm, first_open, u - sealed_units, open_log);
+  }
+  // The same where pages age.
+  constexpr Unit At(int u, int open_log, int sealed_log, const FormEnds& ends,
+                    const QueryRange& queries) const {
+    if (u < sink_units || u >= sink_units + sealed_units) return At(u, open_log, sealed_log);
+    u -= sink_units;
+    int first = first_sealed, form = kSealedForm + ends.ages.count;
+    for (; form > kSealedForm; --form) {
+      const int pages = Behind(ends.End(form, queries.last)) - first;
+      if (u >> sealed_log < pages) break;
+      u -= pages << sealed_log;
+      first = Behind(ends.End(form, queries.first));
+    }
+    return Step(form, first, u, sealed_log);
+  }
+  // How often a page is listed in two sealed forms.
+  constexpr int PagesTwice(const FormEnds& ends, const QueryRange& queries) const {
+    int pages = 0;
+    for (int form = kSealedForm + 1; form <= kSealedForm + ends.ages.count; ++form)
+      pages += Behind(ends.End(form, queries.last)) - Behind(ends.End(form, queries.first));
+    return pages;
   }
 
  private:
-  static constexpr Unit Step(bool sealed, int first, int u, int log) {
-    return {sealed, first + (u >> log), (u & ((1 << log) - 1)) * (kPageTokens >> log)};
+  constexpr int Behind(int page) const { return page > first_sealed ? page : first_sealed; }
+  static constexpr Unit Step(int form, int first, int u, int log) {
+    return {form, first + (u >> log), (u & ((1 << log) - 1)) * (kPageTokens >> log)};
   }
 };
 
@@ -89,8 +112,19 @@ constexpr bool AllVisible(const Visibility& visibility, const QueryRange& querie
   if (begin + tokens > queries.first + 1) return false;
   if (begin < visibility.FirstVisible(queries.last)) return false;
   if (!visibility.seals || unit.page < visibility.sink_pages) return true;
-  return unit.sealed ? unit.page < SealedEnd(visibility, queries.sealed_below, queries.first)
-                     : unit.page >= SealedEnd(visibility, queries.sealed_below, queries.last);
+  return unit.form != kOpenForm
+             ? unit.page < SealedEnd(visibility, queries.sealed_below, queries.first)
+             : unit.page >= SealedEnd(visibility, queries.sealed_below, queries.last);
+}
+// The same where pages age: queries of one page of positions read every page in the same form.
+constexpr bool AllVisible(const FormEnds& ends, const QueryRange& queries, const Unit& unit,
+                          int tokens) {
+  const int begin = unit.page * kPageTokens + unit.token;
+  if (begin + tokens > queries.first + 1) return false;
+  if (begin < ends.visibility.FirstVisible(queries.last)) return false;
+  if (queries.first / kPageTokens == queries.last / kPageTokens) return true;
+  return ends.FormAt(unit.page, queries.first) == unit.form &&
+         ends.FormAt(unit.page, queries.last) == unit.form;
 }
 
 // The tokens [begin, end) of a page form that the query at `position` sees, as positions.
@@ -103,8 +137,13 @@ constexpr PositionRange VisibleRange(const Visibility& visibility, int sealed_be
   if (position < 0) return {0, 0};
   const bool sealed = visibility.seals && unit.page >= visibility.sink_pages &&
                       unit.page < SealedEnd(visibility, sealed_below, position);
-  if (sealed != unit.sealed) return {0, 0};
+  if (sealed != (unit.form != kOpenForm)) return {0, 0};
   return {static_cast<int>(visibility.FirstVisible(position)), position + 1};
+}
+// The same where pages age.
+constexpr PositionRange VisibleRange(const FormEnds& ends, int position, const Unit& unit) {
+  if (position < 0 || ends.FormAt(unit.page, position) != unit.form) return {0, 0};
+  return {static_cast<int>(ends.visibility.FirstVisible(position)), position + 1};
 }
 
 }  // namespace tq::cuda

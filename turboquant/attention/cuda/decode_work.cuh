@@ -47,6 +47,10 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
     work.sealed_below = p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
     if (work.tokens > 0) {
       work.units = MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
+      if (p.ages.count > 0) {
+        work.units.sealed_units += work.units.PagesTwice(p.EndsOfSlot(work.slot), work.Queries())
+                                   << p.sealed.step_log;
+      }
       work.stride = static_cast<uint32_t>(work.units.size() + kHeadCost);
       n = work.stride * static_cast<uint32_t>(p.kv_heads * p.items);
     }

@@ -73,12 +73,6 @@ class CudaBackend final : public Backend {
   void CheckCache(const KvGeometry& geometry, const CachePolicy& policy,
                   int q_heads) const override {
     for (const KvGroup& group : KvLayout(geometry, policy).groups) {
-      if (group.num_forms() > kSealedForm + 1) {
-        Throw(ErrorCode::kUnsupported,
-              "pages that are sealed again as they age (--cache-age, --cache-budget) run on the "
-              "CPU only: leave the ages away, or start from turbo8 (-ctk turbo8 -ctv turbo8) with "
-              "one age");
-      }
       for (const KvGroup::Layer& layer : group.layers) {
         for (const KvGroup::Place& place : layer.places) CheckAttention(place.layout, q_heads);
       }

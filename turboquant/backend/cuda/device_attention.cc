@@ -16,8 +16,8 @@ namespace tq::cuda {
 namespace {
 
 LayerPages PagesOf(const KvLayerView& kv) {
-  return {kv.arena,  kv.open_layer_offset, kv.sealed_layer_offset, kv.open,
-          kv.sealed, kv.visibility};
+  return {kv.arena, kv.open_layer_offset, kv.sealed_layer_offset, kv.open, kv.sealed, kv.visibility,
+          kv.aged,  kv.num_aged};
 }
 
 bool IsShort(const AttentionArgs& args) { return args.tokens <= DeviceStep::kMostShort; }

@@ -21,7 +21,7 @@ bool DeviceStep::Begin(const StepInputs& inputs) {
   std::vector<int> layers;
   groups_.clear();
   const int num_layers = inputs.cache.geometry().num_layers;
-  int pages = 0;
+  int pages = 0, forms = 2;
   for (int layer = 0; layer < num_layers; ++layer) {
     const KvLayerView view = inputs.cache.View(inputs.spans[0].sequence, layer);
     if (std::ranges::find(groups_, view.open_pages, [](const auto& g) { return g[0]; }) !=
@@ -31,6 +31,7 @@ bool DeviceStep::Begin(const StepInputs& inputs) {
     for (const AppendPlan::Span& span : inputs.spans)
       tables.push_back(inputs.cache.View(span.sequence, layer).open_pages);
     layers.push_back(layer);
+    forms = std::max(forms, kSealedForm + 1 + view.num_aged);
   }
   for (const AppendPlan::Span& span : inputs.spans)
     pages = std::max(pages, inputs.cache.View(span.sequence, layers[0]).num_pages);
@@ -41,6 +42,7 @@ bool DeviceStep::Begin(const StepInputs& inputs) {
   capacity_.slots = GrowTo(capacity_.slots, inputs.spans.size());
   capacity_.pages = GrowTo(capacity_.pages, static_cast<size_t>(pages));
   capacity_.groups = GrowTo(capacity_.groups, groups_.size());
+  capacity_.forms = std::max(capacity_.forms, forms);
   const auto bytes = static_cast<size_t>(words()) * sizeof(uint32_t);
   copied_.Synchronize();
   const bool grew = device_.EnsureSize(bytes, "the page tables of a step");
@@ -61,9 +63,8 @@ bool DeviceStep::Begin(const StepInputs& inputs) {
 
 void DeviceStep::FillGroup(const StepInputs& inputs, int layer, uint32_t* words) const {
   const int slots = capacity_.slots, pages = capacity_.pages;
-  uint32_t* open = words;
-  uint32_t* sealed = open + int64_t{slots} * pages;
-  auto* first_positions = reinterpret_cast<int32_t*>(sealed + int64_t{slots} * pages);
+  const int64_t form_words = int64_t{slots} * pages;
+  auto* first_positions = reinterpret_cast<int32_t*>(words + capacity_.forms * form_words);
   int32_t* tokens = first_positions + slots;
   int32_t* short_tokens = tokens + slots;
   int32_t* first_rows = short_tokens + slots;
@@ -72,8 +73,13 @@ void DeviceStep::FillGroup(const StepInputs& inputs, int layer, uint32_t* words)
   for (int slot = 0; slot < slots_; ++slot) {
     const AppendPlan::Span& span = inputs.spans[static_cast<size_t>(slot)];
     const KvLayerView view = inputs.cache.View(span.sequence, layer);
-    std::copy_n(view.open_pages, view.num_pages, open + int64_t{slot} * pages);
-    std::copy_n(view.sealed_pages, view.num_pages, sealed + int64_t{slot} * pages);
+    std::copy_n(view.open_pages, view.num_pages, words + int64_t{slot} * pages);
+    std::copy_n(view.sealed_pages, view.num_pages, words + form_words + int64_t{slot} * pages);
+    for (int form = kSealedForm + 1; form <= kSealedForm + view.num_aged; ++form) {
+      const AgedPages& aged = view.Aged(form);
+      std::copy_n(aged.pages, view.num_pages, words + form * form_words + int64_t{slot} * pages);
+      sealed_below[(form - kSealedForm) * slots + slot] = aged.aged_below;
+    }
     first_positions[slot] = static_cast<int32_t>(span.first_position);
     tokens[slot] = span.tokens;
     short_tokens[slot] = span.tokens <= kMostShort ? span.tokens : 0;
@@ -101,12 +107,13 @@ StepTables DeviceStep::TablesOf(const KvLayerView& view, bool only_short) const 
   tables.open_pages = words;
   tables.sealed_pages = words + int64_t{slots} * pages;
   tables.first_positions =
-      reinterpret_cast<const int32_t*>(tables.sealed_pages + int64_t{slots} * pages);
+      reinterpret_cast<const int32_t*>(words + capacity_.forms * int64_t{slots} * pages);
   tables.tokens = tables.first_positions + (only_short ? 2 : 1) * slots;
   tables.first_rows = tables.first_positions + 3 * slots;
   tables.sealed_below = tables.first_positions + 4 * slots;
   tables.page_stride = pages;
   tables.slots = slots_;
+  tables.table_slots = slots;
   return tables;
 }
 

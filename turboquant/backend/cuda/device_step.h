@@ -43,10 +43,13 @@ class DeviceStep {
     int slots = 1;
     int pages = 64;
     int groups = 1;
+    int forms = 2;  // of pages
     bool operator==(const Capacity&) const = default;
   };
-  // Words of one group: open and sealed pages, then five arrays by slot.
-  int64_t group_words() const { return int64_t{capacity_.slots} * (2 * capacity_.pages + 5); }
+  // Words of one group: page ids by form, then four arrays by slot, then one by form and slot.
+  int64_t group_words() const {
+    return int64_t{capacity_.slots} * (capacity_.forms * capacity_.pages + 4 + capacity_.forms - 1);
+  }
   int64_t words() const { return 2 * int64_t{capacity_.tokens} + capacity_.groups * group_words(); }
   struct Place {
     int group, slot;

@@ -2,6 +2,7 @@
 #include "turboquant/backend/cuda/page_work.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/base/cuda/cuda_error.h"
@@ -9,15 +10,18 @@
 namespace tq::cuda {
 namespace {
 
-// fn(tasks) for each run of tasks of one layer: these share its layouts.
-template <typename Fn>
-void ForLayers(std::span<const SealTask> tasks, const Fn& fn) {
+// fn(tasks) for each run of tasks that have as(task) in common.
+template <typename As, typename Fn>
+void ForRuns(std::span<const SealTask> tasks, const As& as, const Fn& fn) {
   for (size_t begin = 0, end; begin < tasks.size(); begin = end) {
-    for (end = begin; end < tasks.size() && tasks[end].layer == tasks[begin].layer; ++end) {
+    for (end = begin; end < tasks.size() && as(tasks[end]) == as(tasks[begin]); ++end) {
     }
     fn(tasks.subspan(begin, end - begin));
   }
 }
+// Layouts are those of a layer and form. A form is made from the one before.
+constexpr auto kLayer = [](const SealTask& task) { return task.layer; };
+constexpr auto kLayerForm = [](const SealTask& task) { return std::pair(task.layer, task.form); };
 
 }  // namespace
 
@@ -33,25 +37,33 @@ void PageWork::Begin(const StepInputs& inputs) {
 
 // By any sequence of the step that has the page: forks share pages and the work on them.
 bool PageWork::ReadInStep(const KvCache& cache, const SealTask& task) const {
-  const uint32_t page = cache.View(task.sequence, task.layer).sealed_pages[task.page];
+  const uint32_t page = cache.View(task.sequence, task.layer).PageId(task.form, task.page);
   return std::ranges::any_of(readers_, [&](const Reader& reader) {
     const KvLayerView view = cache.View(reader.sequence, task.layer);
-    return task.page < view.num_pages && view.sealed_pages[task.page] == page &&
-           view.visibility.Sealed(task.page, reader.position);
+    return task.page < view.num_pages && view.PageId(task.form, task.page) == page &&
+           view.FormAt(task.page, reader.position) >= task.form;
   });
 }
 
-// Tasks of a step are pages and sides of their own: the streams need no order between them.
+// Tasks of a step are pages and sides of their own, but for those of one page to one form after the
+// other: these are of a layer, whose tasks go one form after the other in one stream. A page that
+// is read in some form is wanted now in all forms before.
 void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   now_.clear();
   later_.clear();
   for (const SealTask& task : tasks) (ReadInStep(cache, task) ? now_ : later_).push_back(task);
+  std::ranges::stable_sort(now_, {}, kLayerForm);
+  std::ranges::stable_sort(later_, {}, kLayerForm);
+  const auto launch = [&](std::span<const SealTask> of_layer, cudaStream_t stream) {
+    ForRuns(of_layer, kLayerForm,
+            [&](std::span<const SealTask> of_form) { LaunchSeals(cache, of_form, stream); });
+  };
   if (!now_.empty()) MakeMainWait();  // keys of these pages may be this step's
-  ForLayers(now_, [&](std::span<const SealTask> of_layer) { LaunchSeals(cache, of_layer, main_); });
+  launch(now_, main_);
   const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
-  ForLayers(later_, [&](std::span<const SealTask> of_layer) {
+  ForRuns(later_, kLayer, [&](std::span<const SealTask> of_layer) {
     if (several) NextLane();
-    Beside([&](cudaStream_t stream) { LaunchSeals(cache, of_layer, stream); });
+    Beside([&](cudaStream_t stream) { launch(of_layer, stream); });
   });
   CheckLaunch("sealing pages");
 }
@@ -59,14 +71,15 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
 void PageWork::LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks,
                            cudaStream_t stream) {
   const KvLayerView kv = cache.View(tasks.front().sequence, tasks.front().layer);
+  const int form = tasks.front().form;
   jobs_.clear();
   for (const SealTask& task : tasks) {
     const KvLayerView view = cache.View(task.sequence, task.layer);
-    jobs_.push_back({static_cast<uint64_t>(view.OpenHead(task.page, task.head) - view.arena),
-                     static_cast<uint64_t>(view.SealedHead(task.page, task.head) - view.arena),
+    jobs_.push_back({static_cast<uint64_t>(view.Head(form - 1, task.page, task.head) - view.arena),
+                     static_cast<uint64_t>(view.Head(form, task.page, task.head) - view.arena),
                      task.side});
   }
-  LaunchSeal(kv.arena, kv.open, kv.sealed, jobs_, stream);
+  LaunchSeal(kv.arena, kv.Layout(form - 1), kv.Layout(form), jobs_, stream);
 }
 
 void PageWork::MakeMainWait() {

@@ -39,7 +39,7 @@ class PageWork {
 
  private:
   bool ReadInStep(const KvCache& cache, const SealTask& task) const;
-  // Of one layer.
+  // Of one layer and form.
   void LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks, cudaStream_t stream);
 
   cudaStream_t main_;

@@ -174,11 +174,17 @@ void PrefillAttention::RunExact(const Call& call) {
       if (position == args.first_position) {
         Reserve(call, last - begin, args.tokens);
         Decode(call, position, begin, end, 0);
-      } else {  // the page that this block reads sealed for the first time, and the block's own
-        const int64_t sealed = position / kPageTokens - 1 - visibility.window_pages;
-        if (visibility.seals && sealed * kPageTokens >= begin && sealed >= visibility.sink_pages)
-          Decode(call, position, sealed * kPageTokens, (sealed + 1) * kPageTokens,
-                 sealed * kPageTokens - begin);
+      } else {  // pages that this block reads in another form than the one before, and its own
+        const auto decode_again = [&](int window_pages) {
+          const int64_t page = position / kPageTokens - 1 - window_pages;
+          if (!visibility.seals || page * kPageTokens < begin || page < visibility.sink_pages)
+            return;
+          Decode(call, position, page * kPageTokens, (page + 1) * kPageTokens,
+                 page * kPageTokens - begin);
+        };
+        decode_again(visibility.window_pages);
+        for (int i = 0; i < call.pages.num_aged; ++i)
+          decode_again(call.pages.aged[static_cast<size_t>(i)].window_pages);
         Decode(call, position, position, end, position - begin);
       }
       Flash(call, queries, begin, end - begin, true, true);

@@ -4,9 +4,9 @@
 // where it is there and has a kernel for the shape and mask, else our flash kernel.
 //
 // exact prefill: queries see pages as decoding would, so each block of 128 positions has its own
-// view; from one block to the next one page is sealed and one is new, and only these are decoded
-// again. fast prefill: all queries see the past as the first of them does (its recent window at 8
-// bits), and the call's own keys and values as they came.
+// view; from one block to the next one page is sealed, one for each age is sealed again and one is
+// new, and only these are decoded again. fast prefill: all queries see the past as the first of
+// them does (its recent window at 8 bits), and the call's own keys and values as they came.
 #pragma once
 
 #include <memory>

@@ -160,17 +160,16 @@ DequantizeKernel(const TQ_GRID_CONSTANT DequantizeParams p) {
   const bool keys = BlockId() % 2 == 0;
   const int head = BlockId() / 2 % p.kv_heads;
   const auto page = static_cast<int>(p.first / kPageTokens) + BlockId() / 2 / p.kv_heads;
-  Visibility visibility = p.visibility;
-  if (p.tables.sealed_below != nullptr) visibility.sealed_below = p.tables.sealed_below[p.slot];
-  const bool is_sealed = visibility.Sealed(page, p.position);
-  const PageSides& form = is_sealed ? p.sealed : p.open;
-  const uint32_t* ids = is_sealed ? p.tables.sealed_pages : p.tables.open_pages;
-  const std::byte* block =
-      p.arena + ids[static_cast<int64_t>(p.slot) * p.tables.page_stride + page] * kPageIdUnit +
-      form.layer_offset + static_cast<uint64_t>(head) * form.head_bytes;
-  TileSide side = keys ? form.k : form.v;
+  const int form =
+      EndsOf(p.tables, p.visibility, p.ages, p.slot).FormAt(page, static_cast<int>(p.position));
+  const PageSides& sides = form == kOpenForm     ? p.open
+                           : form == kSealedForm ? p.sealed
+                                                 : p.aged[form - kSealedForm - 1];
+  const std::byte* block = p.arena + p.tables.PagesOf(form, p.slot)[page] * kPageIdUnit +
+                           sides.layer_offset + static_cast<uint64_t>(head) * sides.head_bytes;
+  TileSide side = keys ? sides.k : sides.v;
   side.tile = MakeTileLayout(kDim);  // known when compiled: no divisions
-  const Dequantizer<kDim> dequantizer = {side, block, form.reference_offset};
+  const Dequantizer<kDim> dequantizer = {side, block, sides.reference_offset};
   dequantizer.Run();
   SyncThreads();
   const int64_t begin = static_cast<int64_t>(page) * kPageTokens;

@@ -31,18 +31,22 @@ struct Encoder {
       if (page == 0) {
         if (p.mean != nullptr) r = p.mean[head * kDim + dim];
       } else if (p.centring) {
-        const int64_t at = static_cast<int64_t>(slot) * p.tables.page_stride + page - 1;
-        if (p.tables.open_pages[at] != kNoPage) {
+        if (p.tables.PagesOf(kOpenForm, slot)[page - 1] != kNoPage) {
           r = MeanKey8(FixedSide<kDim, Side::kKey>(p.open), Open(page - 1), p.open.reference_offset,
                        dim);
         } else {
-          const std::byte* sealed = p.arena + p.tables.sealed_pages[at] * kPageIdUnit +
-                                    p.sealed.layer_offset +
-                                    static_cast<uint64_t>(head) * p.sealed.head_bytes;
-          r = p.sealed.k.codec == p.open.k.codec
-                  ? MeanKey8(FixedSide<kDim, Side::kKey>(p.sealed), sealed,
-                             p.sealed.reference_offset, dim)
-                  : ReadHalf(sealed + p.sealed.reference_offset + 2 * dim);
+          int form = kSealedForm;
+          while (form < kSealedForm + p.num_aged &&
+                 p.tables.PagesOf(form, slot)[page - 1] == kNoPage) {
+            ++form;
+          }
+          const PageSides& sides = p.Sealed(form);
+          const std::byte* sealed = p.arena + p.tables.PagesOf(form, slot)[page - 1] * kPageIdUnit +
+                                    sides.layer_offset +
+                                    static_cast<uint64_t>(head) * sides.head_bytes;
+          r = sides.k.codec == p.open.k.codec ? MeanKey8(FixedSide<kDim, Side::kKey>(sides), sealed,
+                                                         sides.reference_offset, dim)
+                                              : ReadHalf(sealed + sides.reference_offset + 2 * dim);
         }
       }
       StoreHalf(to + p.open.reference_offset + 2 * dim, FiniteHalf(Sanitize(r)));

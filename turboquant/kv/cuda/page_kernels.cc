@@ -23,6 +23,13 @@ PageSides SidesOf(const PageLayout& layout, uint64_t layer_offset) {
   return sides;
 }
 
+void SetAged(const LayerPages& pages, PageSides* aged) {
+  for (int i = 0; i < pages.num_aged; ++i) {
+    const AgedPages& form = pages.aged[static_cast<size_t>(i)];
+    aged[i] = SidesOf(form.layout, form.layer_offset);
+  }
+}
+
 void SetBook(const TileSide& side, Codebook& book, Trellis& trellis, float& gain) {
   if (side.rows || side.bits == 8) return;
   if (side.trellis) {
@@ -48,6 +55,8 @@ EncodeParams MakeEncodeParams(const EncodeArgs& args) {
   p.arena = args.pages.arena;
   p.open = SidesOf(layout, args.pages.open_layer_offset);
   p.sealed = SidesOf(args.pages.sealed, args.pages.sealed_layer_offset);
+  p.num_aged = args.pages.num_aged;
+  SetAged(args.pages, p.aged);
   p.k = args.k;
   p.v = args.v;
   p.k_stride = args.k_stride;
@@ -120,9 +129,15 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.value_gain_count = static_cast<int>(kTrellisValueGains.size());
   std::copy(kTrellisKeyGains.begin(), kTrellisKeyGains.end(), p.key_gains);
   std::copy(kTrellisValueGains.begin(), kTrellisValueGains.end(), p.value_gains);
+  // A side whose codec stays is copied, by the first kernel.
+  const auto searches = [&](Side side) {
+    return side == Side::kKey ? p.sealed.k.trellis && p.sealed.k.codec != p.open.k.codec
+                              : p.sealed.v.trellis && p.sealed.v.codec != p.open.v.codec;
+  };
   for (const int bits : {2, 3, 4}) {
-    const auto has = [&](const TileSide& side) { return side.trellis && side.bits == bits; };
-    if (!has(p.sealed.k) && !has(p.sealed.v)) continue;
+    const bool keys = searches(Side::kKey) && p.sealed.k.bits == bits;
+    const bool values = searches(Side::kValue) && p.sealed.v.bits == bits;
+    if (!keys && !values) continue;
     Launch(TrellisNearestKernelOf(), kTrellisNearestBlocks, kTrellisNearestThreads, 0, stream,
            bits);
   }
@@ -137,7 +152,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
       const TileSide& sealed_side = side == Side::kKey ? p.sealed.k : p.sealed.v;
       const bool any =
           std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
-      if (!sealed_side.trellis || !any) continue;
+      if (!searches(side) || !any) continue;
       p.trellis_side = side;
       LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, sealed_side.bits),
                              static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(),
@@ -159,6 +174,8 @@ void LaunchDequantize(const DequantizeArgs& args, Stream stream) {
   p.open = SidesOf(layout, args.pages.open_layer_offset);
   p.sealed = SidesOf(args.pages.sealed, args.pages.sealed_layer_offset);
   p.visibility = args.pages.visibility;
+  p.ages = WindowsOf(args.pages);
+  SetAged(args.pages, p.aged);
   p.slot = args.slot;
   p.position = args.position;
   p.first = args.first;

@@ -36,14 +36,15 @@ void LaunchEncode(const EncodeArgs& args, Stream stream);
 bool NeedsKeyChain(const EncodeArgs& args);
 void LaunchKeyChain(const EncodeArgs& args, Stream stream);
 
-// One side of one head's page; offsets of head blocks, in bytes from the arena's start.
+// One side of one head's page, from the form before to the next one: open to sealed, or sealed to
+// fewer bits. Offsets of head blocks, in bytes from the arena's start.
 struct SealJob {
   uint64_t open_offset;
   uint64_t sealed_offset;
   Side side;
 };
-// All jobs have the same layouts. Jobs are copied into the launch: the span need not outlive the
-// call.
+// All jobs have the same layouts: `open` is that of the form before. Jobs are copied into the
+// launch: the span need not outlive the call.
 void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
                 std::span<const SealJob> jobs, Stream stream);
 

@@ -7,6 +7,7 @@
 #include "turboquant/codec/cuda/rotation_table.h"
 #include "turboquant/codec/trellis_search.h"
 #include "turboquant/kv/cuda/device_tables.h"
+#include "turboquant/kv/cuda/page_forms.h"
 #include "turboquant/kv/cuda/page_kernels.h"
 
 namespace tq::cuda {
@@ -49,12 +50,18 @@ struct EncodeParams {
   int kv_heads;
   int pages;    // that the tokens of a slot may touch at most
   bool spread;  // keys in tiles are rotated and kept only: the chain kernel encodes them
+  int num_aged;
+  PageSides aged[kMaxAges];
+
+  constexpr const PageSides& Sealed(int form) const {
+    return form == kSealedForm ? sealed : aged[form - kSealedForm - 1];
+  }
 };
 
 inline constexpr int kSealBatch = 256;  // 6 KiB of parameters
 struct SealParams {
   std::byte* arena;
-  PageSides open;
+  PageSides open;  // or, of pages that age, sealed at more bits
   PageSides sealed;
   Codebook k_book;  // of the sealed codecs
   Codebook v_book;
@@ -83,6 +90,8 @@ struct DequantizeParams {
   int kv_heads;
   uint16_t* k;
   uint16_t* v;
+  AgeWindows ages;
+  PageSides aged[kMaxAges];
 };
 
 using EncodeKernelFn = void (*)(EncodeParams);
@@ -116,7 +125,7 @@ constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_di
 // Shared memory of a trellis block, in order: offsets in bytes.
 inline constexpr int kTrellisThreads = 64;
 struct TrellisMemory {
-  int codes;       // int8 [tokens][D]: as they are in the open page
+  int codes;       // int8 [tokens][D]: levels of the page as it was, its codes if it was open
   int references;  // float [2][D]: the open and the sealed one
   int words;       // uint32 [rings][bits]: of the last encoding
   int best_words;

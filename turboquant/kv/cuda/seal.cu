@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole open pages to sealed ones, with the bytes of PageCodec::SealKeys and SealValues. A block
-// per page side; codes gather in shared memory, then become words of units.
+// Whole pages to the next form, open ones to sealed, sealed ones to fewer bits, with the bytes of
+// PageCodec::SealKeys and SealValues. A block per page side; codes gather in shared memory, then
+// become words of units.
 #include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/tile_places.h"
 #include "turboquant/kv/cuda/page_params.h"
+#include "turboquant/kv/cuda/sealed_levels.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -52,13 +54,22 @@ struct Sealer {
     for (int token = ThreadId(); token < kPageTokens; token += Threads()) {
       WriteScale(to, OtherInRows(), sealed, token, LoadHalf(open + from.ScaleOffset(token)));
     }
-    if (kKeys) {
-      CopyWords(sealed + p.sealed.reference_offset, open + p.open.reference_offset,
-                p.open.tiles_offset - p.open.reference_offset);
-    }
+    if (kKeys) CopyReference();
   }
 
+  TQ_DEVICE void CopyReference() const {
+    CopyWords(sealed + p.sealed.reference_offset, open + p.open.reference_offset,
+              p.open.tiles_offset - p.open.reference_offset);
+  }
+
+  // The mean of the page's keys; it stays when they are sealed again.
   TQ_DEVICE void SealReference() const {
+    if (from.bits != 8) {
+      for (int dim = ThreadId(); dim < kDim; dim += Threads()) {
+        Reference()[dim] = ReadHalf(open + p.open.reference_offset + 2 * dim);
+      }
+      return CopyReference();
+    }
     for (int dim = ThreadId(); dim < kDim; dim += Threads()) {
       const uint16_t r = FiniteHalf(Sanitize(MeanKey8(from, open, p.open.reference_offset, dim)));
       StoreHalf(sealed + p.sealed.reference_offset + 2 * dim, r);
@@ -67,7 +78,8 @@ struct Sealer {
     WriteReferencePadding(to, sealed, p.sealed.reference_offset, p.sealed.tiles_offset);
   }
 
-  // The decoded open vector of a token minus the new reference; lane holds dims 32 j + lane.
+  // The decoded vector of a token minus the new reference; lane holds dims 32 j + lane. Levels of
+  // a page that was sealed before lie where its codes are going to.
   TQ_DEVICE void LoadToken(int token, float (&x)[kParts]) const {
     const float scale = ReadHalf(open + from.ScaleOffset(token));
 #pragma unroll
@@ -75,7 +87,9 @@ struct Sealer {
       const int d = 32 * j + LaneId();
       x[j] = 0;
       if (d >= kDim) continue;
-      x[j] = Value8(from, open, token, d, scale);
+      x[j] = from.bits == 8 ? Value8(from, open, token, d, scale)
+                            : ValueOfLevel(static_cast<int8_t>(Codes()[token * kDim + d]),
+                                           LevelRest(from), scale);
       if (kKeys) {
         x[j] = SubRn(AddRn(x[j], ReadHalf(open + p.open.reference_offset + 2 * d)), Reference()[d]);
       }
@@ -151,6 +165,10 @@ struct Sealer {
     if (from.codec == to.codec) return Copy();
     if (kKeys) SealReference();
     if (to.trellis) return;
+    if (from.bits != 8) {
+      UnpackLevels(from, MakeTileLayout(kDim), open, 0, from.tile.tiles_per_page(),
+                   reinterpret_cast<int8_t*>(Codes()));
+    }
     SyncThreads();
     const Codebook& book = kKeys ? p.k_book : p.v_book;
     for (int token = WarpId(); token < kPageTokens; token += Threads() / 32) {

@@ -4,6 +4,7 @@
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/trellis_ring.cuh"
 #include "turboquant/kv/cuda/page_params.h"
+#include "turboquant/kv/cuda/sealed_levels.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -61,11 +62,11 @@ struct TrellisSealer {
     }
   }
 
-  // An open code decoded, less the new reference. Values are made from codes whenever they are
+  // A code decoded, less the new reference. Values are made from codes whenever they are
   // wanted: memory for them would leave room for fewer blocks.
   TQ_DEVICE float Decoded(int token, int d) const {
     const float x =
-        MulRn(SmallToFloat(Codes()[token * Dims() + d]), Shared<float>(at.scales)[token]);
+        ValueOfLevel(Codes()[token * Dims() + d], LevelRest(from), Shared<float>(at.scales)[token]);
     return keys ? SubRn(AddRn(x, References()[d]), References()[Dims() + d]) : x;
   }
   // y = x * gain / norm.
@@ -78,10 +79,11 @@ struct TrellisSealer {
       References()[d] = ReadHalf(open + p.open.reference_offset + 2 * d);
       References()[Dims() + d] = ReadHalf(sealed + p.sealed.reference_offset + 2 * d);
     }
+    if (from.bits != 8) UnpackLevels(from, Layout(), open, tile, 1, Codes());
     SyncThreads();
     for (int token = WarpId(); token < Tokens(); token += kWarps) {
       const int in_page = tile * Tokens() + token;
-      for (int d = LaneId(); d < Dims(); d += 32) {
+      for (int d = LaneId(); from.bits == 8 && d < Dims(); d += 32) {
         Codes()[token * Dims() + d] = static_cast<int8_t>(open[ByteOf8(from, in_page, d)]);
       }
       if (LaneId() == 0) {
