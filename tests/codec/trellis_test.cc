@@ -195,7 +195,7 @@ TEST(Trellis, DistortionOfSealedPages) {
     const int dims = c.head_dim;
     const PageCodec& codec = GetPageCodec();
     double k_total = 0, v_total = 0;
-    constexpr int kPages = 8;
+    constexpr int kPages = 64;
     for (int page = 0; page < kPages; ++page) {
       const std::vector<float> x = Gaussians(kPageTokens, dims, static_cast<uint64_t>(page) + 7);
       const MatrixView<const float> rows(x.data(), kPageTokens, dims);

@@ -27,8 +27,8 @@ inline constexpr int kTrellisMaxInput = 1023;
 inline constexpr int kTrellisJudgeGrid = 8;
 static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
 
-// Half up, as one instruction does it 16 times.
-constexpr int TrellisScaled(int target, int factor) { return (target * factor + (1 << 14)) >> 15; }
+// target * factor / 2^15, half up: written so that compilers know pmulhrsw.
+constexpr int TrellisScaled(int target, int factor) { return ((target * factor >> 14) + 1) >> 1; }
 constexpr int TrellisInput(int target, int factor) {
   const int x = TrellisScaled(target, factor);
   return x > kTrellisMaxInput ? kTrellisMaxInput : x < -kTrellisMaxInput ? -kTrellisMaxInput : x;
@@ -103,7 +103,7 @@ inline constexpr int kTrellisValueRounds = 8;
 inline constexpr int kTrellisClasses = 4;
 inline constexpr int kTrellisShakeOne = 1024;
 constexpr int TrellisShake(int bits, int round, int rounds) {
-  const int most = bits == 4 ? 51 : 92;  // 5 and 9 %
+  const int most = bits == 4 ? 61 : 102;  // 6 and 10 %
   const int shake = most * (rounds - round) / rounds;
   return kTrellisShakeOne + (round % 2 != 0 ? -shake : shake);
 }

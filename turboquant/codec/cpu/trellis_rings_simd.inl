@@ -55,7 +55,7 @@ static constexpr auto kMarks = kTrellisMarks;
 struct alignas(64) RingCosts {
   uint16_t of[kUnitCodes][kMaxParityValues][kRings];
 };
-struct alignas(64) RingOrigins {
+struct alignas(64) RingOrigins {  // metrics before marks are set
   uint16_t of[kTrellisMarkCount][kTrellisStates][kRings];
 };
 struct States {
@@ -92,23 +92,38 @@ static inline void SetMarks(States& states) {
   }
 }
 
-// The coded bits of a ring, from the end of the lap back.
-static inline uint32_t Follow(const RingOrigins& origins, int ring, uint32_t end) {
-  uint32_t coded = 0;
-  for (int i = 0; i < kTrellisTries; ++i) {
-    uint32_t state = end;
-    coded = kStateBits.of[state] << (kUnitCodes - kTrellisMemory + 1);
+// From a ring's end of the lap back: its coded bits and the state in which its path began.
+static inline uint32_t PathTo(uint32_t end, const RingOrigins& origins, int ring,
+                              uint32_t& coded) {
+  uint32_t state = end;
+  coded = kStateBits.of[state] << (kUnitCodes - kTrellisMemory + 1);
 #pragma GCC unroll 8
-    for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
-      state = origins.of[mark][state][ring];
-      coded |= kStateBits.of[state]
-               << (kMarks[static_cast<size_t>(mark - 1)] - kTrellisMemory + 1);
-    }
-    state = origins.of[0][state][ring];
-    if (state == end) break;
-    end = state;
+  for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
+    state = origins.of[mark][state][ring] % kTrellisStates;
+    coded |= kStateBits.of[state] << (kMarks[static_cast<size_t>(mark - 1)] - kTrellisMemory + 1);
   }
-  return coded;
+  return origins.of[0][state][ring] % kTrellisStates;
+}
+// Ring by ring within a try: paths wait for loads, and most rings need no second one.
+static inline void Follow(uint16_t* ends, const RingOrigins& origins, uint32_t* coded) {
+  int open[kRings], count = 0;
+  for (int ring = 0; ring < kRings; ++ring) {
+    const uint32_t start = PathTo(ends[ring], origins, ring, coded[ring]);
+    open[count] = ring;
+    count += start != ends[ring];
+    ends[ring] = static_cast<uint16_t>(start);
+  }
+  for (int i = 1; i < kTrellisTries; ++i) {
+    int left = 0;
+    for (int j = 0; j < count; ++j) {
+      const int ring = open[j];
+      const uint32_t start = PathTo(ends[ring], origins, ring, coded[ring]);
+      open[left] = ring;
+      left += start != ends[ring];
+      ends[ring] = static_cast<uint16_t>(start);
+    }
+    count = left;
+  }
 }
 
 // Bit p mod 16 of element p / 16: parity t of position p.
@@ -178,15 +193,13 @@ static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint32
     for (; p < kMarks[static_cast<size_t>(mark)]; ++p) {
       Advance<kBits>(costs.of[p], states[p % 2], states[(p + 1) % 2]);
     }
-    for (int s = 0; s < kTrellisStates; ++s) {
-      StoreU(origins.of[mark][s], AndU(states[p % 2].of[s], SetU(kTrellisStates - 1)));
-    }
+    for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], states[p % 2].of[s]);
     SetMarks(states[p % 2]);
   }
   for (int s = 0; s < kTrellisStates; ++s) StoreU(metrics[s], states[0].of[s]);
   alignas(64) uint16_t ends[kRings];
   StoreU(ends, AndU(Least(states[0]), SetU(kTrellisStates - 1)));
-  for (int ring = 0; ring < kRings; ++ring) coded[ring] = Follow(origins, ring, ends[ring]);
+  Follow(ends, origins, coded);
   FindLevels<kBits>(coded, costs, levels);
 }
 

@@ -124,7 +124,9 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
       const int16_t* factor = factors.of[work.rows[unit][p]];
 #pragma GCC ivdep
       for (int lane = 0; lane < 32; ++lane) {
-        inputs[p][lane] = static_cast<int16_t>(TrellisInput(targets[lane], factor[lane]));
+        const auto x = static_cast<int16_t>(TrellisScaled(targets[lane], factor[lane]));
+        const auto most = static_cast<int16_t>(x < kTrellisMaxInput ? x : kTrellisMaxInput);
+        inputs[p][lane] = most > -kTrellisMaxInput ? most : -kTrellisMaxInput;
       }
     }
     for (int lane = 0; lane < 32; lane += kRings) {
@@ -162,13 +164,18 @@ static void KeepBetterRings(const TrellisGroups& groups, const TrellisSums* sums
     for (int p = 0; p < kUnitCodes; ++p) {
       const int at = (unit * kUnitCodes + p) * 32;
       const int16_t* factor = factors.of[work.rows[unit][p]];
-#pragma GCC ivdep
+      const int16_t* targets = work.targets + at;
+      const int8_t *levels = work.levels + at, *best_levels = work.best_levels + at;
+      alignas(64) int16_t steps[32], twice[32];  // each loop's types are of one size, or it is slow
       for (int lane = 0; lane < 32; ++lane) {
-        const int target = TrellisScaled(work.targets[at + lane], factor[lane]);
-        const int level = work.levels[at + lane], best = work.best_levels[at + lane];
-        nearer[lane] += static_cast<int16_t>(level - best) *
-                        static_cast<int16_t>(2 * target - kTrellisJudgeGrid * (level + best));
+        twice[lane] = static_cast<int16_t>(TrellisScaled(targets[lane], factor[lane]));
       }
+      for (int lane = 0; lane < 32; ++lane) {
+        const int16_t level = levels[lane], best = best_levels[lane];
+        steps[lane] = static_cast<int16_t>(level - best);
+        twice[lane] = static_cast<int16_t>(2 * twice[lane] - kTrellisJudgeGrid * (level + best));
+      }
+      for (int lane = 0; lane < 32; ++lane) nearer[lane] += steps[lane] * twice[lane];
     }
     uint8_t back[32];
     for (int lane = 0; lane < 32; ++lane) back[lane] = nearer[lane] <= 0 ? 255 : 0;
