@@ -71,7 +71,8 @@ TEST(Trellis, StatesAreBitsOfTheWord) {
   for (int repeat = 0; repeat < 20; ++repeat) {
     const auto coded = static_cast<uint32_t>(random.Next());
     uint32_t joined = 0;
-    for (const int p : kTrellisMarks) {
+    for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
+      const int p = TrellisMark(mark);
       uint32_t state = 0;
       for (int i = 0; i < kTrellisMemory - 1; ++i) state |= (coded >> (p - 1 - i) & 1u) << i;
       joined |= TrellisStateBits(state, p);

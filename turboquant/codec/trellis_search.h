@@ -22,17 +22,13 @@ inline constexpr int kTrellisMaxTarget = 32767;
 constexpr int TrellisGrid(int bits) { return 1 << (bits - 2); }
 inline constexpr int kTrellisGainOne = 32768 / kTrellisTargetGrid;
 inline constexpr int kTrellisMinGain = kTrellisGainOne / 2, kTrellisMaxGain = 2 * kTrellisGainOne;
-inline constexpr int kTrellisMaxInput = 1023;
+inline constexpr int kTrellisMaxInput = 511;  // where all costs are 0, or the outermost levels' at 4 bits
 // What stands for the gain of a whole vector when two codes of a ring are compared.
 inline constexpr int kTrellisJudgeGrid = 8;
 static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
 
 // target * factor / 2^15, half up: written so that compilers know pmulhrsw.
 constexpr int TrellisScaled(int target, int factor) { return ((target * factor >> 14) + 1) >> 1; }
-constexpr int TrellisInput(int target, int factor) {
-  const int x = TrellisScaled(target, factor);
-  return x > kTrellisMaxInput ? kTrellisMaxInput : x < -kTrellisMaxInput ? -kTrellisMaxInput : x;
-}
 
 // A metric: what the best path to a state costs, and as its low bits the state that this path had
 // at the last mark. Marks stand so close that two such states give the path between them; every lap
@@ -41,8 +37,12 @@ inline constexpr int kTrellisCostShift = 6;
 inline constexpr int kTrellisMaxCost = 55;
 inline constexpr int kTrellisMetricShift = kTrellisMemory - 1;
 static_assert((kUnitCodes + kTrellisMemory - 1) * kTrellisMaxCost << kTrellisMetricShift < 65536);
-inline constexpr std::array kTrellisMarks = {5, 10, 15, 20, 25, 30, kUnitCodes};
-inline constexpr int kTrellisMarkCount = static_cast<int>(kTrellisMarks.size());
+inline constexpr int kTrellisMarkStep = kTrellisMemory - 1;
+inline constexpr int kTrellisMarkCount = (kUnitCodes + kTrellisMarkStep - 1) / kTrellisMarkStep;
+// The position before which mark i is set.
+constexpr int TrellisMark(int i) {
+  return (i + 1) * kTrellisMarkStep < kUnitCodes ? (i + 1) * kTrellisMarkStep : kUnitCodes;
+}
 // The coded bits that the state before ring position p >= 5 is made of, where they stand in word 0.
 constexpr uint32_t TrellisStateBits(uint32_t state, int p) {
   uint32_t bits = 0;

@@ -35,7 +35,7 @@ class RingLap {
     for (uint32_t s = 0; s < kTrellisStates; ++s) Mark(s, metrics);
     int p = 0;
     for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-      for (; p < kTrellisMarks[static_cast<size_t>(mark)]; ++p) {
+      for (; p < TrellisMark(mark); ++p) {
         costs_[p] = table_[static_cast<size_t>(in[p] + kTrellisMaxInput)];
         Advance(costs_[p], metrics);
       }
@@ -82,7 +82,7 @@ class RingLap {
       uint32_t state = end;
       for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
         state = origins_[mark][state];
-        coded |= TrellisStateBits(state, kTrellisMarks[static_cast<size_t>(mark - 1)]);
+        coded |= TrellisStateBits(state, TrellisMark(mark - 1));
       }
       state = origins_[0][state];
       if (state == end) break;

@@ -43,14 +43,11 @@ struct StateBitsTable {
 static constexpr StateBitsTable MakeStateBits() {
   StateBitsTable table = {};
   for (uint32_t s = 0; s < kTrellisStates; ++s) {
-    table.of[s] = TrellisStateBits(s, kTrellisMemory - 1);
+    table.of[s] = TrellisStateBits(s, kTrellisMarkStep);
   }
   return table;
 }
 static constexpr StateBitsTable kStateBits = MakeStateBits();
-
-// Copies of our own: shared ones would be weak symbols of every instruction set.
-static constexpr auto kMarks = kTrellisMarks;
 
 struct alignas(64) RingCosts {
   uint16_t of[kUnitCodes][kMaxParityValues][kRings];
@@ -96,11 +93,11 @@ static inline void SetMarks(States& states) {
 static inline uint32_t PathTo(uint32_t end, const RingOrigins& origins, int ring,
                               uint32_t& coded) {
   uint32_t state = end;
-  coded = kStateBits.of[state] << (kUnitCodes - kTrellisMemory + 1);
+  coded = kStateBits.of[state] << (kUnitCodes - kTrellisMarkStep);
 #pragma GCC unroll 8
   for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
     state = origins.of[mark][state][ring] % kTrellisStates;
-    coded |= kStateBits.of[state] << (kMarks[static_cast<size_t>(mark - 1)] - kTrellisMemory + 1);
+    coded |= kStateBits.of[state] << (TrellisMark(mark - 1) - kTrellisMarkStep);
   }
   return origins.of[0][state][ring] % kTrellisStates;
 }
@@ -190,7 +187,7 @@ static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint32
   RingOrigins origins;
   int p = 0;
   for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-    for (; p < kMarks[static_cast<size_t>(mark)]; ++p) {
+    for (; p < TrellisMark(mark); ++p) {
       Advance<kBits>(costs.of[p], states[p % 2], states[(p + 1) % 2]);
     }
     for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], states[p % 2].of[s]);

@@ -23,6 +23,20 @@ PageSides SidesOf(const PageLayout& layout, uint64_t layer_offset) {
   return sides;
 }
 
+// What the kernel does not know of the search when it is compiled.
+void SetSearch(Side side, SealParams& p) {
+  const auto set = [&](const auto& gains, int rounds) {
+    p.gain_count = static_cast<int>(gains.size());
+    std::transform(gains.begin(), gains.end(), p.gains, TrellisGainOf);
+    p.rounds = rounds;
+  };
+  if (side == Side::kKey) {
+    set(kTrellisKeyGains, kTrellisKeyRounds);
+  } else {
+    set(kTrellisValueGains, kTrellisValueRounds);
+  }
+}
+
 void SetBook(const TileSide& side, Codebook& book, Trellis& trellis, float& gain) {
   if (side.rows || side.bits == 8) return;
   if (side.trellis) {
@@ -116,15 +130,10 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.sealed = SidesOf(sealed, 0);
   SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
   SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
-  p.key_gain_count = static_cast<int>(kTrellisKeyGains.size());
-  p.value_gain_count = static_cast<int>(kTrellisValueGains.size());
-  std::copy(kTrellisKeyGains.begin(), kTrellisKeyGains.end(), p.key_gains);
-  std::copy(kTrellisValueGains.begin(), kTrellisValueGains.end(), p.value_gains);
   for (const int bits : {2, 3, 4}) {
     const auto has = [&](const TileSide& side) { return side.trellis && side.bits == bits; };
     if (!has(p.sealed.k) && !has(p.sealed.v)) continue;
-    Launch(TrellisNearestKernelOf(), kTrellisNearestBlocks, kTrellisNearestThreads, 0, stream,
-           bits);
+    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream, bits);
   }
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
@@ -139,10 +148,11 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
           std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
       if (!sealed_side.trellis || !any) continue;
       p.trellis_side = side;
+      SetSearch(side, p);
       LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, sealed_side.bits),
                              static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(),
-                             kTrellisThreads,
-                             MakeTrellisMemory(open.head_dim, sealed_side.bits).size, stream, p);
+                             TrellisThreads(open.head_dim), MakeTrellisMemory(open.head_dim).size,
+                             stream, p);
       first = false;
     }
     done += count;
