@@ -141,22 +141,28 @@ struct TrellisGroups {
     }
     return unit % value_parts() * 4 + lane % 4;
   }
-  // Index into rows [tokens][D] of code n of a unit is OfCode + OfLane.
-  constexpr int OfCode(int unit, int n) const {
-    const int position = unit * kUnitCodes + n;
-    if (side == Side::kKey) {
-      const int quarter = tile.head_dim / 4;
-      return position / quarter * 8 * tile.head_dim + position % quarter;
-    }
-    const int halves = tile.tokens / 32, m_tile = position / 16;
-    const int e = position % 16 / 4, b = position % 4;
-    const int token = m_tile % halves * 32 + e / 2 * 16 + b / 2 + b % 2 * 8;
-    return token * tile.head_dim + m_tile / halves * 16 + e % 2 * 8;
+  // Of keys: which of a lane's tokens; unsigned, so that compilers see that it is constant in a unit.
+  constexpr uint32_t QuarterOf(int unit, int n) const {
+    return (static_cast<uint32_t>(unit) * kUnitCodes + static_cast<uint32_t>(n)) /
+           static_cast<uint32_t>(tile.head_dim / 4);
   }
-  constexpr int OfLane(int lane) const {
-    const int g = lane / 4, t = lane % 4;
-    if (side == Side::kKey) return g * tile.head_dim + t * (tile.head_dim / 4);
-    return 2 * t * tile.head_dim + g;
+  // Token and dim of code n of a unit in a lane are those of the code plus those of the lane.
+  constexpr int TokenOfCode(int unit, int n) const {
+    if (side == Side::kKey) return static_cast<int>(QuarterOf(unit, n) * 8);
+    const int halves = tile.tokens / 32, m_tile = unit * 2 + n / 16;
+    return m_tile % halves * 32 + n % 16 / 8 * 16 + n % 4 / 2 + n % 2 * 8;
+  }
+  constexpr int DimOfCode(int unit, int n) const {
+    if (side == Side::kKey) {
+      return unit * kUnitCodes + n - static_cast<int>(QuarterOf(unit, n)) * (tile.head_dim / 4);
+    }
+    return (unit * 2 + n / 16) / (tile.tokens / 32) * 16 + n % 8 / 4 * 8;
+  }
+  constexpr int TokenOfLane(int lane) const {
+    return side == Side::kKey ? lane / 4 : lane % 4 * 2;
+  }
+  constexpr int DimOfLane(int lane) const {
+    return side == Side::kKey ? lane % 4 * (tile.head_dim / 4) : lane / 4;
   }
 };
 

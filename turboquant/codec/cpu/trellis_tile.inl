@@ -283,20 +283,19 @@ static void SealTrellisTile(const TileSide& s, bool other_in_rows, const float* 
     factors[token] = norms[token] > 0 ? target / norms[token] : 0.0f;
   }
   for (int lane = 0; lane < 32; ++lane) {
-    work.lane_tokens[lane] = static_cast<uint8_t>(groups.OfLane(lane) / dims);
+    work.lane_tokens[lane] = static_cast<uint8_t>(groups.TokenOfLane(lane));
   }
   bool known[kMaxTrellisTokens] = {};
   work.row_count = 0;
   for (int unit = 0; unit < s.tile.units; ++unit) {
-    for (int n = 0; n < kUnitCodes; ++n) {
-      const int place = groups.OfCode(unit, n), p = RingPosition(n);
-      const auto row = static_cast<uint8_t>(place / dims);
-      work.rows[unit][p] = row;
-      if (!known[row]) work.each_row[work.row_count++] = row;
+    for (int p = 0; p < kUnitCodes; ++p) {
+      const int row = groups.TokenOfCode(unit, CodeAt(p)), dim = groups.DimOfCode(unit, CodeAt(p));
+      work.rows[unit][p] = static_cast<uint8_t>(row);
+      if (!known[row]) work.each_row[work.row_count++] = static_cast<uint8_t>(row);
       known[row] = true;
       for (int lane = 0; lane < 32; ++lane) {
-        const int at = place + groups.OfLane(lane);
-        const float y = x[at] * factors[at / dims];
+        const int token = row + work.lane_tokens[lane];
+        const float y = x[token * dims + dim + groups.DimOfLane(lane)] * factors[token];
         work.targets[(unit * kUnitCodes + p) * 32 + lane] = static_cast<int16_t>(
             RoundToInteger(ClampTo(y * kTrellisTargetGrid, kTrellisMaxTarget)));
       }

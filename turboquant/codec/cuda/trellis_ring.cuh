@@ -88,7 +88,7 @@ struct RingPair {
     return AddMin16x2(AddMin16x2(least[0], 0, least[1]), 0, AddMin16x2(least[2], 0, least[3]));
   }
 
-  // inputs(p, a, b): those of both rings at a position. Gives the ends of both rings.
+  // inputs(p).of[2]: those of both rings at a position. Gives the ends of both rings.
   template <typename Inputs>
   TQ_DEVICE uint32_t Lap(const Inputs& inputs, Metrics& metrics) const {
     const uint32_t least = Least(metrics) & ~kBothStates;
@@ -102,9 +102,8 @@ struct RingPair {
         const int p = mark * kTrellisMarkStep + i;
         if (p >= kUnitCodes) break;
         uint32_t c[kParities];
-        int first, second;
-        inputs(p, first, second);
-        LoadCosts(first, second, c);
+        const auto x = inputs(p);
+        LoadCosts(x.of[0], x.of[1], c);
         Advance(c, metrics);
       }
 #pragma unroll

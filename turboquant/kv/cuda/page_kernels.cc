@@ -149,7 +149,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
       if (!sealed_side.trellis || !any) continue;
       p.trellis_side = side;
       SetSearch(side, p);
-      LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, sealed_side.bits),
+      LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
                              static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(),
                              TrellisThreads(open.head_dim), MakeTrellisMemory(open.head_dim).size,
                              stream, p);

@@ -95,7 +95,7 @@ using DequantizeKernelFn = void (*)(DequantizeParams);
 EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
-SealKernelFn TrellisSealKernelOf(int head_dim, int bits);
+SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits);
 // Fills the table of costs that the trellis kernels of `bits` read: launched before them.
 using TrellisCostsKernelFn = void (*)(int bits);
 TrellisCostsKernelFn TrellisCostsKernelOf();
@@ -120,7 +120,7 @@ constexpr int TrellisThreads(int head_dim) { return MakeTileLayout(head_dim).uni
 struct TrellisMemory {
   int costs;    // TrellisCosts [inputs]
   int origins;  // uint32 [marks][states / 2][threads]
-  int targets;  // int16 [units][positions][lanes]
+  int targets;  // int16 [positions][threads][2 rings]
   int rows;     // uint8 [units][positions]: token of a position, in lane 0
   int levels;   // int8 [parity][free]
   int plain, shaken, judged;  // int per token: factors

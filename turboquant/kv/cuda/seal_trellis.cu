@@ -37,8 +37,22 @@ struct RingCode {
   RingLevels levels;
 };
 
-// kDim: the head dim, or 0 for any, known when running only.
-template <int kDim, int kBits>
+// What the compiler may know of a tile side.
+template <Side kSide>
+struct FixedGroups {
+  static constexpr bool kKnown = true;
+  static constexpr TrellisGroups kGroups{MakeTileLayout(128), kSide};
+  TQ_DEVICE explicit FixedGroups(const TrellisGroups&) {}
+  TQ_DEVICE TrellisGroups operator()() const { return kGroups; }
+};
+struct AnyGroups {
+  static constexpr bool kKnown = false;
+  TrellisGroups groups;
+  TQ_DEVICE explicit AnyGroups(const TrellisGroups& g) : groups(g) {}
+  TQ_DEVICE TrellisGroups operator()() const { return groups; }
+};
+
+template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
 
@@ -47,7 +61,7 @@ struct TrellisSealer {
   const TileSide& to;
   const std::byte* open;
   std::byte* sealed;
-  bool keys;
+  GroupsOf groups_of;
   int tile;
   TrellisMemory at;
 
@@ -55,21 +69,26 @@ struct TrellisSealer {
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(SharedMemory() + offset);
   }
-  TQ_DEVICE TileLayout Layout() const { return kDim != 0 ? MakeTileLayout(kDim) : to.tile; }
+  TQ_DEVICE TrellisGroups Groups() const { return groups_of(); }
+  TQ_DEVICE bool Keys() const { return Groups().side == Side::kKey; }
+  TQ_DEVICE TileLayout Layout() const { return Groups().tile; }
   TQ_DEVICE int Dims() const { return Layout().head_dim; }
   TQ_DEVICE int Tokens() const { return Layout().tokens; }
   TQ_DEVICE int BlockThreads() const { return Layout().units * 16; }
-  TQ_DEVICE TrellisGroups Groups() const {
-    return TrellisGroups(Layout(), keys ? Side::kKey : Side::kValue);
-  }
   // This thread's rings: the same lane of two units.
   TQ_DEVICE int Unit(int ring) const { return ThreadId() / 32 + ring * (Layout().units / 2); }
+  TQ_DEVICE int TokenOf(int ring, int position) const {
+    const int row = GroupsOf::kKnown
+                        ? Groups().TokenOfCode(Unit(ring), CodeAt(position))
+                        : Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + position];
+    return row + Groups().TokenOfLane(LaneId());
+  }
 
   // An open code decoded, less the new reference.
   TQ_DEVICE float Decoded(int token, int d) const {
     const auto code = static_cast<int8_t>(open[ByteOf8(from, tile * Tokens() + token, d)]);
     const float x = MulRn(SmallToFloat(code), Shared<float>(at.scales)[token]);
-    if (!keys) return x;
+    if (!Keys()) return x;
     return SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
                  ReadHalf(sealed + p.sealed.reference_offset + 2 * d));
   }
@@ -86,6 +105,10 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void LoadTargets() const {
+    for (int i = ThreadId(); i < Layout().units * kUnitCodes; i += BlockThreads()) {
+      Shared<uint8_t>(at.rows)[i] = static_cast<uint8_t>(
+          Groups().TokenOfCode(i / kUnitCodes, CodeAt(i % kUnitCodes)));
+    }
     for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
       if (LaneId() == 0) {
         Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(tile * Tokens() + token));
@@ -94,31 +117,35 @@ struct TrellisSealer {
       const float norm = SqrtRn(SumOfSquares(token));
       if (LaneId() == 0) {
         Shared<float>(at.norms)[token] = norm;
-        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(keys ? p.k_gain : p.v_gain, norm) : 0;
+        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
         ClearSums(token);
       }
     }
     SyncThreads();
     const TrellisGroups groups = Groups();
-    for (int i = ThreadId(); i < Layout().units * kUnitCodes * 32; i += BlockThreads()) {
-      const int lane = i % 32, position = i / 32 % kUnitCodes, unit = i / 32 / kUnitCodes;
-      const int place = groups.OfCode(unit, position % 4 * 8 + position / 4);
-      const int token = (place + groups.OfLane(lane)) / Dims();
-      const float y = MulRn(Decoded(token, (place + groups.OfLane(lane)) % Dims()),
-                            Shared<float>(at.factors)[token]);
-      Shared<int16_t>(at.targets)[i] = static_cast<int16_t>(
-          RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
-                           static_cast<float>(kTrellisMaxTarget))));
-      if (lane == 0) Shared<uint8_t>(at.rows)[i / 32] = static_cast<uint8_t>(place / Dims());
+#pragma unroll 1
+    for (int i = 0; i < 2 * kUnitCodes; ++i) {
+      const int ring = i % 2, position = i / 2, token = TokenOf(ring, position);
+      const int d = groups.DimOfCode(Unit(ring), CodeAt(position)) + groups.DimOfLane(LaneId());
+      const float y = MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
+      Shared<int16_t>(at.targets)[(position * BlockThreads() + ThreadId()) * 2 + ring] =
+          static_cast<int16_t>(RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
+                                                static_cast<float>(kTrellisMaxTarget))));
     }
   }
 
-  TQ_DEVICE int Target(int ring, int position) const {
-    return Shared<int16_t>(at.targets)[(Unit(ring) * kUnitCodes + position) * 32 + LaneId()];
+  struct Pair {
+    int of[2];  // rings
+  };
+  TQ_DEVICE Pair Targets(int position) const {
+    const uint32_t both = Shared<uint32_t>(at.targets)[position * BlockThreads() + ThreadId()];
+    return {{static_cast<int16_t>(both), static_cast<int>(both) >> 16}};
   }
-  TQ_DEVICE int TokenOf(int ring, int position) const {
-    return Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + position] +
-           Groups().OfLane(LaneId()) / Dims();
+  // Targets at the factors of their tokens.
+  TQ_DEVICE Pair Scaled(int position, const int* factors) const {
+    const Pair targets = Targets(position);
+    return {{TrellisScaled(targets.of[0], factors[TokenOf(0, position)]),
+             TrellisScaled(targets.of[1], factors[TokenOf(1, position)])}};
   }
 
   // What rings add to their tokens.
@@ -150,10 +177,11 @@ struct TrellisSealer {
         sums[0] = {tokens[0]};
         sums[1] = {tokens[1]};
       }
+      const Pair targets = Targets(position);
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         const int level = codes[ring].levels.At(position);
-        sums[ring].product += Target(ring, position) * level;
+        sums[ring].product += targets.of[ring] * level;
         sums[ring].square += level * level;
       }
     }
@@ -190,32 +218,31 @@ struct TrellisSealer {
                         RingCode (&codes)[2]) const {
     const Rings rings = {Shared<TrellisCosts>(at.costs), Shared<uint32_t>(at.origins) + ThreadId(),
                          BlockThreads()};
-    const auto input = [&](int ring, int position) {
-      const int* factors =
-          Shared<int>(position % kTrellisClasses == shaken_class ? at.shaken : at.plain);
-      const int x = TrellisScaled(Target(ring, position), factors[TokenOf(ring, position)]);
-      return x < -kTrellisMaxInput ? -kTrellisMaxInput
-                                   : x < kTrellisMaxInput ? x : kTrellisMaxInput;
+    const auto inputs = [&](int position) {
+      Pair x = Scaled(position, Shared<int>(position % kTrellisClasses == shaken_class ? at.shaken
+                                                                                       : at.plain));
+      for (int& input : x.of) {
+        input = input < kTrellisMaxInput ? input : kTrellisMaxInput;
+        input = input > -kTrellisMaxInput ? input : -kTrellisMaxInput;
+      }
+      return x;
     };
-    const uint32_t ends = rings.Lap(
-        [&](int position, int& first, int& second) {
-          first = input(0, position);
-          second = input(1, position);
-        },
-        metrics);
+    const uint32_t ends = rings.Lap(inputs, metrics);
+    uint32_t parities[2][kTrellisMaxParities];
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      RingCode& code = codes[ring];
-      code = {};
-      code.coded = rings.Follow(ends >> (16 * ring) & 0xffffu, ring);
-      uint32_t parities[kTrellisMaxParities];
-      Rings::Parities(code.coded, parities);
+      codes[ring] = {rings.Follow(ends >> (16 * ring) & 0xffffu, ring), {}};
+      Rings::Parities(codes[ring].coded, parities[ring]);
+    }
 #pragma unroll
-      for (int position = 0; position < kUnitCodes; ++position) {
-        const uint32_t parity = Rings::ParityAt(parities, position);
-        const uint32_t free =
-            rings.CostsOf(input(ring, position)).of[parity] >> kTrellisFreeShift;
-        code.levels.Set(position, Shared<int8_t>(at.levels)[parity * Rings::kFree + free]);
+    for (int position = 0; position < kUnitCodes; ++position) {
+      const Pair x = inputs(position);
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        const uint32_t parity = Rings::ParityAt(parities[ring], position);
+        const uint32_t free = rings.CostsOf(x.of[ring]).of[parity] >> kTrellisFreeShift;
+        codes[ring].levels.Set(position,
+                               Shared<int8_t>(at.levels)[parity * Rings::kFree + free]);
       }
     }
   }
@@ -229,17 +256,20 @@ struct TrellisSealer {
       ClearSums(token);
     }
     SyncThreads();
+    int nearer[2] = {};
+#pragma unroll
+    for (int position = 0; position < kUnitCodes; ++position) {
+      const Pair targets = Scaled(position, Shared<int>(at.judged));
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        const int level = codes[ring].levels.At(position), old = best[ring].levels.At(position);
+        nearer[ring] +=
+            (level - old) * (2 * targets.of[ring] - kTrellisJudgeGrid * (level + old));
+      }
+    }
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      int nearer = 0;
-#pragma unroll
-      for (int position = 0; position < kUnitCodes; ++position) {
-        const int target = TrellisScaled(Target(ring, position),
-                                         Shared<int>(at.judged)[TokenOf(ring, position)]);
-        const int level = codes[ring].levels.At(position), old = best[ring].levels.At(position);
-        nearer += (level - old) * (2 * target - kTrellisJudgeGrid * (level + old));
-      }
-      if (nearer <= 0) codes[ring] = best[ring];
+      if (nearer[ring] <= 0) codes[ring] = best[ring];
     }
   }
 
@@ -295,7 +325,7 @@ struct TrellisSealer {
         for (int f = 1; f < Rings::kFree; ++f) {
           if (levels[f] == best[ring].levels.At(position)) free = static_cast<uint32_t>(f);
         }
-        SetFreeBits(kBits, words, position % 4 * 8 + position / 4, free);
+        SetFreeBits(kBits, words, CodeAt(position), free);
       }
 #pragma unroll
       for (int w = 0; w < kBits; ++w) {
@@ -306,7 +336,7 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void Run() const {
-    const Trellis& trellis = keys ? p.k_trellis : p.v_trellis;
+    const Trellis& trellis = Keys() ? p.k_trellis : p.v_trellis;
     for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += BlockThreads()) {
       Shared<int8_t>(at.levels)[i] = static_cast<int8_t>(trellis.Level(
           static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
@@ -338,7 +368,7 @@ struct TrellisSealer {
     for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
-      WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
+      WriteScale(to, Keys() ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
                  FiniteHalf(scale));
     }
   }
@@ -346,41 +376,47 @@ struct TrellisSealer {
 
 // The side of every job that this launch is for; its reference is written already. The kernel of
 // the other side may run beside this one: it ends no sooner than the one before.
-template <int kDim, int kBits>
-TQ_KERNEL(TrellisThreads(kDim != 0 ? kDim : 512), kDim != 0 ? 4 : 1)
+template <class GroupsOf, int kBits, int kThreads, int kBlocks>
+TQ_KERNEL(kThreads, kBlocks)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
   LetNextStart();
-  const TileLayout tile = kDim != 0 ? MakeTileLayout(kDim) : p.sealed.k.tile;
-  const int tiles = tile.tiles_per_page();
+  const bool keys = p.trellis_side == Side::kKey;
+  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
+  const int tiles = to.tile.tiles_per_page();
   const SealJob& job = p.jobs[BlockId() / tiles];
   if (job.side == p.trellis_side) {
-    const bool keys = job.side == Side::kKey;
-    const TrellisSealer<kDim, kBits> sealer = {p,
-                                               keys ? p.open.k : p.open.v,
-                                               keys ? p.sealed.k : p.sealed.v,
-                                               p.arena + job.open_offset,
-                                               p.arena + job.sealed_offset,
-                                               keys,
-                                               BlockId() % tiles,
-                                               MakeTrellisMemory(tile.head_dim)};
+    const TrellisSealer<GroupsOf, kBits> sealer = {p,
+                                                   keys ? p.open.k : p.open.v,
+                                                   to,
+                                                   p.arena + job.open_offset,
+                                                   p.arena + job.sealed_offset,
+                                                   GroupsOf(TrellisGroups(to.tile, job.side)),
+                                                   BlockId() % tiles,
+                                                   MakeTrellisMemory(to.tile.head_dim)};
     sealer.Run();
   }
   WaitForInputs();
 }
 
-template <int kDim>
+template <class GroupsOf, int kThreads, int kBlocks>
 SealKernelFn OfBits(int bits) {
-  return bits == 2   ? TrellisSealKernel<kDim, 2>
-         : bits == 3 ? TrellisSealKernel<kDim, 3>
-                     : TrellisSealKernel<kDim, 4>;
+  return bits == 2   ? TrellisSealKernel<GroupsOf, 2, kThreads, kBlocks>
+         : bits == 3 ? TrellisSealKernel<GroupsOf, 3, kThreads, kBlocks>
+                     : TrellisSealKernel<GroupsOf, 4, kThreads, kBlocks>;
+}
+// Four blocks' memory fits a multiprocessor.
+template <Side kSide>
+SealKernelFn Fixed(int bits) {
+  return OfBits<FixedGroups<kSide>, TrellisThreads(128), 4>(bits);
 }
 
 }  // namespace
 
 TrellisCostsKernelFn TrellisCostsKernelOf() { return TrellisCostsKernel; }
 
-SealKernelFn TrellisSealKernelOf(int head_dim, int bits) {
-  return head_dim == 128 ? OfBits<128>(bits) : OfBits<0>(bits);
+SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits) {
+  if (head_dim != 128) return OfBits<AnyGroups, TrellisThreads(512), 1>(bits);
+  return side == Side::kKey ? Fixed<Side::kKey>(bits) : Fixed<Side::kValue>(bits);
 }
 
 }  // namespace tq::cuda
