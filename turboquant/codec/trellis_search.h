@@ -22,7 +22,8 @@ inline constexpr int kTrellisMaxTarget = 32767;
 constexpr int TrellisGrid(int bits) { return 1 << (bits - 2); }
 inline constexpr int kTrellisGainOne = 32768 / kTrellisTargetGrid;
 inline constexpr int kTrellisMinGain = kTrellisGainOne / 2, kTrellisMaxGain = 2 * kTrellisGainOne;
-inline constexpr int kTrellisMaxInput = 511;  // where all costs are 0, or the outermost levels' at 4 bits
+inline constexpr int kTrellisMaxInput =
+    511;  // where all costs are 0, or the outermost levels' at 4 bits
 // What stands for the gain of a whole vector when two codes of a ring are compared.
 inline constexpr int kTrellisJudgeGrid = 8;
 static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
@@ -107,9 +108,7 @@ constexpr int TrellisShake(int bits, int round, int rounds) {
   const int shake = most * (rounds - round) / rounds;
   return kTrellisShakeOne + (round % 2 != 0 ? -shake : shake);
 }
-constexpr int TrellisGainOf(float gain) {
-  return static_cast<int>(gain * kTrellisGainOne + 0.5f);
-}
+constexpr int TrellisGainOf(float gain) { return static_cast<int>(gain * kTrellisGainOne + 0.5f); }
 constexpr int TrellisShaken(int gain, int shake) {
   return (gain * shake + kTrellisShakeOne / 2) / kTrellisShakeOne;
 }
@@ -141,26 +140,26 @@ struct TrellisGroups {
     }
     return unit % value_parts() * 4 + lane % 4;
   }
-  // Of keys: which of a lane's tokens; unsigned, so that compilers see that it is constant in a unit.
-  constexpr uint32_t QuarterOf(int unit, int n) const {
-    return (static_cast<uint32_t>(unit) * kUnitCodes + static_cast<uint32_t>(n)) /
-           static_cast<uint32_t>(tile.head_dim / 4);
+  // Of keys: which of a lane's tokens. Constant in a unit at D = 128, 256 and 512, which compilers
+  // shall see.
+  constexpr int LaneTokenOf(int unit, int n) const {
+    const int quarter = tile.head_dim / 4;
+    if (quarter % kUnitCodes == 0) return unit / (quarter / kUnitCodes);
+    return (unit * kUnitCodes + n) / quarter;
   }
   // Token and dim of code n of a unit in a lane are those of the code plus those of the lane.
   constexpr int TokenOfCode(int unit, int n) const {
-    if (side == Side::kKey) return static_cast<int>(QuarterOf(unit, n) * 8);
+    if (side == Side::kKey) return LaneTokenOf(unit, n) * 8;
     const int halves = tile.tokens / 32, m_tile = unit * 2 + n / 16;
     return m_tile % halves * 32 + n % 16 / 8 * 16 + n % 4 / 2 + n % 2 * 8;
   }
   constexpr int DimOfCode(int unit, int n) const {
     if (side == Side::kKey) {
-      return unit * kUnitCodes + n - static_cast<int>(QuarterOf(unit, n)) * (tile.head_dim / 4);
+      return unit * kUnitCodes + n - LaneTokenOf(unit, n) * (tile.head_dim / 4);
     }
     return (unit * 2 + n / 16) / (tile.tokens / 32) * 16 + n % 8 / 4 * 8;
   }
-  constexpr int TokenOfLane(int lane) const {
-    return side == Side::kKey ? lane / 4 : lane % 4 * 2;
-  }
+  constexpr int TokenOfLane(int lane) const { return side == Side::kKey ? lane / 4 : lane % 4 * 2; }
   constexpr int DimOfLane(int lane) const {
     return side == Side::kKey ? lane % 4 * (tile.head_dim / 4) : lane / 4;
   }

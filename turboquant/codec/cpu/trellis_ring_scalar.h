@@ -49,8 +49,8 @@ class RingLap {
     const uint32_t coded = Follow(end & kStateMask);
     for (p = 0; p < kUnitCodes; ++p) {
       const uint32_t parity = RingParity(trellis_, coded, p);
-      levels[p] = static_cast<int8_t>(
-          trellis_.Level(costs_[p].of[parity] >> kTrellisFreeShift, parity));
+      levels[p] =
+          static_cast<int8_t>(trellis_.Level(costs_[p].of[parity] >> kTrellisFreeShift, parity));
     }
     return coded;
   }
@@ -63,9 +63,7 @@ class RingLap {
   }
 
   void Advance(const TrellisCosts& costs, TrellisMetrics& metrics) const {
-    const auto cost = [&](uint32_t window) {
-      return costs.of[parity_[window]] & kTrellisCostMask;
-    };
+    const auto cost = [&](uint32_t window) { return costs.of[parity_[window]] & kTrellisCostMask; };
     TrellisMetrics next;
     for (uint32_t s = 0; s < kTrellisStates; ++s) {
       const int with0 = metrics[s >> 1] + cost(s);

@@ -90,8 +90,7 @@ static inline void SetMarks(States& states) {
 }
 
 // From a ring's end of the lap back: its coded bits and the state in which its path began.
-static inline uint32_t PathTo(uint32_t end, const RingOrigins& origins, int ring,
-                              uint32_t& coded) {
+static inline uint32_t PathTo(uint32_t end, const RingOrigins& origins, int ring, uint32_t& coded) {
   uint32_t state = end;
   coded = kStateBits.of[state] << (kUnitCodes - kTrellisMarkStep);
 #pragma GCC unroll 8
@@ -144,6 +143,7 @@ static inline void ParityPlanes(const uint32_t* coded, uint16_t (*planes)[2][kRi
 // What the codes come to: levels of 32 positions, 32 lanes apart.
 template <int kBits>
 static inline void FindLevels(const uint32_t* coded, const RingCosts& costs, int8_t* levels) {
+  constexpr int kValues = kParityValues<kBits>;
   constexpr int kParities = TrellisOfBits(kBits).parities;
   alignas(64) uint16_t planes[kTrellisMaxParities][2][kRings];
   ParityPlanes<kBits>(coded, planes);
@@ -158,11 +158,11 @@ static inline void FindLevels(const uint32_t* coded, const RingCosts& costs, int
     }
     U16 entries[kMaxParityValues];
 #pragma GCC unroll 8
-    for (int z = 0; z < kParityValues<kBits>; ++z) entries[z] = LoadU(costs.of[p][z]);
+    for (int z = 0; z < kValues; ++z) entries[z] = LoadU(costs.of[p][z]);
 #pragma GCC unroll 3
     for (int t = 0; t < kParities; ++t) {
 #pragma GCC unroll 4
-      for (int i = 0; i < kParityValues<kBits> >> (t + 1); ++i) {
+      for (int i = 0; i < kValues >> (t + 1); ++i) {
         entries[i] = SelectU(is_set[t], entries[2 * i + 1], entries[2 * i]);
       }
     }

@@ -113,7 +113,8 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
                        int shake, TrellisWork& work) {
   ByLane<int16_t> plain, shaken;
   const int grid = TrellisGrid(bits);
-  SpreadTokens(work, [&](int token) { return gains[token] * grid; }, plain);
+  SpreadTokens(
+      work, [&](int token) { return gains[token] * grid; }, plain);
   SpreadTokens(
       work, [&](int token) { return TrellisShaken(gains[token], shake) * grid; }, shaken);
   alignas(64) int16_t inputs[kUnitCodes][32];
@@ -146,8 +147,8 @@ static inline void CopyRings(const uint8_t* mask, int unit, const int8_t* levels
   for (int i = unit * kUnitCodes * 32; i < (unit + 1) * kUnitCodes * 32; i += 32) {
 #pragma GCC ivdep
     for (int lane = 0; lane < 32; ++lane) {
-      to_levels[i + lane] =
-          static_cast<int8_t>((levels[i + lane] & mask[lane]) | (to_levels[i + lane] & ~mask[lane]));
+      to_levels[i + lane] = static_cast<int8_t>((levels[i + lane] & mask[lane]) |
+                                                (to_levels[i + lane] & ~mask[lane]));
     }
   }
 }

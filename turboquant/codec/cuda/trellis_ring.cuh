@@ -44,9 +44,7 @@ struct RingPair {
     return z;
   }
 
-  TQ_DEVICE const TrellisCosts& CostsOf(int input) const {
-    return table[input + kTrellisMaxInput];
-  }
+  TQ_DEVICE const TrellisCosts& CostsOf(int input) const { return table[input + kTrellisMaxInput]; }
   // Costs of both rings, the first one's in the low halves.
   TQ_DEVICE void LoadCosts(int first, int second, uint32_t (&c)[kParities]) const {
     const auto* a = reinterpret_cast<const uint2*>(&CostsOf(first));

@@ -118,11 +118,11 @@ constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_di
 constexpr int TrellisThreads(int head_dim) { return MakeTileLayout(head_dim).units * 16; }
 // Shared memory of a trellis block, in order: offsets in bytes.
 struct TrellisMemory {
-  int costs;    // TrellisCosts [inputs]
-  int origins;  // uint32 [marks][states / 2][threads]
-  int targets;  // int16 [positions][threads][2 rings]
-  int rows;     // uint8 [units][positions]: token of a position, in lane 0
-  int levels;   // int8 [parity][free]
+  int costs;                  // TrellisCosts [inputs]
+  int origins;                // uint32 [marks][states / 2][threads]
+  int targets;                // int16 [positions][threads][2 rings]
+  int rows;                   // uint8 [units][positions]: token of a position, in lane 0
+  int levels;                 // int8 [parity][free]
   int plain, shaken, judged;  // int per token: factors
   int products, squares, best_products, best_squares;  // int per token
   int factors, scales, norms, scores;                  // float per token
@@ -143,9 +143,9 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim) {
   m.targets = take(tile.units * 32 * kUnitCodes * 2);
   m.rows = take(tile.units * kUnitCodes);
   m.levels = take(64);
-  for (int* p : {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products,
-                 &m.best_squares, &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores,
-                 &m.better}) {
+  for (int* p :
+       {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products, &m.best_squares,
+        &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
     *p = take(tile.tokens * 4);
   }
   m.size = used;

@@ -15,8 +15,7 @@ TQ_KERNEL(kTrellisCostsThreads, 1)
 TrellisCostsKernel(int bits) {
   const int index = BlockId() * Threads() + ThreadId();
   if (index >= kTrellisInputs) return;
-  trellis_costs[bits - 2][index] =
-      TrellisCostsOf(TrellisOfBits(bits), index - kTrellisMaxInput);
+  trellis_costs[bits - 2][index] = TrellisCostsOf(TrellisOfBits(bits), index - kTrellisMaxInput);
 }
 
 // Ring positions in an order in which values of the same token mostly follow each other.
@@ -25,9 +24,7 @@ constexpr int OrderedPosition(int i) { return i / 8 * 4 + i / 4 % 2 + i / 2 % 2 
 // Levels of a ring, a byte a position.
 struct RingLevels {
   uint32_t words[kUnitCodes / 4];
-  TQ_DEVICE int At(int p) const {
-    return static_cast<int8_t>(words[p / 4] >> (8 * (p % 4)));
-  }
+  TQ_DEVICE int At(int p) const { return static_cast<int8_t>(words[p / 4] >> (8 * (p % 4))); }
   TQ_DEVICE void Set(int p, int level) {  // where there was none
     words[p / 4] |= (static_cast<uint32_t>(level) & 255u) << (8 * (p % 4));
   }
@@ -78,9 +75,8 @@ struct TrellisSealer {
   // This thread's rings: the same lane of two units.
   TQ_DEVICE int Unit(int ring) const { return ThreadId() / 32 + ring * (Layout().units / 2); }
   TQ_DEVICE int TokenOf(int ring, int position) const {
-    const int row = GroupsOf::kKnown
-                        ? Groups().TokenOfCode(Unit(ring), CodeAt(position))
-                        : Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + position];
+    const int row = GroupsOf::kKnown ? Groups().TokenOfCode(Unit(ring), CodeAt(position))
+                                     : Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + position];
     return row + Groups().TokenOfLane(LaneId());
   }
 
@@ -106,12 +102,13 @@ struct TrellisSealer {
 
   TQ_DEVICE void LoadTargets() const {
     for (int i = ThreadId(); i < Layout().units * kUnitCodes; i += BlockThreads()) {
-      Shared<uint8_t>(at.rows)[i] = static_cast<uint8_t>(
-          Groups().TokenOfCode(i / kUnitCodes, CodeAt(i % kUnitCodes)));
+      Shared<uint8_t>(at.rows)[i] =
+          static_cast<uint8_t>(Groups().TokenOfCode(i / kUnitCodes, CodeAt(i % kUnitCodes)));
     }
     for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
       if (LaneId() == 0) {
-        Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(tile * Tokens() + token));
+        Shared<float>(at.scales)[token] =
+            ReadHalf(open + from.ScaleOffset(tile * Tokens() + token));
       }
       SyncWarp();
       const float norm = SqrtRn(SumOfSquares(token));
@@ -195,8 +192,7 @@ struct TrellisSealer {
   TQ_DEVICE static int GainOf(int product, int square) {
     if (product <= 0) return kTrellisGainOne;
     constexpr float kOne = kTrellisTargetGrid * kTrellisGainOne;
-    const float gain =
-        DivRn(MulRn(kOne, static_cast<float>(square)), static_cast<float>(product));
+    const float gain = DivRn(MulRn(kOne, static_cast<float>(square)), static_cast<float>(product));
     constexpr float kLeast = kTrellisMinGain, kMost = kTrellisMaxGain;
     return RoundToInt(gain < kLeast ? kLeast : gain > kMost ? kMost : gain);
   }
@@ -219,8 +215,8 @@ struct TrellisSealer {
     const Rings rings = {Shared<TrellisCosts>(at.costs), Shared<uint32_t>(at.origins) + ThreadId(),
                          BlockThreads()};
     const auto inputs = [&](int position) {
-      Pair x = Scaled(position, Shared<int>(position % kTrellisClasses == shaken_class ? at.shaken
-                                                                                       : at.plain));
+      Pair x = Scaled(
+          position, Shared<int>(position % kTrellisClasses == shaken_class ? at.shaken : at.plain));
       for (int& input : x.of) {
         input = input < kTrellisMaxInput ? input : kTrellisMaxInput;
         input = input > -kTrellisMaxInput ? input : -kTrellisMaxInput;
@@ -241,8 +237,7 @@ struct TrellisSealer {
       for (int ring = 0; ring < 2; ++ring) {
         const uint32_t parity = Rings::ParityAt(parities[ring], position);
         const uint32_t free = rings.CostsOf(x.of[ring]).of[parity] >> kTrellisFreeShift;
-        codes[ring].levels.Set(position,
-                               Shared<int8_t>(at.levels)[parity * Rings::kFree + free]);
+        codes[ring].levels.Set(position, Shared<int8_t>(at.levels)[parity * Rings::kFree + free]);
       }
     }
   }
@@ -263,8 +258,7 @@ struct TrellisSealer {
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         const int level = codes[ring].levels.At(position), old = best[ring].levels.At(position);
-        nearer[ring] +=
-            (level - old) * (2 * targets.of[ring] - kTrellisJudgeGrid * (level + old));
+        nearer[ring] += (level - old) * (2 * targets.of[ring] - kTrellisJudgeGrid * (level + old));
       }
     }
 #pragma unroll
@@ -318,8 +312,8 @@ struct TrellisSealer {
       Rings::Parities(best[ring].coded, parities);
 #pragma unroll
       for (int position = 0; position < kUnitCodes; ++position) {
-        const int8_t* levels = Shared<int8_t>(at.levels) +
-                               Rings::ParityAt(parities, position) * Rings::kFree;
+        const int8_t* levels =
+            Shared<int8_t>(at.levels) + Rings::ParityAt(parities, position) * Rings::kFree;
         uint32_t free = 0;
 #pragma unroll
         for (int f = 1; f < Rings::kFree; ++f) {
