@@ -28,8 +28,8 @@ inline constexpr int kTrellisMaxInput =
 inline constexpr int kTrellisJudgeGrid = 8;
 static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
 
-// target * factor / 2^15, half up: written so that compilers know pmulhrsw.
-constexpr int TrellisScaled(int target, int factor) { return ((target * factor >> 14) + 1) >> 1; }
+// target * factor / 2^15, half up.
+constexpr int TrellisScaled(int target, int factor) { return (target * factor + (1 << 14)) >> 15; }
 
 // A metric: what the best path to a state costs, and as its low bits the state that this path had
 // at the last mark. Marks stand so close that two such states give the path between them; every lap

@@ -79,11 +79,13 @@ static inline void Advance(const uint16_t (*costs)[kRings], const States& from, 
 
 static inline U16 Least(const States& states) {
   U16 least = states.of[0];
+#pragma GCC unroll 32
   for (int s = 1; s < kTrellisStates; ++s) least = MinU(least, states.of[s]);
   return least;
 }
 
 static inline void SetMarks(States& states) {
+#pragma GCC unroll 32
   for (int s = 0; s < kTrellisStates; ++s) {
     states.of[s] = OrU(AndU(states.of[s], SetU(-kTrellisStates)), SetU(s));
   }

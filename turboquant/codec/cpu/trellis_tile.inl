@@ -98,6 +98,11 @@ static void SumLevels(const TrellisGroups& groups, const TrellisWork& work, Trel
   }
 }
 
+// TrellisScaled in the form that compilers make pmulhrsw of.
+static inline int16_t Scaled(int target, int factor) {
+  return static_cast<int16_t>(((target * factor >> 14) + 1) >> 1);
+}
+
 // The gain at which a vector's code fits it best: one that favoured length would be the target's
 // projection.
 static int GainOf(const TrellisSums& sums) {
@@ -125,7 +130,7 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
       const int16_t* factor = factors.of[work.rows[unit][p]];
 #pragma GCC ivdep
       for (int lane = 0; lane < 32; ++lane) {
-        const auto x = static_cast<int16_t>(TrellisScaled(targets[lane], factor[lane]));
+        const int16_t x = Scaled(targets[lane], factor[lane]);
         const auto most = static_cast<int16_t>(x < kTrellisMaxInput ? x : kTrellisMaxInput);
         inputs[p][lane] = most > -kTrellisMaxInput ? most : -kTrellisMaxInput;
       }
@@ -169,7 +174,7 @@ static void KeepBetterRings(const TrellisGroups& groups, const TrellisSums* sums
       const int8_t *levels = work.levels + at, *best_levels = work.best_levels + at;
       alignas(64) int16_t steps[32], twice[32];  // each loop's types are of one size, or it is slow
       for (int lane = 0; lane < 32; ++lane) {
-        twice[lane] = static_cast<int16_t>(TrellisScaled(targets[lane], factor[lane]));
+        twice[lane] = Scaled(targets[lane], factor[lane]);
       }
       for (int lane = 0; lane < 32; ++lane) {
         const int16_t level = levels[lane], best = best_levels[lane];

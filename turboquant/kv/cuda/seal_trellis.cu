@@ -24,9 +24,14 @@ constexpr int OrderedPosition(int i) { return i / 8 * 4 + i / 4 % 2 + i / 2 % 2 
 // Levels of a ring, a byte a position.
 struct RingLevels {
   uint32_t words[kUnitCodes / 4];
-  TQ_DEVICE int At(int p) const { return static_cast<int8_t>(words[p / 4] >> (8 * (p % 4))); }
-  TQ_DEVICE void Set(int p, int level) {  // where there was none
-    words[p / 4] |= (static_cast<uint32_t>(level) & 255u) << (8 * (p % 4));
+  TQ_DEVICE int At(int p) const {
+    const uint32_t byte = static_cast<uint32_t>(p) % 4;
+    return static_cast<int>(Prmt(words[p / 4], 0, 0x8880u + byte * 0x1111u));  // its sign above it
+  }
+  TQ_DEVICE void Set(int p, int level) {
+    const int nibble = p % 4 * 4;
+    words[p / 4] = Prmt(words[p / 4], static_cast<uint32_t>(level),
+                        (0x3210u & ~(15u << nibble)) | 4u << nibble);
   }
 };
 struct RingCode {
