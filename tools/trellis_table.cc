@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tools/trellis_ring.h"
 #include "turboquant/base/random.h"
-#include "turboquant/codec/cpu/trellis_ring_scalar.h"
 
 namespace tq {
 namespace {
@@ -134,7 +134,7 @@ struct Encoded {
   std::array<uint32_t, kDims> free, parity;
   std::array<int8_t, kDims> levels;
 };
-Encoded EncodeVector(scalar::RingEncoder& encoder, const Trellis& trellis,
+Encoded EncodeVector(RingSearch& encoder, const Trellis& trellis,
                      const std::array<double, kDims>& x) {
   Encoded out = {};
   const double factor = double{trellis.sigma} * TrellisGrid(trellis.bits);
@@ -197,7 +197,7 @@ Trellis Train(int bits, const TrellisTaps& taps, Tables tables, const TrellisEff
   Random random(kSeed);
   for (int round = 0; round < effort.rounds; ++round) {
     const Trellis trellis = Rounded(bits, taps, tables, sigma);
-    scalar::RingEncoder encoder(trellis);
+    RingSearch encoder(trellis);
     LevelSums sums = {};
     for (int i = 0; i < effort.vectors; ++i) {
       const std::array<double, kDims> x = NextVector(random);
@@ -250,7 +250,7 @@ Trellis TrainTrellis(int bits, const TrellisTaps& taps, const TrellisEffort& eff
 
 double TrellisDecibels(const Trellis& trellis, int vectors, uint64_t seed) {
   Random random(seed);
-  scalar::RingEncoder encoder(trellis);
+  RingSearch encoder(trellis);
   double error = 0;
   for (int i = 0; i < vectors; ++i) {
     const std::array<double, kDims> x = NextVector(random);

@@ -268,51 +268,41 @@ class Trellis:
                 self.levels[z, b] = base[cell] + (0 if first else step[cell]) + (0 if second else half[cell]) - 128
         self.grid = {2: 1, 3: 2, 4: 4}[bits]
 
-    def encode(self, inputs):
-        """[rings][32] in ring order -> coded bits, uncoded bits, levels, all [rings][32]."""
+        distance = np.abs(np.arange(-511, 512)[:, None, None] - self.grid * self.levels)
+        self.free = distance.argmin(axis=2)
+        squares = np.minimum(distance.min(axis=2), 255) ** 2
+        self.costs = np.minimum((squares - squares.min(axis=1, keepdims=True)) >> 6, 55) << 5
+
+    def lap(self, inputs, metrics):
+        """[rings][32] in ring order -> coded bits, uncoded bits, levels, all [rings][32], and metrics for the next lap."""
         rings = len(inputs)
-        distance = np.abs(inputs[:, :, None, None] - self.grid * self.levels)
-        free = distance.argmin(axis=3)
-        squares = np.minimum(distance.min(axis=3), 255) ** 2
-        cost = np.minimum((squares - squares.min(axis=2, keepdims=True)) >> 2, 895)
-        state = np.arange(32)
-        each = np.arange(rings)
-
-        def forward(costs, trace=None):
-            for p in range(32):
-                with0 = costs[:, state >> 1] + cost[:, p][:, self.parity[state]]
-                with1 = costs[:, (state | 32) >> 1] + cost[:, p][:, self.parity[state | 32]]
-                if trace is not None:
-                    trace.append(with1 < with0)
-                costs = np.minimum(with0, with1)
-            return costs
-
-        def closed(start, trace=None):
-            costs = np.full((rings, 32), 28672)
-            costs[each, start] = 0
-            return forward(costs, trace)[each, start]
-
-        through = forward(np.zeros((rings, 32), int))
-        back = np.zeros((rings, 32), int)
-        for p in range(31, -1, -1):
-            window = 2 * state
-            back = np.minimum(back[:, window & 31] + cost[:, p][:, self.parity[window]],
-                              back[:, (window + 1) & 31] + cost[:, p][:, self.parity[window + 1]])
-        order = (through + back).argsort(axis=1, kind="stable")[:, :4]
-        tried = np.stack([closed(order[:, i]) for i in range(4)], axis=1)
-        start = order[each, tried.argmin(axis=1)]
-        trace = []
-        closed(start, trace)
+        each, state = np.arange(rings), np.arange(32)
+        cost = self.costs[inputs + 511]
+        metrics = metrics - (metrics.min(axis=1, keepdims=True) & ~31) & ~31 | state
+        origins = []
+        for p in range(32):
+            metrics = np.minimum(metrics[:, state >> 1] + cost[:, p][:, self.parity[state]],
+                                 metrics[:, (state | 32) >> 1] + cost[:, p][:, self.parity[state | 32]])
+            if (p + 1) % 5 == 0 or p == 31:
+                origins.append(metrics & 31)
+                metrics = metrics & ~31 | state
+        end = metrics.min(axis=1) & 31
         coded = np.zeros((rings, 32), int)
-        parity = np.zeros((rings, 32), int)
-        s = start
-        for p in range(31, -1, -1):
-            window = s | trace[p][each, s].astype(int) << 5
-            coded[:, p] = window & 1
-            parity[:, p] = self.parity[window]
-            s = window >> 1
-        bits = np.take_along_axis(free, parity[:, :, None], axis=2)[:, :, 0]
-        return coded, bits, self.levels[parity, bits]
+        open_rings = np.ones(rings, bool)
+        for _ in range(4):
+            path = np.zeros((rings, 32), int)
+            s = end
+            for p, origin in zip((32, 30, 25, 20, 15, 10, 5), origins[::-1]):
+                for i in range(5):
+                    path[:, p - 1 - i] = s >> i & 1
+                s = origin[each, s]
+            coded[open_rings] = path[open_rings]
+            open_rings &= s != end
+            end = np.where(open_rings, s, end)
+        window = sum(np.roll(coded, i, axis=1) << i for i in range(6))
+        parity = self.parity[window]
+        free = self.free[inputs + 511, parity]
+        return coded, free, self.levels[parity, free], metrics
 
 
 def trellis_words(coded, free, bits):
@@ -341,49 +331,70 @@ def seal_trellis_tile(x, bits, values_side):
     with np.errstate(all="ignore"):
         factor = np.where(norm > 0, gain / norm, F(0)).astype(F)
     y = x * factor[:, None]
-    judged = np.rint(np.clip(y * F(64), F(-32767), F(32767))).astype(int)
+    target = np.rint(np.clip(y * F(64), F(-32767), F(32767))).astype(int)
     streams = lane_streams(tokens, d, values_side).reshape(-1, 32)  # units
     ring = np.array([8 * (p % 4) + p // 4 for p in range(32)])
     places = streams[:, ring]
+    targets, token_of = target.ravel()[places], places // d
     group = np.arange(tokens)
     for unit in streams // d:  # tokens that share a unit are one group
         group[np.isin(group, group[unit])] = group[unit].min()
     unit_group = group[streams[:, 0] // d]
-    gains = np.ones(tokens, F)
-    subset = np.arange(tokens) % 2 + np.arange(tokens) // 8 % 4 * 2
-    if values_side:
-        moves = [(a, s) for a in (1.08, 0.92) for s in range(8)]
-    else:
-        moves = [(a, None) for a in (1.05, 0.95, 1.1, 0.9, 1.15, 0.85, 1.2)]
-    best = None
-    for a, s in [(1, None)] + moves:
-        trial = np.where((subset == s) if s is not None else True, F(a), gains).astype(F)
-        inputs = np.rint(np.clip(y * (trial * F(code.grid))[:, None], F(-1023), F(1023))).astype(int)
-        coded, free, levels = code.encode(inputs.ravel()[places])
+
+    def scaled(factor):
+        return (targets * factor + (1 << 14)) >> 15
+
+    def sums(levels):
         rows = np.zeros(tokens * d, int)
         rows[places] = levels
         rows = rows.reshape(tokens, d)
-        squares = (rows * rows).sum(axis=1)
-        product = (rows * judged).sum(axis=1).astype(F)
+        return (rows * target).sum(axis=1), (rows * rows).sum(axis=1)
+
+    def best_gain(product, square):
         with np.errstate(all="ignore"):
-            each = np.where(squares > 0, product * product / squares.astype(F), F(0)).astype(F)
+            gain = np.clip(F(64 * 512) * square.astype(F) / product.astype(F), F(256), F(1024))
+        return np.where(product > 0, np.rint(gain), 512).astype(int)
+
+    gains, rounds = ([1.0], 8) if values_side else ([0.86 + 0.03 * i for i in range(12)], 2)
+    most = 61 if bits == 4 else 102
+    moves = [(int(F(g) * F(512) + F(0.5)), 0, None) for g in gains]
+    for r in range(rounds):
+        shake = most * (rounds - r) // rounds
+        moves += [(None, 1024 - shake if r % 2 else 1024 + shake, c) for c in range(4)]
+    metrics = np.zeros((len(places), 32), int)
+    best = None
+    for gain, shake, shaken in moves:
+        own = np.full(tokens, gain) if gain is not None else best_gain(*best[3])
+        factor = (own * code.grid)[token_of]
+        if shaken is not None:
+            factor[:, shaken::4] = (((own * shake + 512) // 1024) * code.grid)[token_of[:, shaken::4]]
+        coded, free, levels, metrics = code.lap(np.clip(scaled(factor), -511, 511), metrics)
+        both = sums(levels)
+        if best is not None:
+            judged = scaled((best_gain(*both) * 8)[token_of])
+            nearer = ((levels - best[4]) * (2 * judged - 8 * (levels + best[4]))).sum(axis=1) > 0
+            coded, free, levels = (np.where(nearer[:, None], new, old) for new, old in
+                                   ((coded, best[1]), (free, best[2]), (levels, best[4])))
+            both = sums(levels)
+        product = both[0].astype(F)
+        with np.errstate(all="ignore"):
+            each = np.where(both[1] > 0, product * product / both[1].astype(F), F(0)).astype(F)
         score = np.zeros(tokens, F)
         for token in range(tokens):
             score[group[token]] = score[group[token]] + each[token]
         if best is None:
-            best = [score, coded, free, squares]
+            best = [score, coded, free, both, levels]
             continue
         better = score > best[0]
         unit, token = better[unit_group], better[group]
         best[0] = np.where(better, score, best[0])
-        best[1] = np.where(unit[:, None], coded, best[1])
-        best[2] = np.where(unit[:, None], free, best[2])
-        best[3] = np.where(token, squares, best[3])
-        gains = np.where(token, trial, gains)
+        for i, new in ((1, coded), (2, free), (4, levels)):
+            best[i] = np.where(unit[:, None], new, best[i])
+        best[3] = tuple(np.where(token, new, old) for new, old in zip(both, best[3]))
     words = [trellis_words(c, f, bits) for c, f in zip(best[1], best[2])]
     units = len(words) // 32
     lanes = [sum(words[i * units : (i + 1) * units], []) for i in range(32)]
-    length = np.sqrt(best[3].astype(F))
+    length = np.sqrt(best[3][1].astype(F))
     with np.errstate(all="ignore"):
         scale = np.where(length > 0, norm / length, F(0))
     return stored(lanes, d), half(scale)

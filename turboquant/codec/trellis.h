@@ -54,6 +54,7 @@ struct Trellis {
 
 // Where code n of a unit stands in the ring: eight nibbles, their bits taken together.
 constexpr int RingPosition(int n) { return 4 * (n % 8) + n / 8; }
+constexpr int CodeAt(int p) { return p % 4 * 8 + p / 4; }
 
 // Bit t of the result: parity t of the value at ring position p, `coded` being word 0 of its unit.
 constexpr uint32_t RingParity(const Trellis& trellis, uint32_t coded, int p) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the encoder of a trellis code does, apart from the code itself: grids, costs and gains. Part
+// What the encoder of a trellis code does, apart from the code itself: grids, costs and moves. Part
 // of the format as far as equal bytes on every device go; a reader needs none of it.
+//
+// A tile is encoded again and again, each time with other factors on its inputs, by one lap over
+// each ring; what comes out is judged, and rings of which it makes a better whole are kept.
 #pragma once
 
 #include <array>
@@ -12,31 +15,104 @@
 
 namespace tq {
 
-// Inputs are integers: 1 / TrellisGrid of a level, within +-kTrellisMaxInput.
+// Targets, what levels shall come near: integers, kTrellisTargetGrid to a level. At gain g (in
+// kTrellisGainOne) an encoder's input is round(target * g * grid / 2^15), TrellisGrid to a level.
+inline constexpr int kTrellisTargetGrid = 64;
+inline constexpr int kTrellisMaxTarget = 32767;
 constexpr int TrellisGrid(int bits) { return 1 << (bits - 2); }
-inline constexpr int kTrellisMaxInput = 1023;
+inline constexpr int kTrellisGainOne = 32768 / kTrellisTargetGrid;
+inline constexpr int kTrellisMinGain = kTrellisGainOne / 2, kTrellisMaxGain = 2 * kTrellisGainOne;
+inline constexpr int kTrellisMaxInput =
+    511;  // where all costs are 0, or the outermost levels' at 4 bits
+// What stands for the gain of a whole vector when two codes of a ring are compared.
+inline constexpr int kTrellisJudgeGrid = 8;
+static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
 
-// The cost of a parity at a value: squared distance (of at most kTrellisMaxDistance) to its nearest
-// level, less the least over all parities, shifted right and capped. Sums over two laps fit 16
-// bits, and a start that is not the wanted one stays dearer than any lap.
+// target * factor / 2^15, half up.
+constexpr int TrellisScaled(int target, int factor) { return (target * factor + (1 << 14)) >> 15; }
+
+// A metric: what the best path to a state costs, and as its low bits the state that this path had
+// at the last mark. Marks stand so close that two such states give the path between them; every lap
+// begins with the least cost taken from all, and so 16 bits are enough.
+inline constexpr int kTrellisCostShift = 6;
+inline constexpr int kTrellisMaxCost = 55;
+inline constexpr int kTrellisMetricShift = kTrellisMemory - 1;
+static_assert((kUnitCodes + kTrellisMemory - 1) * kTrellisMaxCost << kTrellisMetricShift < 65536);
+inline constexpr int kTrellisMarkStep = kTrellisMemory - 1;
+inline constexpr int kTrellisMarkCount = (kUnitCodes + kTrellisMarkStep - 1) / kTrellisMarkStep;
+// The position before which mark i is set.
+constexpr int TrellisMark(int i) {
+  return (i + 1) * kTrellisMarkStep < kUnitCodes ? (i + 1) * kTrellisMarkStep : kUnitCodes;
+}
+// The coded bits that the state before ring position p >= 5 is made of, where they stand in word 0.
+constexpr uint32_t TrellisStateBits(uint32_t state, int p) {
+  uint32_t bits = 0;
+  for (int i = 0; i < kTrellisMemory - 1; ++i) bits |= (state >> i & 1u) << (p - 1 - i);
+  return bits;
+}
+inline constexpr int kTrellisTries = 4;  // ends of a lap that are followed to their start
+
+// What an encoder wants to know of an input, by parity: the cost (squared distance, of at most
+// kTrellisMaxDistance, to the nearest level, less the least over all parities, shifted right and
+// capped), where a metric has it, and above it which uncoded bits that level has.
 inline constexpr int kTrellisMaxDistance = 255;
-inline constexpr int kTrellisCostShift = 2;
-inline constexpr int kTrellisMaxCost = 895;
-inline constexpr int kTrellisOtherStart = 28672;
-static_assert(kTrellisOtherStart > kTrellisMaxCost * kUnitCodes);
-static_assert(kTrellisOtherStart + kTrellisMaxCost * kUnitCodes < 65536);
+inline constexpr int kTrellisFreeShift = 11;
+inline constexpr int kTrellisCostMask = (1 << kTrellisFreeShift) - 1;
+static_assert(kTrellisMaxCost << kTrellisMetricShift <= kTrellisCostMask);
+inline constexpr int kTrellisInputs = 2 * kTrellisMaxInput + 1;
+struct alignas(16) TrellisCosts {
+  uint16_t of[1 << kTrellisMaxParities];
+};
+constexpr TrellisCosts TrellisCostsOf(const Trellis& trellis, int input) {
+  TrellisCosts costs = {};
+  int squares[1 << kTrellisMaxParities] = {};
+  int least = kTrellisMaxDistance * kTrellisMaxDistance;
+  for (uint32_t z = 0; z < 1u << trellis.parities; ++z) {
+    int nearest = 1 << 15;
+    uint32_t nearest_free = 0;
+    for (uint32_t free = 0; free < 1u << trellis.free_bits(); ++free) {
+      const int difference = input - TrellisGrid(trellis.bits) * trellis.Level(free, z);
+      const int distance = difference < 0 ? -difference : difference;
+      if (distance < nearest) {
+        nearest = distance;
+        nearest_free = free;
+      }
+    }
+    nearest = nearest < kTrellisMaxDistance ? nearest : kTrellisMaxDistance;
+    squares[z] = nearest * nearest;
+    least = squares[z] < least ? squares[z] : least;
+    costs.of[z] = static_cast<uint16_t>(nearest_free << kTrellisFreeShift);
+  }
+  for (uint32_t z = 0; z < 1u << trellis.parities; ++z) {
+    const int excess = (squares[z] - least) >> kTrellisCostShift;
+    const int cost = excess < kTrellisMaxCost ? excess : kTrellisMaxCost;
+    costs.of[z] = static_cast<uint16_t>(costs.of[z] | cost << kTrellisMetricShift);
+  }
+  return costs;
+}
 
-inline constexpr int kTrellisStarts = 4;  // states from which a closed lap is tried
-
-// Vectors are judged on a grid of their own, the same for all gains: level / kTrellisScoreGrid.
-inline constexpr int kTrellisScoreGrid = 64;
-inline constexpr int kTrellisMaxScoreInput = 32767;
-
-// The gains that are tried after 1, in this order, per group of vectors that share units. One move
-// multiplies all keys of a group, and every eighth value of a group alone.
-inline constexpr std::array kTrellisKeyGains = {1.05f, 0.95f, 1.1f, 0.9f, 1.15f, 0.85f, 1.2f};
-inline constexpr std::array kTrellisValueGains = {1.08f, 0.92f};
-inline constexpr int kTrellisValueSubsets = 8;
+// The encodings of a tile: at each of these gains for all vectors; then in rounds, every vector at
+// the gain that suits its best code. An encoding of a round shakes the inputs of one class of ring
+// positions (p mod kTrellisClasses): multiplies them by 1 + shake, in odd rounds 1 - shake, less
+// from round to round. Keys, whose vectors own their rings, gain from a wide choice of gains;
+// values, of which 8 or 16 share a ring, do not.
+inline constexpr std::array kTrellisKeyGains = {.86f,  .89f,  .92f,  .95f,  .98f,  1.01f,
+                                                1.04f, 1.07f, 1.10f, 1.13f, 1.16f, 1.19f};
+inline constexpr std::array kTrellisValueGains = {1.0f};
+inline constexpr int kTrellisKeyRounds = 2;
+inline constexpr int kTrellisValueRounds = 8;
+inline constexpr int kTrellisClasses = 4;
+inline constexpr int kTrellisShakeOne = 1024;
+constexpr int TrellisShake(int bits, int round, int rounds) {
+  const int most = bits == 4 ? 61 : 102;  // 6 and 10 %
+  const int shake = most * (rounds - round) / rounds;
+  return kTrellisShakeOne + (round % 2 != 0 ? -shake : shake);
+}
+constexpr int TrellisGainOf(float gain) { return static_cast<int>(gain * kTrellisGainOne + 0.5f); }
+constexpr int TrellisShaken(int gain, int shake) {
+  return (gain * shake + kTrellisShakeOne / 2) / kTrellisShakeOne;
+}
+static_assert(kTrellisMaxGain * 2 * TrellisGrid(4) < 32768);
 
 // Which codes of a tile lie where, and who shares units with whom. Tokens of a tile side fall into
 // groups: keys of a lane are cut into units every 32 codes, so D / 4 dims of one or a few tokens
@@ -64,26 +140,33 @@ struct TrellisGroups {
     }
     return unit % value_parts() * 4 + lane % 4;
   }
-  // Index into rows [tokens][D] of code n of a unit is OfCode + OfLane.
-  constexpr int OfCode(int unit, int n) const {
-    const int position = unit * kUnitCodes + n;
+  // Of keys: which of a lane's tokens. Constant in a unit at D = 128, 256 and 512, which compilers
+  // shall see.
+  constexpr int LaneTokenOf(int unit, int n) const {
+    const int quarter = tile.head_dim / 4;
+    if (quarter % kUnitCodes == 0) return unit / (quarter / kUnitCodes);
+    return (unit * kUnitCodes + n) / quarter;
+  }
+  // Token and dim of code n of a unit in a lane are those of the code plus those of the lane.
+  constexpr int TokenOfCode(int unit, int n) const {
+    if (side == Side::kKey) return LaneTokenOf(unit, n) * 8;
+    const int halves = tile.tokens / 32, m_tile = unit * 2 + n / 16;
+    return m_tile % halves * 32 + n % 16 / 8 * 16 + n % 4 / 2 + n % 2 * 8;
+  }
+  constexpr int DimOfCode(int unit, int n) const {
     if (side == Side::kKey) {
-      const int quarter = tile.head_dim / 4;
-      return position / quarter * 8 * tile.head_dim + position % quarter;
+      return unit * kUnitCodes + n - LaneTokenOf(unit, n) * (tile.head_dim / 4);
     }
-    const int halves = tile.tokens / 32, m_tile = position / 16;
-    const int e = position % 16 / 4, b = position % 4;
-    const int token = m_tile % halves * 32 + e / 2 * 16 + b / 2 + b % 2 * 8;
-    return token * tile.head_dim + m_tile / halves * 16 + e % 2 * 8;
+    return (unit * 2 + n / 16) / (tile.tokens / 32) * 16 + n % 8 / 4 * 8;
   }
-  constexpr int OfLane(int lane) const {
-    const int g = lane / 4, t = lane % 4;
-    if (side == Side::kKey) return g * tile.head_dim + t * (tile.head_dim / 4);
-    return 2 * t * tile.head_dim + g;
+  constexpr int TokenOfLane(int lane) const { return side == Side::kKey ? lane / 4 : lane % 4 * 2; }
+  constexpr int DimOfLane(int lane) const {
+    return side == Side::kKey ? lane % 4 * (tile.head_dim / 4) : lane / 4;
   }
-  // The move that changes a value's gain.
-  static constexpr int SubsetOf(int token) { return token % 2 + token / 8 % 4 * 2; }
 };
+
+// TrellisCostsOf every input from -kTrellisMaxInput on.
+const std::array<TrellisCosts, kTrellisInputs>& TrellisCostTable(int bits);
 
 // f32(sigma * sqrt(D)), the product and root in double.
 float TrellisGain(int bits, int head_dim);

@@ -110,14 +110,16 @@ void SealToken(const TileSide& s, bool other_in_rows, std::byte* head, int token
 }
 
 constexpr int kRings = 1;
-struct RingBatch {
-  uint32_t words[kRings][4];
-  int8_t levels[kUnitCodes][kRings];
-};
-void EncodeRings(int bits, const int16_t (*in)[kRings], RingBatch& out) {
-  RingEncoder encoder(TrellisOfBits(bits));
-  std::memset(out.words, 0, sizeof out.words);
-  encoder.Encode(in[0], out.words[0], out.levels[0]);
+void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+                 int8_t* levels) {
+  int16_t inputs[kUnitCodes];
+  int8_t out[kUnitCodes];
+  for (int p = 0; p < kUnitCodes; ++p) inputs[p] = in[p * 32];
+  TrellisMetrics states;
+  for (size_t s = 0; s < states.size(); ++s) states[s] = metrics[s][0];
+  *coded = RingLap(TrellisOfBits(bits)).Encode(inputs, states, out);
+  for (size_t s = 0; s < states.size(); ++s) metrics[s][0] = states[s];
+  for (int p = 0; p < kUnitCodes; ++p) levels[p * 32] = out[p];
 }
 float SquareRoot(float x) { return std::sqrt(x); }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The encoder of one ring, plainly: oracle of the vector kernels, and what the table search runs.
+// A lap over one ring, plainly: oracle of the vector kernels.
 //
-// Viterbi over a ring: a forward and a backward lap with free ends give every state's cost of being
-// passed between ring positions 31 and 0; from the best few of them a lap is closed, and the best
-// of those is taken. Ties: the smaller uncoded bits, the smaller state, the older bit 0, the
-// earlier start.
+// Viterbi over a ring that is encoded again and again: a lap begins with the metrics that the one
+// before ended with, so that states are weighed by what lies before them. A path closes if it ends
+// in the state in which it began; from the end of least cost, ends are followed to their start
+// until one closes. Where none does (one in four to twenty), bits of the last are taken as they
+// are, which is a code as good as any other to the reader, and judged like one. Ties: the smaller
+// state at the last mark.
 #pragma once
 
 #include <array>
@@ -14,118 +16,84 @@
 
 namespace tq::scalar {
 
-class RingEncoder {
+using TrellisMetrics = std::array<uint16_t, kTrellisStates>;
+
+class RingLap {
  public:
-  explicit RingEncoder(const Trellis& trellis) : trellis_(trellis) {
+  explicit RingLap(const Trellis& trellis)
+      : trellis_(trellis), table_(TrellisCostTable(trellis.bits)) {
     for (uint32_t w = 0; w < parity_.size(); ++w) {
       parity_[w] = static_cast<uint8_t>(trellis.ParityOf(w));
     }
   }
 
-  // in [32]: inputs in ring order. Adds to words [bits], which must be zero; levels [32].
-  void Encode(const int16_t* in, uint32_t* words, int8_t* levels, int starts = kTrellisStarts) {
-    for (int p = 0; p < kUnitCodes; ++p) Measure(in[p], p);
-    Costs forward = {}, backward = {};
-    for (int p = 0; p < kUnitCodes; ++p) Advance(p, forward);
-    for (int p = kUnitCodes - 1; p >= 0; --p) Retreat(p, backward);
-    Costs through;
-    for (size_t s = 0; s < through.size(); ++s) through[s] = forward[s] + backward[s];
-    uint32_t best = 1u << 16, start = 0;
-    for (int i = 0; i < starts; ++i) {
-      uint32_t state = 0;
-      for (uint32_t s = 1; s < kTrellisStates; ++s) {
-        if (through[s] < through[state]) state = s;
+  // in [32]: inputs in ring order. The coded bits, a unit's word 0, and levels [32] in ring order.
+  uint32_t Encode(const int16_t* in, TrellisMetrics& metrics, int8_t* levels) {
+    uint16_t least = 0xffff;
+    for (const uint16_t metric : metrics) least = metric < least ? metric : least;
+    for (uint16_t& metric : metrics) metric = static_cast<uint16_t>(metric - (least & ~kStateMask));
+    for (uint32_t s = 0; s < kTrellisStates; ++s) Mark(s, metrics);
+    int p = 0;
+    for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
+      for (; p < TrellisMark(mark); ++p) {
+        costs_[p] = table_[static_cast<size_t>(in[p] + kTrellisMaxInput)];
+        Advance(costs_[p], metrics);
       }
-      through[state] = 0xffff;
-      const uint32_t cost = Close(state);
-      if (cost < best) {
-        best = cost;
-        start = state;
+      for (uint32_t s = 0; s < kTrellisStates; ++s) {
+        origins_[mark][s] = static_cast<uint8_t>(metrics[s] & kStateMask);
+        Mark(s, metrics);
       }
     }
-    Close(start);
-    uint32_t state = start;
-    for (int p = kUnitCodes - 1; p >= 0; --p) {
-      const uint32_t window = state | (older_[p] >> state & 1u) << (kTrellisMemory - 1);
-      const Choice& choice = choices_[p][parity_[window]];
-      words[0] |= (window & 1u) << p;
-      SetFreeBits(trellis_.bits, words, p % 4 * 8 + p / 4, choice.free);
-      levels[p] = choice.level;
-      state = window >> 1;
+    uint16_t end = metrics[0];
+    for (const uint16_t metric : metrics) end = metric < end ? metric : end;
+    const uint32_t coded = Follow(end & kStateMask);
+    for (p = 0; p < kUnitCodes; ++p) {
+      const uint32_t parity = RingParity(trellis_, coded, p);
+      levels[p] =
+          static_cast<int8_t>(trellis_.Level(costs_[p].of[parity] >> kTrellisFreeShift, parity));
     }
+    return coded;
   }
 
  private:
-  using Costs = std::array<uint32_t, kTrellisStates>;
-  struct Choice {
-    uint32_t free;
-    int8_t level;
-  };
+  static constexpr uint32_t kStateMask = kTrellisStates - 1;
 
-  void Measure(int input, int p) {
-    const int grid = TrellisGrid(trellis_.bits);
-    std::array<int, 1 << kTrellisMaxParities> squares;
-    int least = 1 << 16;
-    for (uint32_t z = 0; z < 1u << trellis_.parities; ++z) {
-      int nearest = 1 << 15;
-      for (uint32_t free = 0; free < 1u << trellis_.free_bits(); ++free) {
-        const int level = trellis_.Level(free, z);
-        int distance = input - grid * level;
-        distance = distance < 0 ? -distance : distance;
-        if (distance < nearest) {
-          nearest = distance;
-          choices_[p][z] = {free, static_cast<int8_t>(level)};
-        }
+  static void Mark(uint32_t s, TrellisMetrics& metrics) {
+    metrics[s] = static_cast<uint16_t>((metrics[s] & ~kStateMask) | s);
+  }
+
+  void Advance(const TrellisCosts& costs, TrellisMetrics& metrics) const {
+    const auto cost = [&](uint32_t window) { return costs.of[parity_[window]] & kTrellisCostMask; };
+    TrellisMetrics next;
+    for (uint32_t s = 0; s < kTrellisStates; ++s) {
+      const int with0 = metrics[s >> 1] + cost(s);
+      const int with1 = metrics[(s | kTrellisStates) >> 1] + cost(s | kTrellisStates);
+      next[s] = static_cast<uint16_t>(with0 < with1 ? with0 : with1);
+    }
+    metrics = next;
+  }
+
+  uint32_t Follow(uint32_t end) const {
+    uint32_t coded = 0;
+    for (int i = 0; i < kTrellisTries; ++i) {
+      coded = TrellisStateBits(end, kUnitCodes);
+      uint32_t state = end;
+      for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
+        state = origins_[mark][state];
+        coded |= TrellisStateBits(state, TrellisMark(mark - 1));
       }
-      if (nearest > kTrellisMaxDistance) nearest = kTrellisMaxDistance;
-      squares[z] = nearest * nearest;
-      least = squares[z] < least ? squares[z] : least;
+      state = origins_[0][state];
+      if (state == end) break;
+      end = state;
     }
-    for (uint32_t z = 0; z < 1u << trellis_.parities; ++z) {
-      const int cost = (squares[z] - least) >> kTrellisCostShift;
-      costs_[p][z] = static_cast<uint32_t>(cost < kTrellisMaxCost ? cost : kTrellisMaxCost);
-    }
-  }
-
-  void Advance(int p, Costs& costs) {
-    Costs next;
-    uint32_t older = 0;
-    for (uint32_t s = 0; s < kTrellisStates; ++s) {
-      const uint32_t with0 = costs[s >> 1] + costs_[p][parity_[s]];
-      const uint32_t with1 =
-          costs[(s | kTrellisStates) >> 1] + costs_[p][parity_[s | kTrellisStates]];
-      next[s] = with0 <= with1 ? with0 : with1;
-      older |= static_cast<uint32_t>(with1 < with0) << s;
-    }
-    older_[p] = older;
-    costs = next;
-  }
-
-  void Retreat(int p, Costs& costs) {
-    Costs before;
-    for (uint32_t s = 0; s < kTrellisStates; ++s) {
-      const uint32_t window = 2 * s;
-      const uint32_t with0 = costs[window % kTrellisStates] + costs_[p][parity_[window]];
-      const uint32_t with1 = costs[(window + 1) % kTrellisStates] + costs_[p][parity_[window + 1]];
-      before[s] = with0 <= with1 ? with0 : with1;
-    }
-    costs = before;
-  }
-
-  // The cost of the best lap from a state to itself; leaves its choices in older_.
-  uint32_t Close(uint32_t state) {
-    Costs costs;
-    costs.fill(kTrellisOtherStart);
-    costs[state] = 0;
-    for (int p = 0; p < kUnitCodes; ++p) Advance(p, costs);
-    return costs[state];
+    return coded;
   }
 
   const Trellis& trellis_;
+  const std::array<TrellisCosts, kTrellisInputs>& table_;
   std::array<uint8_t, 2 * kTrellisStates> parity_;
-  std::array<std::array<Choice, 1 << kTrellisMaxParities>, kUnitCodes> choices_;
-  std::array<std::array<uint32_t, 1 << kTrellisMaxParities>, kUnitCodes> costs_;
-  std::array<uint32_t, kUnitCodes> older_;  // bit s: the window into state s has its oldest bit set
+  std::array<TrellisCosts, kUnitCodes> costs_;
+  std::array<std::array<uint8_t, kTrellisStates>, kTrellisMarkCount> origins_;
 };
 
 }  // namespace tq::scalar

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ring encoder (trellis_ring_scalar.h says what it does), one ring per 16-bit element of a
+// Laps over rings (trellis_ring_scalar.h says what a lap does), one ring per 16-bit element of a
 // vector. Included after u16_*.inl. Taps and levels are constants here, so a lap is straight code.
 
-struct alignas(64) RingBatch {
-  uint32_t words[kRings][4];
-  int8_t levels[kUnitCodes][kRings];
-};
-
 static constexpr int kMaxParityValues = 1 << kTrellisMaxParities;
+template <int kBits>
+static constexpr int kParityValues = 1 << TrellisOfBits(kBits).parities;
 
 struct ParityTable {
   uint8_t of[2 * kTrellisStates];
@@ -22,256 +19,199 @@ static constexpr ParityTable MakeParityTable(int bits) {
 template <int kBits>
 static constexpr ParityTable kParityOf = MakeParityTable(kBits);
 
-// Levels of a parity by uncoded bits.
-struct LevelTable {
-  int8_t of[kMaxParityValues][8];
+// Levels by parity, then uncoded bits.
+struct alignas(32) LevelTable {
+  int8_t of[32];
 };
 static constexpr LevelTable MakeLevelTable(int bits) {
   LevelTable table = {};
   const Trellis& trellis = TrellisOfBits(bits);
   for (uint32_t z = 0; z < 1u << trellis.parities; ++z) {
     for (uint32_t free = 0; free < 1u << trellis.free_bits(); ++free) {
-      table.of[z][free] = static_cast<int8_t>(trellis.Level(free, z));
+      table.of[z << trellis.free_bits() | free] = static_cast<int8_t>(trellis.Level(free, z));
     }
   }
   return table;
 }
 template <int kBits>
 static constexpr LevelTable kRingLevels = MakeLevelTable(kBits);
-template <int kBits>
-static constexpr int kParityValues = 1 << TrellisOfBits(kBits).parities;
+
+// The bits of a state as they stand in a word, from the oldest on.
+struct StateBitsTable {
+  uint32_t of[kTrellisStates];
+};
+static constexpr StateBitsTable MakeStateBits() {
+  StateBitsTable table = {};
+  for (uint32_t s = 0; s < kTrellisStates; ++s) {
+    table.of[s] = TrellisStateBits(s, kTrellisMarkStep);
+  }
+  return table;
+}
+static constexpr StateBitsTable kStateBits = MakeStateBits();
 
 struct alignas(64) RingCosts {
   uint16_t of[kUnitCodes][kMaxParityValues][kRings];
 };
-struct alignas(64) RingChoices {
-  uint16_t of[kUnitCodes][kMaxParityValues][kRings];  // uncoded bits << 8 | level as a byte
-};
-// How the best paths came: bit b of [p][j] says that the window into state 2 j + b has its oldest
-// bit clear.
-struct alignas(64) RingTurns {
-  uint16_t of[kUnitCodes][kTrellisStates / 2][kRings];
+struct alignas(64) RingOrigins {  // metrics before marks are set
+  uint16_t of[kTrellisMarkCount][kTrellisStates][kRings];
 };
 struct States {
   U16 of[kTrellisStates];
 };
 
+// One step of a lap.
 template <int kBits>
-static inline void Measure(const int16_t (*in)[kRings], RingCosts& costs, RingChoices& choices) {
-  constexpr int kValues = kParityValues<kBits>;
-  constexpr int kFree = 1 << (kBits - 1);
-  for (int p = 0; p < kUnitCodes; ++p) {
-    const U16 x = LoadU(in[p]);
-    U16 squares[kValues];
-    U16 least = SetU(-1);
-#pragma GCC unroll 8
-    for (int z = 0; z < kValues; ++z) {
-      U16 nearest = SetU(32767);
-      U16 choice = SetU(0);
-#pragma GCC unroll 8
-      for (int free = 0; free < kFree; ++free) {
-        const int level = kRingLevels<kBits>.of[z][free];
-        const U16 distance = AbsU(SubU(x, SetU(level * TrellisGrid(kBits))));
-        choice = SelectU(GreaterSigned(nearest, distance), SetU(free << 8 | (level & 255)), choice);
-        nearest = MinU(nearest, distance);
-      }
-      StoreU(choices.of[p][z], choice);
-      squares[z] = SquareU(MinU(nearest, SetU(kTrellisMaxDistance)));
-      least = MinU(least, squares[z]);
-    }
-#pragma GCC unroll 8
-    for (int z = 0; z < kValues; ++z) {
-      const U16 excess = ShiftRightU<kTrellisCostShift>(SubU(squares[z], least));
-      StoreU(costs.of[p][z], MinU(excess, SetU(kTrellisMaxCost)));
-    }
-  }
-}
-
-template <int kBits>
-static inline void LoadCosts(const RingCosts& costs, int p, U16* d) {
-#pragma GCC unroll 8
-  for (int z = 0; z < kParityValues<kBits>; ++z) d[z] = LoadU(costs.of[p][z]);
-}
-
-// One step of a forward lap; kTrace notes the turns.
-template <int kBits, bool kTrace>
-static inline void Advance(const U16* d, const States& from, States& to,
-                           uint16_t (*turns)[kRings]) {
+static inline void Advance(const uint16_t (*costs)[kRings], const States& from, States& to) {
   constexpr const ParityTable& z = kParityOf<kBits>;
+  U16 d[kMaxParityValues];
+#pragma GCC unroll 8
+  for (int i = 0; i < kParityValues<kBits>; ++i) {
+    d[i] = AndU(LoadU(costs[i]), SetU(kTrellisCostMask));
+  }
 #pragma GCC unroll 16
   for (int j = 0; j < kTrellisStates / 2; ++j) {
     const U16 a = from.of[j], b = from.of[j + kTrellisStates / 2];
-    const U16 even0 = AddU(a, d[z.of[2 * j]]);
-    const U16 even = MinU(even0, AddU(b, d[z.of[2 * j + kTrellisStates]]));
-    const U16 odd0 = AddU(a, d[z.of[2 * j + 1]]);
-    const U16 odd = MinU(odd0, AddU(b, d[z.of[2 * j + 1 + kTrellisStates]]));
-    to.of[2 * j] = even;
-    to.of[2 * j + 1] = odd;
-    if constexpr (kTrace) {
-      StoreU(turns[j],
-             OrU(MaskedU(EqualU(even, even0), SetU(1)), MaskedU(EqualU(odd, odd0), SetU(2))));
-    }
+    to.of[2 * j] = MinU(AddU(a, d[z.of[2 * j]]), AddU(b, d[z.of[2 * j + kTrellisStates]]));
+    to.of[2 * j + 1] =
+        MinU(AddU(a, d[z.of[2 * j + 1]]), AddU(b, d[z.of[2 * j + 1 + kTrellisStates]]));
   }
 }
 
-template <int kBits>
-static inline void Retreat(const U16* d, const States& from, States& to) {
-  constexpr const ParityTable& z = kParityOf<kBits>;
-#pragma GCC unroll 16
-  for (int j = 0; j < kTrellisStates / 2; ++j) {
-    const U16 a = from.of[2 * j], b = from.of[2 * j + 1];
-    to.of[j] = MinU(AddU(a, d[z.of[2 * j]]), AddU(b, d[z.of[2 * j + 1]]));
-    to.of[j + kTrellisStates / 2] = MinU(AddU(a, d[z.of[2 * j + kTrellisStates]]),
-                                         AddU(b, d[z.of[2 * j + 1 + kTrellisStates]]));
-  }
+static inline U16 Least(const States& states) {
+  U16 least = states.of[0];
+#pragma GCC unroll 32
+  for (int s = 1; s < kTrellisStates; ++s) least = MinU(least, states.of[s]);
+  return least;
 }
 
-// Whole laps, two steps at a time so that states stay where they are.
-template <int kBits>
-static void LapForward(const RingCosts& costs, States& states) {
-  States other;
-  for (int p = 0; p < kUnitCodes; p += 2) {
-    U16 d[kMaxParityValues];
-    LoadCosts<kBits>(costs, p, d);
-    Advance<kBits, false>(d, states, other, nullptr);
-    LoadCosts<kBits>(costs, p + 1, d);
-    Advance<kBits, false>(d, other, states, nullptr);
-  }
-}
-template <int kBits>
-static void LapTraced(const RingCosts& costs, States& states, RingTurns& turns) {
-  States other;
-  for (int p = 0; p < kUnitCodes; p += 2) {
-    U16 d[kMaxParityValues];
-    LoadCosts<kBits>(costs, p, d);
-    Advance<kBits, true>(d, states, other, turns.of[p]);
-    LoadCosts<kBits>(costs, p + 1, d);
-    Advance<kBits, true>(d, other, states, turns.of[p + 1]);
-  }
-}
-template <int kBits>
-static void LapBackward(const RingCosts& costs, States& states) {
-  States other;
-  for (int p = kUnitCodes - 1; p >= 0; p -= 2) {
-    U16 d[kMaxParityValues];
-    LoadCosts<kBits>(costs, p, d);
-    Retreat<kBits>(d, states, other);
-    LoadCosts<kBits>(costs, p - 1, d);
-    Retreat<kBits>(d, other, states);
-  }
-}
-
-static inline void StartAt(U16 start, States& states) {
+static inline void SetMarks(States& states) {
+#pragma GCC unroll 32
   for (int s = 0; s < kTrellisStates; ++s) {
-    states.of[s] = SelectU(EqualU(start, SetU(s)), SetU(0), SetU(kTrellisOtherStart));
+    states.of[s] = OrU(AndU(states.of[s], SetU(-kTrellisStates)), SetU(s));
   }
 }
 
-// The state of least cost, the smallest of equals; costs it all there is from here on.
-static inline U16 TakeBest(States& through) {
-  U16 least = through.of[0];
-  for (int s = 1; s < kTrellisStates; ++s) least = MinU(least, through.of[s]);
-  U16 best = SetU(0);
-  for (int s = kTrellisStates - 1; s >= 0; --s) {
-    best = SelectU(EqualU(through.of[s], least), SetU(s), best);
-  }
-  for (int s = 0; s < kTrellisStates; ++s) {
-    through.of[s] = SelectU(EqualU(best, SetU(s)), SetU(-1), through.of[s]);
-  }
-  return best;
-}
-
-// Parities are XORs of a window's bits: those of its low four and of its high two, looked up apart.
-struct alignas(16) NibbleParities {
-  uint8_t low[16], high[16];
-};
-static constexpr NibbleParities MakeNibbleParities(int bits) {
-  NibbleParities table = {};
-  for (uint32_t i = 0; i < 16; ++i) {
-    table.low[i] = static_cast<uint8_t>(TrellisOfBits(bits).ParityOf(i));
-    table.high[i] = i < 4 ? static_cast<uint8_t>(TrellisOfBits(bits).ParityOf(i << 4)) : 0;
-  }
-  return table;
-}
-template <int kBits>
-static constexpr NibbleParities kNibbleParities = MakeNibbleParities(kBits);
-
-// From every ring's start back along the turns. All rings at once: one ring's walk waits for a load
-// at each step (4.3 ns a value one ring after the other, 1.0 so, Zen 3).
-template <int kBits>
-static void WalkBack(U16 start, const RingTurns& turns, const RingChoices& choices,
-                     RingBatch& out) {
-  using Words = uint32_t __attribute__((vector_size(4 * kRings)));
-  using Halves = uint16_t __attribute__((vector_size(2 * kRings)));
-  Words words[4] = {};
-  U16 state = start;
-  for (int p = kUnitCodes - 1; p >= 0; --p) {
-    const U16 half = ShiftRightU<1>(state);
-    U16 clear = SetU(0);
-#pragma GCC unroll 16
-    for (int j = 0; j < kTrellisStates / 2; ++j) {
-      clear = OrU(clear, MaskedU(EqualU(half, SetU(j)), LoadU(turns.of[p][j])));
-    }
-    clear = SelectU(EqualU(AndU(state, SetU(1)), SetU(1)), ShiftRightU<1>(clear), clear);
-    const U16 oldest = AndNotU(clear, SetU(1));
-    const U16 window = OrU(state, ShiftLeftU<kTrellisMemory - 1>(oldest));
-    const U16 parity = XorU(LookUpU(kNibbleParities<kBits>.low, AndU(window, SetU(15))),
-                            LookUpU(kNibbleParities<kBits>.high, ShiftRightU<4>(window)));
-    U16 choice = LoadU(choices.of[p][0]);
+// From a ring's end of the lap back: its coded bits and the state in which its path began.
+static inline uint32_t PathTo(uint32_t end, const RingOrigins& origins, int ring, uint32_t& coded) {
+  uint32_t state = end;
+  coded = kStateBits.of[state] << (kUnitCodes - kTrellisMarkStep);
 #pragma GCC unroll 8
-    for (int z = 1; z < kParityValues<kBits>; ++z) {
-      choice = SelectU(EqualU(parity, SetU(z)), LoadU(choices.of[p][z]), choice);
-    }
-    words[0] |= (__builtin_convertvector(reinterpret_cast<Halves>(window), Words) & 1u) << p;
-    SetFreeBits(kBits, words, p % 4 * 8 + p / 4,
-                __builtin_convertvector(reinterpret_cast<Halves>(ShiftRightU<8>(choice)), Words));
-    StoreBytesU(out.levels[p], choice);
-    state = ShiftRightU<1>(window);
+  for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
+    state = origins.of[mark][state][ring] % kTrellisStates;
+    coded |= kStateBits.of[state] << (TrellisMark(mark - 1) - kTrellisMarkStep);
   }
+  return origins.of[0][state][ring] % kTrellisStates;
+}
+// Ring by ring within a try: paths wait for loads, and most rings need no second one.
+static inline void Follow(uint16_t* ends, const RingOrigins& origins, uint32_t* coded) {
+  int open[kRings], count = 0;
   for (int ring = 0; ring < kRings; ++ring) {
-    for (int w = 0; w < 4; ++w) out.words[ring][w] = words[w][ring];
+    const uint32_t start = PathTo(ends[ring], origins, ring, coded[ring]);
+    open[count] = ring;
+    count += start != ends[ring];
+    ends[ring] = static_cast<uint16_t>(start);
+  }
+  for (int i = 1; i < kTrellisTries; ++i) {
+    int left = 0;
+    for (int j = 0; j < count; ++j) {
+      const int ring = open[j];
+      const uint32_t start = PathTo(ends[ring], origins, ring, coded[ring]);
+      open[left] = ring;
+      left += start != ends[ring];
+      ends[ring] = static_cast<uint16_t>(start);
+    }
+    count = left;
+  }
+}
+
+// Bit p mod 16 of element p / 16: parity t of position p.
+template <int kBits>
+static inline void ParityPlanes(const uint32_t* coded, uint16_t (*planes)[2][kRings]) {
+  for (int ring = 0; ring < kRings; ++ring) {
+    for (int t = 0; t < TrellisOfBits(kBits).parities; ++t) {
+      uint32_t plane = 0;
+#pragma GCC unroll 6
+      for (int i = 0; i < kTrellisMemory; ++i) {
+        if (TrellisOfBits(kBits).taps[static_cast<size_t>(t)] >> i & 1u) {
+          plane ^= coded[ring] << i | coded[ring] >> (31 & -i);
+        }
+      }
+      planes[t][0][ring] = static_cast<uint16_t>(plane);
+      planes[t][1][ring] = static_cast<uint16_t>(plane >> 16);
+    }
+  }
+}
+
+// What the codes come to: levels of 32 positions, 32 lanes apart.
+template <int kBits>
+static inline void FindLevels(const uint32_t* coded, const RingCosts& costs, int8_t* levels) {
+  constexpr int kValues = kParityValues<kBits>;
+  constexpr int kParities = TrellisOfBits(kBits).parities;
+  alignas(64) uint16_t planes[kTrellisMaxParities][2][kRings];
+  ParityPlanes<kBits>(coded, planes);
+  for (int p = 0; p < kUnitCodes; ++p) {
+    const U16 bit = SetU(1 << p % 16);
+    MaskU is_set[kParities];
+    U16 index = SetU(0);
+#pragma GCC unroll 3
+    for (int t = 0; t < kParities; ++t) {
+      is_set[t] = EqualU(AndU(LoadU(planes[t][p / 16]), bit), bit);
+      index = OrU(index, MaskedU(is_set[t], SetU(1 << (t + kBits - 1))));
+    }
+    U16 entries[kMaxParityValues];
+#pragma GCC unroll 8
+    for (int z = 0; z < kValues; ++z) entries[z] = LoadU(costs.of[p][z]);
+#pragma GCC unroll 3
+    for (int t = 0; t < kParities; ++t) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kValues >> (t + 1); ++i) {
+        entries[i] = SelectU(is_set[t], entries[2 * i + 1], entries[2 * i]);
+      }
+    }
+    index = OrU(index, ShiftRightU<kTrellisFreeShift>(entries[0]));
+    StoreBytesU(levels + p * 32, LookUp32U(kRingLevels<kBits>.of, index));
   }
 }
 
 template <int kBits>
-static void EncodeRingsOf(const int16_t (*in)[kRings], RingBatch& out) {
+static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+                          int8_t* levels) {
+  const TrellisCosts* table = &TrellisCostTable(kBits)[kTrellisMaxInput];
   RingCosts costs;
-  RingChoices choices;
-  Measure<kBits>(in, costs, choices);
-  States through = {}, states = {};
-  for (int s = 0; s < kTrellisStates; ++s) through.of[s] = states.of[s] = SetU(0);
-  LapForward<kBits>(costs, through);
-  LapBackward<kBits>(costs, states);
-  for (int s = 0; s < kTrellisStates; ++s) through.of[s] = AddU(through.of[s], states.of[s]);
-
-  U16 best = SetU(-1), start = SetU(0);
-  for (int i = 0; i < kTrellisStarts; ++i) {
-    const U16 state = TakeBest(through);
-    StartAt(state, states);
-    LapForward<kBits>(costs, states);
-    U16 cost = SetU(-1);
-    for (int s = 0; s < kTrellisStates; ++s) {
-      cost = SelectU(EqualU(state, SetU(s)), states.of[s], cost);
-    }
-    const U16 least = MinU(best, cost);
-    start = SelectU(EqualU(least, best), start, state);
-    best = least;
+  for (int p = 0; p < kUnitCodes; ++p) {
+    GatherRows<kParityValues<kBits>>(table, in + p * 32, costs.of[p]);
   }
-  RingTurns turns;
-  StartAt(start, states);
-  LapTraced<kBits>(costs, states, turns);
-
-  WalkBack<kBits>(start, turns, choices, out);
+  States states[2];  // before even and odd positions
+  for (int s = 0; s < kTrellisStates; ++s) states[0].of[s] = LoadU(metrics[s]);
+  const U16 least = AndU(Least(states[0]), SetU(-kTrellisStates));
+  for (U16& state : states[0].of) state = SubU(state, least);
+  SetMarks(states[0]);
+  RingOrigins origins;
+  int p = 0;
+  for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
+    for (; p < TrellisMark(mark); ++p) {
+      Advance<kBits>(costs.of[p], states[p % 2], states[(p + 1) % 2]);
+    }
+    for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], states[p % 2].of[s]);
+    SetMarks(states[p % 2]);
+  }
+  for (int s = 0; s < kTrellisStates; ++s) StoreU(metrics[s], states[0].of[s]);
+  alignas(64) uint16_t ends[kRings];
+  StoreU(ends, AndU(Least(states[0]), SetU(kTrellisStates - 1)));
+  Follow(ends, origins, coded);
+  FindLevels<kBits>(coded, costs, levels);
 }
 
-static void EncodeRings(int bits, const int16_t (*in)[kRings], RingBatch& out) {
+// Neighbouring lanes of a unit: inputs of 32 positions, 32 lanes apart, and levels likewise.
+static void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+                        int8_t* levels) {
   switch (bits) {
     case 2:
-      return EncodeRingsOf<2>(in, out);
+      return EncodeRingsOf<2>(in, metrics, coded, levels);
     case 3:
-      return EncodeRingsOf<3>(in, out);
+      return EncodeRingsOf<3>(in, metrics, coded, levels);
     default:
-      return EncodeRingsOf<4>(in, out);
+      return EncodeRingsOf<4>(in, metrics, coded, levels);
   }
 }
 

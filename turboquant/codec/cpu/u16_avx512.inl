@@ -10,30 +10,51 @@ static inline U16 SetU(int x) { return _mm512_set1_epi16(static_cast<int16_t>(x)
 static inline U16 AddU(U16 x, U16 y) { return _mm512_add_epi16(x, y); }
 static inline U16 SubU(U16 x, U16 y) { return _mm512_sub_epi16(x, y); }
 static inline U16 MinU(U16 x, U16 y) { return _mm512_min_epu16(x, y); }
-static inline U16 SquareU(U16 x) { return _mm512_mullo_epi16(x, x); }
-static inline U16 AbsU(U16 x) { return _mm512_abs_epi16(x); }
 template <int kBits>
 static inline U16 ShiftRightU(U16 x) {
   return _mm512_srli_epi16(x, kBits);
 }
-// mask ? x : y, where mask is what EqualU and GreaterSigned give.
+// mask ? x : y, where mask is what EqualU gives.
 using MaskU = __mmask32;
 static inline MaskU EqualU(U16 x, U16 y) { return _mm512_cmpeq_epi16_mask(x, y); }
-static inline MaskU GreaterSigned(U16 x, U16 y) { return _mm512_cmpgt_epi16_mask(x, y); }
 static inline U16 SelectU(MaskU mask, U16 x, U16 y) { return _mm512_mask_mov_epi16(y, mask, x); }
 static inline U16 MaskedU(MaskU mask, U16 x) { return _mm512_maskz_mov_epi16(mask, x); }
 static inline U16 AndU(U16 x, U16 y) { return _mm512_and_si512(x, y); }
-static inline U16 AndNotU(U16 x, U16 y) { return _mm512_andnot_si512(x, y); }
 static inline U16 OrU(U16 x, U16 y) { return _mm512_or_si512(x, y); }
-static inline U16 XorU(U16 x, U16 y) { return _mm512_xor_si512(x, y); }
-template <int kBits>
-static inline U16 ShiftLeftU(U16 x) {
-  return _mm512_slli_epi16(x, kBits);
-}
-static inline U16 LookUpU(const uint8_t* table, U16 x) {
-  const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
-  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), x);
+static inline U16 LookUp32U(const int8_t* table, U16 x) {
+  const auto half = [&](int i) {
+    const __m128i* bytes = reinterpret_cast<const __m128i*>(table) + i;
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(bytes)), x);
+  };
+  return SelectU(_mm512_test_epi16_mask(x, SetU(16)), half(1), half(0));
 }
 static inline void StoreBytesU(void* p, U16 x) {
   _mm256_store_si256(static_cast<__m256i*>(p), _mm512_cvtepi16_epi8(x));
+}
+template <int kColumns, class Row>
+static inline void GatherRows(const Row* table, const int16_t* index, uint16_t (*out)[kRings]) {
+  U16 rows[8], pairs[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const auto row = [&](int ring) {
+      return _mm_load_si128(reinterpret_cast<const __m128i*>(table + index[ring]));
+    };
+    rows[i] = _mm512_inserti32x4(_mm512_castsi128_si512(row(i)), row(i + 8), 1);
+    rows[i] = _mm512_inserti32x4(_mm512_inserti32x4(rows[i], row(i + 16), 2), row(i + 24), 3);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    pairs[i] = _mm512_unpacklo_epi16(rows[2 * i], rows[2 * i + 1]);
+    pairs[i + 4] = _mm512_unpackhi_epi16(rows[2 * i], rows[2 * i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int half = 0; half < kColumns / 4; ++half) {
+    const U16* p = pairs + 4 * half;
+    const U16 a = _mm512_unpacklo_epi32(p[0], p[1]), b = _mm512_unpackhi_epi32(p[0], p[1]);
+    const U16 c = _mm512_unpacklo_epi32(p[2], p[3]), d = _mm512_unpackhi_epi32(p[2], p[3]);
+    StoreU(out[4 * half], _mm512_unpacklo_epi64(a, c));
+    StoreU(out[4 * half + 1], _mm512_unpackhi_epi64(a, c));
+    StoreU(out[4 * half + 2], _mm512_unpacklo_epi64(b, d));
+    StoreU(out[4 * half + 3], _mm512_unpackhi_epi64(b, d));
+  }
 }

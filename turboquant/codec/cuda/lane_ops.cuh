@@ -84,17 +84,12 @@ TQ_DEVICE uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
   asm("lop3.b32 %0, %1, %2, %3, 0xCA;" : "=r"(r) : "r"(mask), "r"(a), "r"(b));
   return r;
 }
-// Halves of 16 bits, unsigned, that do not overflow: min(a + b, c), and min(a, b), telling whether
-// it is a (a <= b) in the low and in the high half.
+// Halves of 16 bits, unsigned, that do not overflow: min(a + b, c).
 TQ_DEVICE uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
   return __viaddmin_u16x2(a, b, c);
 }
-TQ_DEVICE uint32_t Min16x2(uint32_t a, uint32_t b, bool (&is_a)[2]) {
-  return __vibmin_u16x2(a, b, &is_a[1], &is_a[0]);
-}
-// min(a + b, c), the sum modulo 2^32.
-TQ_DEVICE uint32_t AddMin(uint32_t a, uint32_t b, uint32_t c) { return __viaddmin_u32(a, b, c); }
 TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
+TQ_DEVICE uint32_t ReverseBits(uint32_t x) { return __brev(x); }
 
 // c += A B, A 16 x 32 bytes and B 32 x 8 bytes, each signed or unsigned.
 TQ_DEVICE void MmaS8S8(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,

@@ -30,6 +30,20 @@ void SetAged(const LayerPages& pages, PageSides* aged) {
   }
 }
 
+// What the kernel does not know of the search when it is compiled.
+void SetSearch(Side side, SealParams& p) {
+  const auto set = [&](const auto& gains, int rounds) {
+    p.gain_count = static_cast<int>(gains.size());
+    std::transform(gains.begin(), gains.end(), p.gains, TrellisGainOf);
+    p.rounds = rounds;
+  };
+  if (side == Side::kKey) {
+    set(kTrellisKeyGains, kTrellisKeyRounds);
+  } else {
+    set(kTrellisValueGains, kTrellisValueRounds);
+  }
+}
+
 void SetBook(const TileSide& side, Codebook& book, Trellis& trellis, float& gain) {
   if (side.rows || side.bits == 8) return;
   if (side.trellis) {
@@ -125,10 +139,6 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   p.sealed = SidesOf(sealed, 0);
   SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
   SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
-  p.key_gain_count = static_cast<int>(kTrellisKeyGains.size());
-  p.value_gain_count = static_cast<int>(kTrellisValueGains.size());
-  std::copy(kTrellisKeyGains.begin(), kTrellisKeyGains.end(), p.key_gains);
-  std::copy(kTrellisValueGains.begin(), kTrellisValueGains.end(), p.value_gains);
   // A side whose codec stays is copied, by the first kernel.
   const auto searches = [&](Side side) {
     return side == Side::kKey ? p.sealed.k.trellis && p.sealed.k.codec != p.open.k.codec
@@ -138,8 +148,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
     const bool keys = searches(Side::kKey) && p.sealed.k.bits == bits;
     const bool values = searches(Side::kValue) && p.sealed.v.bits == bits;
     if (!keys && !values) continue;
-    Launch(TrellisNearestKernelOf(), kTrellisNearestBlocks, kTrellisNearestThreads, 0, stream,
-           bits);
+    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream, bits);
   }
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
@@ -154,10 +163,11 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
           std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
       if (!searches(side) || !any) continue;
       p.trellis_side = side;
-      LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, sealed_side.bits),
+      SetSearch(side, p);
+      LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
                              static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(),
-                             kTrellisThreads,
-                             MakeTrellisMemory(open.head_dim, sealed_side.bits).size, stream, p);
+                             TrellisThreads(open.head_dim), MakeTrellisMemory(open.head_dim).size,
+                             stream, p);
       first = false;
     }
     done += count;

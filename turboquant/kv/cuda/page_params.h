@@ -69,10 +69,9 @@ struct SealParams {
   Trellis v_trellis;
   float k_gain;  // CodebookGain or TrellisGain
   float v_gain;
-  int key_gain_count;  // of the trellis search
-  int value_gain_count;
-  float key_gains[kTrellisKeyGains.size()];
-  float value_gains[kTrellisValueGains.size()];
+  int gain_count;  // of the trellis search, this launch's side
+  int gains[kTrellisKeyGains.size()];
+  int rounds;
   Side trellis_side;  // the side that a trellis kernel is for
   SealJob jobs[kSealBatch];
 };
@@ -105,11 +104,13 @@ using DequantizeKernelFn = void (*)(DequantizeParams);
 EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
-SealKernelFn TrellisSealKernelOf(int head_dim, int bits);
-// What the trellis kernels of `bits` read: launched before them.
-using TrellisNearestKernelFn = void (*)(int bits);
-TrellisNearestKernelFn TrellisNearestKernelOf();
-inline constexpr int kTrellisNearestBlocks = 16, kTrellisNearestThreads = 128;
+SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits);
+// Fills the table of costs that the trellis kernels of `bits` read: launched before them.
+using TrellisCostsKernelFn = void (*)(int bits);
+TrellisCostsKernelFn TrellisCostsKernelOf();
+inline constexpr int kTrellisCostsThreads = 128;
+inline constexpr int kTrellisCostsBlocks =
+    (kTrellisInputs + kTrellisCostsThreads - 1) / kTrellisCostsThreads;
 DequantizeKernelFn DequantizeKernelOf(int head_dim);
 
 inline constexpr int kPageThreads = 256;
@@ -122,22 +123,23 @@ constexpr int KeyChainMemory(int head_dim) {
 }
 // Codes of a page and the sealed reference.
 constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_dim * 4; }
+// A thread of a trellis block has two rings.
+constexpr int TrellisThreads(int head_dim) { return MakeTileLayout(head_dim).units * 16; }
 // Shared memory of a trellis block, in order: offsets in bytes.
-inline constexpr int kTrellisThreads = 64;
 struct TrellisMemory {
-  int codes;       // int8 [tokens][D]: levels of the page as it was, its codes if it was open
-  int references;  // float [2][D]: the open and the sealed one
-  int words;       // uint32 [rings][bits]: of the last encoding
-  int best_words;
-  int scales, factors, norms, trial, gains, best;  // float per token (or group)
-  int products, squares, best_squares, better;     // int per token (or group)
-  int scores;                                      // float per token
-  int table;                                       // int8 [parity][free]: levels
-  int places;                                      // uint16 [units][positions]
-  int costs;                                       // uint4 [positions][vectors][threads]
+  int costs;    // TrellisCosts [inputs]
+  int origins;  // uint32 [marks][states / 2][threads]; before, levels of a sealed page: int8
+                // [tokens][D]
+  int targets;  // int16 [positions][threads][2 rings]
+  int rows;     // uint8 [units][positions]: token of a position, in lane 0
+  int levels;   // int8 [parity][free]
+  int plain, shaken, judged;                           // int per token: factors
+  int products, squares, best_products, best_squares;  // int per token
+  int factors, scales, norms, scores;                  // float per token
+  int best_scores, better;                             // float and int per group
   int size;
 };
-constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
+constexpr TrellisMemory MakeTrellisMemory(int head_dim) {
   const TileLayout tile = MakeTileLayout(head_dim);
   TrellisMemory m = {};
   int used = 0;
@@ -146,18 +148,16 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim, int bits) {
     used += (bytes + 15) / 16 * 16;
     return at;
   };
-  m.codes = take(tile.tokens * head_dim);
-  m.references = take(2 * head_dim * 4);
-  const int word_bytes = tile.units * 32 * bits * 4;
-  m.words = take(word_bytes);
-  m.best_words = take(word_bytes);
-  for (int* p : {&m.scales, &m.factors, &m.norms, &m.trial, &m.gains, &m.best, &m.products,
-                 &m.squares, &m.best_squares, &m.better, &m.scores}) {
+  m.costs = take(kTrellisInputs * static_cast<int>(sizeof(TrellisCosts)));
+  m.origins = take(kTrellisMarkCount * kTrellisStates / 2 * TrellisThreads(head_dim) * 4);
+  m.targets = take(tile.units * 32 * kUnitCodes * 2);
+  m.rows = take(tile.units * kUnitCodes);
+  m.levels = take(64);
+  for (int* p :
+       {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products, &m.best_squares,
+        &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
     *p = take(tile.tokens * 4);
   }
-  m.table = take(64);
-  m.places = take(tile.units * kUnitCodes * 2);
-  m.costs = take(kUnitCodes * (bits == 4 ? 1 : 2) * 16 * kTrellisThreads);
   m.size = used;
   return m;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One side of a tile to trellis codes, the search over gains of codec/cpu/trellis_tile.inl: a block
-// per tile. Every encoding of the tile runs all of its rings, two per thread.
+// One side of a tile to trellis codes, the search of codec/cpu/trellis_tile.inl: a block per tile,
+// two rings per thread, whose metrics and codes stay in its registers.
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/trellis_ring.cuh"
 #include "turboquant/kv/cuda/page_params.h"
@@ -10,29 +10,61 @@ namespace tq::cuda {
 namespace {
 
 // By bits - 2.
-TQ_DEVICE_DATA TrellisNearest trellis_nearest[3];
+TQ_DEVICE_DATA TrellisCosts trellis_costs[3][kTrellisInputs];
 
-TQ_KERNEL(kTrellisNearestThreads, 1)
-TrellisNearestKernel(int bits) {
+TQ_KERNEL(kTrellisCostsThreads, 1)
+TrellisCostsKernel(int bits) {
   const int index = BlockId() * Threads() + ThreadId();
   if (index >= kTrellisInputs) return;
-  if (bits == 2) FillTrellisNearest<2>(index, trellis_nearest[0]);
-  if (bits == 3) FillTrellisNearest<3>(index, trellis_nearest[1]);
-  if (bits == 4) FillTrellisNearest<4>(index, trellis_nearest[2]);
+  trellis_costs[bits - 2][index] = TrellisCostsOf(TrellisOfBits(bits), index - kTrellisMaxInput);
 }
 
-// kDim: the head dim, or 0 for any, known when running only.
-template <int kDim, int kBits>
+// Ring positions in an order in which values of the same token mostly follow each other.
+constexpr int OrderedPosition(int i) { return i / 8 * 4 + i / 4 % 2 + i / 2 % 2 * 16 + i % 2 * 2; }
+
+// Levels of a ring, a byte a position.
+struct RingLevels {
+  uint32_t words[kUnitCodes / 4];
+  TQ_DEVICE int At(int p) const {
+    const uint32_t byte = static_cast<uint32_t>(p) % 4;
+    return static_cast<int>(Prmt(words[p / 4], 0, 0x8880u + byte * 0x1111u));  // its sign above it
+  }
+  TQ_DEVICE void Set(int p, int level) {
+    const int nibble = p % 4 * 4;
+    words[p / 4] = Prmt(words[p / 4], static_cast<uint32_t>(level),
+                        (0x3210u & ~(15u << nibble)) | 4u << nibble);
+  }
+};
+struct RingCode {
+  uint32_t coded;
+  RingLevels levels;
+};
+
+// What the compiler may know of a tile side.
+template <Side kSide>
+struct FixedGroups {
+  static constexpr bool kKnown = true;
+  static constexpr TrellisGroups kGroups{MakeTileLayout(128), kSide};
+  TQ_DEVICE explicit FixedGroups(const TrellisGroups&) {}
+  TQ_DEVICE TrellisGroups operator()() const { return kGroups; }
+};
+struct AnyGroups {
+  static constexpr bool kKnown = false;
+  TrellisGroups groups;
+  TQ_DEVICE explicit AnyGroups(const TrellisGroups& g) : groups(g) {}
+  TQ_DEVICE TrellisGroups operator()() const { return groups; }
+};
+
+template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
-  static constexpr int kWarps = kTrellisThreads / 32;
 
   const SealParams& p;
   const TileSide& from;
   const TileSide& to;
   const std::byte* open;
   std::byte* sealed;
-  bool keys;
+  GroupsOf groups_of;
   int tile;
   TrellisMemory at;
 
@@ -40,66 +72,32 @@ struct TrellisSealer {
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(SharedMemory() + offset);
   }
-  TQ_DEVICE int8_t* Codes() const { return Shared<int8_t>(at.codes); }
-  TQ_DEVICE float* References() const { return Shared<float>(at.references); }
-  TQ_DEVICE float* Trial() const { return Shared<float>(at.trial); }
-  TQ_DEVICE float* Gains() const { return Shared<float>(at.gains); }
-  TQ_DEVICE TileLayout Layout() const { return kDim != 0 ? MakeTileLayout(kDim) : to.tile; }
+  TQ_DEVICE TrellisGroups Groups() const { return groups_of(); }
+  TQ_DEVICE bool Keys() const { return Groups().side == Side::kKey; }
+  TQ_DEVICE TileLayout Layout() const { return Groups().tile; }
   TQ_DEVICE int Dims() const { return Layout().head_dim; }
   TQ_DEVICE int Tokens() const { return Layout().tokens; }
-  TQ_DEVICE int RingCount() const { return Layout().units * 32; }
-  TQ_DEVICE TrellisGroups Groups() const {
-    return TrellisGroups(Layout(), keys ? Side::kKey : Side::kValue);
+  TQ_DEVICE int BlockThreads() const { return Layout().units * 16; }
+  // This thread's rings: the same lane of two units.
+  TQ_DEVICE int Unit(int ring) const { return ThreadId() / 32 + ring * (Layout().units / 2); }
+  TQ_DEVICE int TokenOf(int ring, int position) const {
+    const int row = GroupsOf::kKnown ? Groups().TokenOfCode(Unit(ring), CodeAt(position))
+                                     : Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + position];
+    return row + Groups().TokenOfLane(LaneId());
   }
 
-  // Where in rows [tokens][D] the ring positions of a unit's first lane lie: [unit][position].
-  TQ_DEVICE uint16_t* Places() const { return Shared<uint16_t>(at.places); }
-  TQ_DEVICE void FillPlaces() const {
-    const TrellisGroups groups = Groups();
-    for (int i = ThreadId(); i < RingCount(); i += kTrellisThreads) {
-      const int position = i % kUnitCodes, n = position % 4 * 8 + position / 4;
-      Places()[i] = static_cast<uint16_t>(groups.OfCode(i / kUnitCodes, n));
-    }
-  }
-
-  // A code decoded, less the new reference. Values are made from codes whenever they are
-  // wanted: memory for them would leave room for fewer blocks.
+  // Levels of a page that was sealed at more bits.
+  TQ_DEVICE int8_t* SealedLevels() const { return Shared<int8_t>(at.origins); }
+  // A code decoded, less the new reference.
   TQ_DEVICE float Decoded(int token, int d) const {
-    const float x =
-        ValueOfLevel(Codes()[token * Dims() + d], LevelRest(from), Shared<float>(at.scales)[token]);
-    return keys ? SubRn(AddRn(x, References()[d]), References()[Dims() + d]) : x;
+    const int8_t level = from.bits == 8
+                             ? static_cast<int8_t>(open[ByteOf8(from, tile * Tokens() + token, d)])
+                             : SealedLevels()[token * Dims() + d];
+    const float x = ValueOfLevel(level, LevelRest(from), Shared<float>(at.scales)[token]);
+    if (!Keys()) return x;
+    return SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
+                 ReadHalf(sealed + p.sealed.reference_offset + 2 * d));
   }
-  // y = x * gain / norm.
-  TQ_DEVICE float Value(int token, int d) const {
-    return MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
-  }
-
-  TQ_DEVICE void LoadCodes() const {
-    for (int d = ThreadId(); keys && d < Dims(); d += kTrellisThreads) {
-      References()[d] = ReadHalf(open + p.open.reference_offset + 2 * d);
-      References()[Dims() + d] = ReadHalf(sealed + p.sealed.reference_offset + 2 * d);
-    }
-    if (from.bits != 8) UnpackLevels(from, Layout(), open, tile, 1, Codes());
-    SyncThreads();
-    for (int token = WarpId(); token < Tokens(); token += kWarps) {
-      const int in_page = tile * Tokens() + token;
-      for (int d = LaneId(); from.bits == 8 && d < Dims(); d += 32) {
-        Codes()[token * Dims() + d] = static_cast<int8_t>(open[ByteOf8(from, in_page, d)]);
-      }
-      if (LaneId() == 0) {
-        Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(in_page));
-      }
-      SyncWarp();
-      const float norm = SqrtRn(SumOfSquares(token));
-      if (LaneId() == 0) {
-        Shared<float>(at.norms)[token] = norm;
-        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(keys ? p.k_gain : p.v_gain, norm) : 0;
-        Gains()[token] = Trial()[token] = 1.0f;
-        Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
-      }
-    }
-  }
-
   // 16 strided sums, then a tree: the order that the format fixes.
   TQ_DEVICE float SumOfSquares(int token) const {
     float sum = 0;
@@ -112,181 +110,273 @@ struct TrellisSealer {
     return sum;
   }
 
-  TQ_DEVICE int InputOf(int token, float value) const {
-    const float factor = MulRn(Trial()[token], static_cast<float>(TrellisGrid(kBits)));
-    return RoundToInt(Clamp(MulRn(value, factor), static_cast<float>(kTrellisMaxInput)));
-  }
-  TQ_DEVICE int InputAt(int place) const {
-    const int token = place / Dims();
-    return InputOf(token, Value(token, place % Dims()));
-  }
-  TQ_DEVICE static int Judged(float value) {
-    return RoundToInt(Clamp(MulRn(value, static_cast<float>(kTrellisScoreGrid)),
-                            static_cast<float>(kTrellisMaxScoreInput)));
+  TQ_DEVICE void LoadTargets() const {
+    for (int i = ThreadId(); i < Layout().units * kUnitCodes; i += BlockThreads()) {
+      Shared<uint8_t>(at.rows)[i] =
+          static_cast<uint8_t>(Groups().TokenOfCode(i / kUnitCodes, CodeAt(i % kUnitCodes)));
+    }
+    if (from.bits != 8) {
+      UnpackLevels(from, Layout(), open, tile, 1, SealedLevels());
+      SyncThreads();
+    }
+    for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
+      if (LaneId() == 0) {
+        Shared<float>(at.scales)[token] =
+            ReadHalf(open + from.ScaleOffset(tile * Tokens() + token));
+      }
+      SyncWarp();
+      const float norm = SqrtRn(SumOfSquares(token));
+      if (LaneId() == 0) {
+        Shared<float>(at.norms)[token] = norm;
+        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
+        ClearSums(token);
+      }
+    }
+    SyncThreads();
+    const TrellisGroups groups = Groups();
+#pragma unroll 1
+    for (int i = 0; i < 2 * kUnitCodes; ++i) {
+      const int ring = i % 2, position = i / 2, token = TokenOf(ring, position);
+      const int d = groups.DimOfCode(Unit(ring), CodeAt(position)) + groups.DimOfLane(LaneId());
+      const float y = MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
+      Shared<int16_t>(at.targets)[(position * BlockThreads() + ThreadId()) * 2 + ring] =
+          static_cast<int16_t>(RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
+                                                static_cast<float>(kTrellisMaxTarget))));
+    }
   }
 
-  // What a ring adds to its tokens: sums of inputs times levels, and of levels squared.
+  struct Pair {
+    int of[2];  // rings
+  };
+  TQ_DEVICE Pair Targets(int position) const {
+    const uint32_t both = Shared<uint32_t>(at.targets)[position * BlockThreads() + ThreadId()];
+    return {{static_cast<int16_t>(both), static_cast<int>(both) >> 16}};
+  }
+  // Targets at the factors of their tokens.
+  TQ_DEVICE Pair Scaled(int position, const int* factors) const {
+    const Pair targets = Targets(position);
+    return {{TrellisScaled(targets.of[0], factors[TokenOf(0, position)]),
+             TrellisScaled(targets.of[1], factors[TokenOf(1, position)])}};
+  }
+
+  // What rings add to their tokens.
   struct TokenSums {
     int token = -1;
     int product = 0, square = 0;
   };
-  TQ_DEVICE void Flush(TokenSums& sums) const {
-    if (sums.token < 0) return;
-    AtomicAdd(Shared<uint32_t>(at.products) + sums.token, static_cast<uint32_t>(sums.product));
-    AtomicAdd(Shared<uint32_t>(at.squares) + sums.token, static_cast<uint32_t>(sums.square));
-    sums = {};
+  TQ_DEVICE void AddTo(int token, int product, int square) const {
+    AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(product));
+    AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(square));
   }
-  TQ_DEVICE void AddLevel(TokenSums& sums, int token, float value, int level) const {
-    if (token != sums.token) {
-      Flush(sums);
-      sums.token = token;
+  TQ_DEVICE void Flush(TokenSums (&sums)[2]) const {
+    if (sums[0].token < 0) return;
+    if (sums[0].token == sums[1].token) {
+      AddTo(sums[0].token, sums[0].product + sums[1].product, sums[0].square + sums[1].square);
+    } else {
+      AddTo(sums[0].token, sums[0].product, sums[0].square);
+      AddTo(sums[1].token, sums[1].product, sums[1].square);
     }
-    sums.product += Judged(value) * level;
-    sums.square += level * level;
   }
-
-  // All rings with the trial gains: words [unit][lane][kBits], and what their levels come to.
-  TQ_DEVICE void EncodeRings() const {
-    const TrellisGroups groups = Groups();
-    const Rings rings = {trellis_nearest[kBits - 2], Shared<uint4>(at.costs) + ThreadId(),
-                         Shared<int8_t>(at.table), kTrellisThreads};
-    for (int pair = ThreadId(); pair < RingCount() / 2; pair += kTrellisThreads) {
-      // Rings `pair` and `pair + RingCount() / 2`: the same lane of two units.
-      const int of_lane = groups.OfLane(pair % 32), unit = pair / 32;
-      const auto place = [&](int ring, int position) {
-        return of_lane + Places()[(unit + ring * (RingCount() / 64)) * kUnitCodes + position];
-      };
-#pragma unroll 2
-      for (int position = 0; position < kUnitCodes; ++position) {
-        rings.SetInputs(position, InputAt(place(0, position)), InputAt(place(1, position)));
+  TQ_DEVICE void SumLevels(const RingCode (&codes)[2]) const {
+    TokenSums sums[2];
+#pragma unroll
+    for (int i = 0; i < kUnitCodes; ++i) {
+      const int position = OrderedPosition(i);
+      const int tokens[2] = {TokenOf(0, position), TokenOf(1, position)};
+      if (tokens[0] != sums[0].token || tokens[1] != sums[1].token) {
+        Flush(sums);
+        sums[0] = {tokens[0]};
+        sums[1] = {tokens[1]};
       }
-      uint32_t start[2] = {}, coded[2];
-      rings.Search(start);
-      rings.Trace(start, coded);
+      const Pair targets = Targets(position);
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        uint32_t words[kBits] = {coded[ring]}, parities[kTrellisMaxParities];
-        Rings::Parities(coded[ring], parities);
-        TokenSums sums;
-#pragma unroll 4
-        for (int position = 0; position < kUnitCodes; ++position) {
-          const int token = place(ring, position) / Dims(), d = place(ring, position) % Dims();
-          const uint32_t parity = Rings::ParityAt(parities, position);
-          const float value = Value(token, d);
-          const uint32_t free = rings.Free(InputOf(token, value), parity);
-          AddLevel(sums, token, value, rings.Level(free, parity));
-          AddFreeBits(words, position, free);
-        }
-        Flush(sums);
-        uint32_t* out = Shared<uint32_t>(at.words) + (pair + ring * (RingCount() / 2)) * kBits;
-#pragma unroll
-        for (int w = 0; w < kBits; ++w) out[w] = words[w];
+        const int level = codes[ring].levels.At(position);
+        sums[ring].product += targets.of[ring] * level;
+        sums[ring].square += level * level;
       }
+    }
+    Flush(sums);
+  }
+  TQ_DEVICE void ClearSums(int token) const {
+    Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
+  }
+
+  // The gain at which a vector's code fits it best.
+  TQ_DEVICE static int GainOf(int product, int square) {
+    if (product <= 0) return kTrellisGainOne;
+    constexpr float kOne = kTrellisTargetGrid * kTrellisGainOne;
+    const float gain = DivRn(MulRn(kOne, static_cast<float>(square)), static_cast<float>(product));
+    constexpr float kLeast = kTrellisMinGain, kMost = kTrellisMaxGain;
+    return RoundToInt(gain < kLeast ? kLeast : gain > kMost ? kMost : gain);
+  }
+
+  // gain: of all tokens, or 0 for each one's own.
+  TQ_DEVICE void SetFactors(int gain, int shake) const {
+    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
+      const int own = gain != 0 ? gain
+                                : GainOf(Shared<int>(at.best_products)[token],
+                                         Shared<int>(at.best_squares)[token]);
+      Shared<int>(at.plain)[token] = own * TrellisGrid(kBits);
+      Shared<int>(at.shaken)[token] = TrellisShaken(own, shake) * TrellisGrid(kBits);
     }
     SyncThreads();
   }
 
-  // SetFreeBits with word numbers that are known when compiled.
-  TQ_DEVICE static void AddFreeBits(uint32_t (&words)[kBits], int position, uint32_t free) {
-    const int j = position % 4, shift = position / 4 * 4;
-    if constexpr (kBits == 2) {
-      words[1] |= free << (shift + j);
-    } else if constexpr (kBits == 3) {
-      const uint32_t bits = free << (shift + j % 2 * 2);
-      words[1] |= j < 2 ? bits : 0u;
-      words[2] |= j < 2 ? 0u : bits;
-    } else {
+  // One lap over both rings.
+  TQ_DEVICE void Encode(int shaken_class, typename Rings::Metrics& metrics,
+                        RingCode (&codes)[2]) const {
+    const Rings rings = {Shared<TrellisCosts>(at.costs), Shared<uint32_t>(at.origins) + ThreadId(),
+                         BlockThreads()};
+    const auto inputs = [&](int position) {
+      Pair x = Scaled(
+          position, Shared<int>(position % kTrellisClasses == shaken_class ? at.shaken : at.plain));
+      for (int& input : x.of) {
+        input = input < kTrellisMaxInput ? input : kTrellisMaxInput;
+        input = input > -kTrellisMaxInput ? input : -kTrellisMaxInput;
+      }
+      return x;
+    };
+    const uint32_t ends = rings.Lap(inputs, metrics);
+    uint32_t parities[2][kTrellisMaxParities];
 #pragma unroll
-      for (int e = 0; e < 3; ++e) {
-        words[1 + e] |= j == e ? free << shift : j == 3 ? (free >> e & 1u) << (shift + 3) : 0u;
+    for (int ring = 0; ring < 2; ++ring) {
+      codes[ring] = {rings.Follow(ends >> (16 * ring) & 0xffffu, ring), {}};
+      Rings::Parities(codes[ring].coded, parities[ring]);
+    }
+#pragma unroll
+    for (int position = 0; position < kUnitCodes; ++position) {
+      const Pair x = inputs(position);
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        const uint32_t parity = Rings::ParityAt(parities[ring], position);
+        const uint32_t free = rings.CostsOf(x.of[ring]).of[parity] >> kTrellisFreeShift;
+        codes[ring].levels.Set(position, Shared<int8_t>(at.levels)[parity * Rings::kFree + free]);
       }
     }
   }
 
-  // Scores of the levels as encoded; groups that gained keep them, the others go back. `gain`: the
-  // trial gain of the tokens that this encoding moved.
-  TQ_DEVICE void AcceptBetter(bool first, int subset, float gain) const {
+  // Rings that come no nearer to the targets than the best ones go back to these.
+  TQ_DEVICE void KeepBetterRings(const RingCode (&best)[2], RingCode (&codes)[2]) const {
+    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
+      Shared<int>(at.judged)[token] =
+          GainOf(Shared<int>(at.products)[token], Shared<int>(at.squares)[token]) *
+          kTrellisJudgeGrid;
+      ClearSums(token);
+    }
+    SyncThreads();
+    int nearer[2] = {};
+#pragma unroll
+    for (int position = 0; position < kUnitCodes; ++position) {
+      const Pair targets = Scaled(position, Shared<int>(at.judged));
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        const int level = codes[ring].levels.At(position), old = best[ring].levels.At(position);
+        nearer[ring] += (level - old) * (2 * targets.of[ring] - kTrellisJudgeGrid * (level + old));
+      }
+    }
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      if (nearer[ring] <= 0) codes[ring] = best[ring];
+    }
+  }
+
+  // Groups that what was encoded last serves better keep it.
+  TQ_DEVICE void AcceptBetter(bool first, const RingCode (&codes)[2], RingCode (&best)[2]) const {
     const TrellisGroups groups = Groups();
     float* scores = Shared<float>(at.scores);
-    int* squares = Shared<int>(at.squares);
-    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
+    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
       const auto product = static_cast<float>(Shared<int>(at.products)[token]);
-      const int square = squares[token];
+      const int square = Shared<int>(at.squares)[token];
       scores[token] =
           square > 0 ? DivRn(MulRn(product, product), static_cast<float>(square)) : 0.0f;
     }
     SyncThreads();
-    float* best = Shared<float>(at.best);
+    float* best_scores = Shared<float>(at.best_scores);
     int* better = Shared<int>(at.better);
-    for (int group = ThreadId(); group < groups.count(); group += kTrellisThreads) {
+    for (int group = ThreadId(); group < groups.count(); group += BlockThreads()) {
       float sum = 0;
       for (int token = 0; token < Tokens(); ++token) {
         const float with = AddRn(sum, scores[token]);
         sum = groups.OfToken(token) == group ? with : sum;
       }
-      better[group] = first || sum > best[group];
-      if (better[group] != 0) best[group] = sum;
+      better[group] = first || sum > best_scores[group];
+      if (better[group] != 0) best_scores[group] = sum;
     }
     SyncThreads();
-    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
-      const bool moved = subset < 0 || TrellisGroups::SubsetOf(token) == subset;
+    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
       if (better[groups.OfToken(token)] != 0) {
-        Shared<int>(at.best_squares)[token] = squares[token];
-        if (moved) Gains()[token] = gain;
+        Shared<int>(at.best_products)[token] = Shared<int>(at.products)[token];
+        Shared<int>(at.best_squares)[token] = Shared<int>(at.squares)[token];
       }
-      Trial()[token] = Gains()[token];
-      Shared<int>(at.products)[token] = squares[token] = 0;
+      ClearSums(token);
     }
-    for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
-      const int ring = i / kBits;
-      if (better[groups.OfUnit(ring % 32, ring / 32)] != 0) {
-        Shared<uint32_t>(at.best_words)[i] = Shared<uint32_t>(at.words)[i];
-      }
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      if (better[groups.OfUnit(LaneId(), Unit(ring))] != 0) best[ring] = codes[ring];
     }
     SyncThreads();
   }
 
-  TQ_DEVICE void TryGain(float gain, int subset) const {
-    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
-      if (subset < 0 || TrellisGroups::SubsetOf(token) == subset) Trial()[token] = gain;
+  TQ_DEVICE void WriteWords(const RingCode (&best)[2]) const {
+    std::byte* out = sealed + to.CodesOffset(tile);
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      uint32_t words[kBits] = {best[ring].coded}, parities[kTrellisMaxParities];
+      Rings::Parities(best[ring].coded, parities);
+#pragma unroll
+      for (int position = 0; position < kUnitCodes; ++position) {
+        const int8_t* levels =
+            Shared<int8_t>(at.levels) + Rings::ParityAt(parities, position) * Rings::kFree;
+        uint32_t free = 0;
+#pragma unroll
+        for (int f = 1; f < Rings::kFree; ++f) {
+          if (levels[f] == best[ring].levels.At(position)) free = static_cast<uint32_t>(f);
+        }
+        SetFreeBits(kBits, words, CodeAt(position), free);
+      }
+#pragma unroll
+      for (int w = 0; w < kBits; ++w) {
+        *reinterpret_cast<uint32_t*>(out + WordOffset(Layout(), kBits, LaneId(), Unit(ring), w)) =
+            words[w];
+      }
     }
-    SyncThreads();
-    EncodeRings();
-    AcceptBetter(false, subset, gain);
   }
 
   TQ_DEVICE void Run() const {
-    const Trellis& trellis = keys ? p.k_trellis : p.v_trellis;
-    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += kTrellisThreads) {
-      Shared<int8_t>(at.table)[i] = static_cast<int8_t>(trellis.Level(
+    const Trellis& trellis = Keys() ? p.k_trellis : p.v_trellis;
+    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += BlockThreads()) {
+      Shared<int8_t>(at.levels)[i] = static_cast<int8_t>(trellis.Level(
           static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
     }
-    FillPlaces();
-    LoadCodes();
-    SyncThreads();
-    EncodeRings();
-    AcceptBetter(true, -1, 1.0f);
-    const int gains = keys ? p.key_gain_count : p.value_gain_count;
-    for (int i = 0; i < gains; ++i) {
-      if (keys) {
-        TryGain(p.key_gains[i], -1);
-      } else {
-        for (int subset = 0; subset < kTrellisValueSubsets; ++subset) {
-          TryGain(p.value_gains[i], subset);
-        }
+    for (int i = ThreadId(); i < kTrellisInputs; i += BlockThreads()) {
+      Shared<TrellisCosts>(at.costs)[i] = trellis_costs[kBits - 2][i];
+    }
+    LoadTargets();
+    typename Rings::Metrics metrics = {};
+    RingCode best[2] = {};
+    const int shakes = p.rounds * kTrellisClasses;
+#pragma unroll 1
+    for (int i = 0; i < p.gain_count + shakes; ++i) {
+      const int shaken = i - p.gain_count;
+      SetFactors(shaken < 0 ? p.gains[i] : 0,
+                 TrellisShake(kBits, shaken / kTrellisClasses, p.rounds));
+      RingCode codes[2];
+      Encode(shaken < 0 ? -1 : shaken % kTrellisClasses, metrics, codes);
+      SumLevels(codes);
+      SyncThreads();
+      if (i > 0) {
+        KeepBetterRings(best, codes);
+        SumLevels(codes);
+        SyncThreads();
       }
+      AcceptBetter(i == 0, codes, best);
     }
-    std::byte* codes = sealed + to.CodesOffset(tile);
-    for (int i = ThreadId(); i < RingCount() * kBits; i += kTrellisThreads) {
-      const int ring = i / kBits;
-      *reinterpret_cast<uint32_t*>(codes +
-                                   WordOffset(Layout(), kBits, ring % 32, ring / 32, i % kBits)) =
-          Shared<uint32_t>(at.best_words)[i];
-    }
-    for (int token = ThreadId(); token < Tokens(); token += kTrellisThreads) {
+    WriteWords(best);
+    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
-      WriteScale(to, keys ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
+      WriteScale(to, Keys() ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
                  FiniteHalf(scale));
     }
   }
@@ -294,41 +384,47 @@ struct TrellisSealer {
 
 // The side of every job that this launch is for; its reference is written already. The kernel of
 // the other side may run beside this one: it ends no sooner than the one before.
-template <int kDim, int kBits>
-TQ_KERNEL(kTrellisThreads, 2)
+template <class GroupsOf, int kBits, int kThreads, int kBlocks>
+TQ_KERNEL(kThreads, kBlocks)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
   LetNextStart();
-  const TileLayout tile = kDim != 0 ? MakeTileLayout(kDim) : p.sealed.k.tile;
-  const int tiles = tile.tiles_per_page();
+  const bool keys = p.trellis_side == Side::kKey;
+  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
+  const int tiles = to.tile.tiles_per_page();
   const SealJob& job = p.jobs[BlockId() / tiles];
   if (job.side == p.trellis_side) {
-    const bool keys = job.side == Side::kKey;
-    const TrellisSealer<kDim, kBits> sealer = {p,
-                                               keys ? p.open.k : p.open.v,
-                                               keys ? p.sealed.k : p.sealed.v,
-                                               p.arena + job.open_offset,
-                                               p.arena + job.sealed_offset,
-                                               keys,
-                                               BlockId() % tiles,
-                                               MakeTrellisMemory(tile.head_dim, kBits)};
+    const TrellisSealer<GroupsOf, kBits> sealer = {p,
+                                                   keys ? p.open.k : p.open.v,
+                                                   to,
+                                                   p.arena + job.open_offset,
+                                                   p.arena + job.sealed_offset,
+                                                   GroupsOf(TrellisGroups(to.tile, job.side)),
+                                                   BlockId() % tiles,
+                                                   MakeTrellisMemory(to.tile.head_dim)};
     sealer.Run();
   }
   WaitForInputs();
 }
 
-template <int kDim>
+template <class GroupsOf, int kThreads, int kBlocks>
 SealKernelFn OfBits(int bits) {
-  return bits == 2   ? TrellisSealKernel<kDim, 2>
-         : bits == 3 ? TrellisSealKernel<kDim, 3>
-                     : TrellisSealKernel<kDim, 4>;
+  return bits == 2   ? TrellisSealKernel<GroupsOf, 2, kThreads, kBlocks>
+         : bits == 3 ? TrellisSealKernel<GroupsOf, 3, kThreads, kBlocks>
+                     : TrellisSealKernel<GroupsOf, 4, kThreads, kBlocks>;
+}
+// Four blocks' memory fits a multiprocessor.
+template <Side kSide>
+SealKernelFn Fixed(int bits) {
+  return OfBits<FixedGroups<kSide>, TrellisThreads(128), 4>(bits);
 }
 
 }  // namespace
 
-TrellisNearestKernelFn TrellisNearestKernelOf() { return TrellisNearestKernel; }
+TrellisCostsKernelFn TrellisCostsKernelOf() { return TrellisCostsKernel; }
 
-SealKernelFn TrellisSealKernelOf(int head_dim, int bits) {
-  return head_dim == 128 ? OfBits<128>(bits) : OfBits<0>(bits);
+SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits) {
+  if (head_dim != 128) return OfBits<AnyGroups, TrellisThreads(512), 1>(bits);
+  return side == Side::kKey ? Fixed<Side::kKey>(bits) : Fixed<Side::kValue>(bits);
 }
 
 }  // namespace tq::cuda

@@ -4,6 +4,7 @@
 // are where they meet. Asynchronous copies arrive no sooner than they are waited for.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -120,19 +121,18 @@ inline uint32_t Prmt(uint32_t a, uint32_t b, uint32_t selector) {
 inline uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
   return (mask & a) | (~mask & b);
 }
-inline uint32_t Min16x2(uint32_t a, uint32_t b, bool (&is_a)[2]) {
-  is_a[0] = (a & 0xffffu) <= (b & 0xffffu);
-  is_a[1] = a >> 16 <= b >> 16;
-  return (is_a[0] ? a & 0xffffu : b & 0xffffu) | (is_a[1] ? a & 0xffff0000u : b & 0xffff0000u);
-}
 inline uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
   TQ_CHECK((a & 0xffffu) + (b & 0xffffu) < 65536 && (a >> 16) + (b >> 16) < 65536);
-  bool is_sum[2];
-  return Min16x2(a + b, c, is_sum);
+  const uint32_t sum = a + b;
+  return std::min(sum & 0xffffu, c & 0xffffu) | std::min(sum >> 16, c >> 16) << 16;
 }
-inline uint32_t AddMin(uint32_t a, uint32_t b, uint32_t c) { return a + b < c ? a + b : c; }
 inline uint32_t RotateLeft(uint32_t x, int n) {
   return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
+}
+inline uint32_t ReverseBits(uint32_t x) {
+  uint32_t result = 0;
+  for (int i = 0; i < 32; ++i) result |= (x >> i & 1u) << (31 - i);
+  return result;
 }
 
 // A and B of a matrix product as the lanes hold them.
