@@ -148,7 +148,8 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
     const bool keys = searches(Side::kKey) && p.sealed.k.bits == bits;
     const bool values = searches(Side::kValue) && p.sealed.v.bits == bits;
     if (!keys && !values) continue;
-    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream, bits);
+    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
+           TrellisOfBits(bits));
   }
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);

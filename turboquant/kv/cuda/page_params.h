@@ -105,8 +105,8 @@ EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
 SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits);
-// Fills the table of costs that the trellis kernels of `bits` read: launched before them.
-using TrellisCostsKernelFn = void (*)(int bits);
+// Fills the table of costs that the trellis kernels of these bits read: launched before them.
+using TrellisCostsKernelFn = void (*)(Trellis);  // a parameter: device code cannot read the host's
 TrellisCostsKernelFn TrellisCostsKernelOf();
 inline constexpr int kTrellisCostsThreads = 128;
 inline constexpr int kTrellisCostsBlocks =

@@ -13,10 +13,10 @@ namespace {
 TQ_DEVICE_DATA TrellisCosts trellis_costs[3][kTrellisInputs];
 
 TQ_KERNEL(kTrellisCostsThreads, 1)
-TrellisCostsKernel(int bits) {
+TrellisCostsKernel(const TQ_GRID_CONSTANT Trellis trellis) {
   const int index = BlockId() * Threads() + ThreadId();
   if (index >= kTrellisInputs) return;
-  trellis_costs[bits - 2][index] = TrellisCostsOf(TrellisOfBits(bits), index - kTrellisMaxInput);
+  trellis_costs[trellis.bits - 2][index] = TrellisCostsOf(trellis, index - kTrellisMaxInput);
 }
 
 // Ring positions in an order in which values of the same token mostly follow each other.
