@@ -128,11 +128,12 @@ static inline void Follow(uint16_t* ends, const RingOrigins& origins, uint32_t* 
 template <int kBits>
 static inline void ParityPlanes(const uint32_t* coded, uint16_t (*planes)[2][kRings]) {
   for (int ring = 0; ring < kRings; ++ring) {
-    for (int t = 0; t < TrellisOfBits(kBits).parities; ++t) {
+    constexpr Trellis kTrellis = TrellisOfBits(kBits);  // a reference would be a weak symbol
+    for (int t = 0; t < kTrellis.parities; ++t) {
       uint32_t plane = 0;
 #pragma GCC unroll 6
       for (int i = 0; i < kTrellisMemory; ++i) {
-        if (TrellisOfBits(kBits).taps[static_cast<size_t>(t)] >> i & 1u) {
+        if (kTrellis.taps[static_cast<size_t>(t)] >> i & 1u) {
           plane ^= coded[ring] << i | coded[ring] >> (31 & -i);
         }
       }

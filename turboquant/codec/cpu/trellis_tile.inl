@@ -10,6 +10,7 @@ static constexpr int kMaxTrellisTokens = 128;
 static constexpr int kMaxTrellisUnits = kMaxTrellisCodes / (32 * kUnitCodes);
 
 // Copies of our own: shared ones would be weak symbols of every instruction set.
+static constexpr auto kTrellisCopies = kTrellises;
 static constexpr auto kKeyGains = kTrellisKeyGains;
 static constexpr auto kValueGains = kTrellisValueGains;
 
@@ -254,7 +255,7 @@ static void SearchTile(const TrellisGroups& groups, int bits, TrellisWork& work)
 
 // The words of the best codes.
 static void WriteWords(const TileSide& s, const TrellisWork& work, std::byte* codes) {
-  const Trellis& trellis = TrellisOfBits(s.bits);
+  const Trellis& trellis = kTrellisCopies[static_cast<size_t>(s.bits - 2)];
   uint8_t free_of[1 << kTrellisMaxParities][256];  // by parity and level
   for (uint32_t z = 0; z < 1u << trellis.parities; ++z) {
     for (uint32_t free = 0; free < 1u << trellis.free_bits(); ++free) {
