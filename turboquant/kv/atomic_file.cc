@@ -15,8 +15,8 @@ namespace tq {
 
 AtomicFile::AtomicFile(const std::filesystem::path& target) : target_(target) {
   // A link stays one: what it names is replaced.
-  std::error_code error;
-  if (std::filesystem::is_symlink(target, error))
+  std::error_code ignored;
+  if (std::filesystem::is_symlink(target, ignored))
     target_ = std::filesystem::weakly_canonical(target);
   temporary_ = target_;
   temporary_ += ".tmp";
