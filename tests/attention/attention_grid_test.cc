@@ -62,7 +62,8 @@ TEST(AttendGrid, EveryGroupLengthAndWindow) {
 }
 
 TEST(AttendGrid, SinkAmong32KKeys) {
-  for (Codec codec : {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2}) {
+  for (Codec codec : {Codec::kTurbo8, Codec::kTurbo4, Codec::kTurbo3, Codec::kTurbo2,
+                      Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, Codec::kTurbo2Tcq}) {
     for (int d : {64, 128}) {
       for (double nats : {0.0, 9.0, 12.0}) {
         Case c = SinkCase(codec, d, nats);

@@ -208,8 +208,10 @@ TEST(Attend, ManyCallsAtOnceEqualOneByOne) {
 
 // One key that takes nearly all the weight, and 32K others.
 TEST(Attend, SinkAmong32KKeys) {
-  Case c = SinkCase(Codec::kTurbo3, 64, 9);
-  CheckOnAllIsas(c);
+  for (Codec codec : {Codec::kTurbo3, Codec::kTurbo3Tcq}) {
+    Case c = SinkCase(codec, 64, 9);
+    CheckOnAllIsas(c);
+  }
 }
 
 TEST(Attend, SplitsOverThreadsAgree) {

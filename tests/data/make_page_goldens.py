@@ -512,10 +512,8 @@ def main():
         cases = [(t8, t8, "turbo4", "turbo3"), (t8, t8, "turbo3", "turbo2"), (t8, t8, "turbo2", "turbo4"),
                  (t8, "f16", "turbo3", "f16"), ("bf16", t8, "bf16", t8)]
         cases.append((t8, t8, "turbo4_tcq", "turbo3_tcq"))
-        if d in (64, 112):
-            cases.append((t8, t8, "turbo2_tcq", "turbo4_tcq"))
-        if d in (96, 128):
-            cases.append((t8, t8, "turbo3_tcq", "turbo2_tcq"))
+        cases.append((t8, t8, "turbo2_tcq", "turbo4_tcq") if d in (64, 112) else (t8, t8, "turbo3_tcq", "turbo2_tcq"))
+        cases.append(("f32", t8, "f32", t8))
         if d % 32 == 0:
             cases.append(("q8_0", "q4_0", "q8_0", "q4_0"))
         for c in cases:
