@@ -9,6 +9,13 @@ static constexpr int kMaxTrellisCodes = 512 * 32;  // of a tile
 static constexpr int kMaxTrellisTokens = 128;
 static constexpr int kMaxTrellisUnits = kMaxTrellisCodes / (32 * kUnitCodes);
 
+// Iterations of the loop below do not depend on each other; Clang needs no telling.
+#ifdef __clang__
+#define TQ_INDEPENDENT
+#else
+#define TQ_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // Copies of our own: shared ones would be weak symbols of every instruction set.
 static constexpr auto kTrellisCopies = kTrellises;
 static constexpr auto kKeyGains = kTrellisKeyGains;
@@ -81,7 +88,7 @@ static void SumLevels(const TrellisGroups& groups, const TrellisWork& work, Trel
       const int16_t* targets = work.targets + (unit * kUnitCodes + p) * 32;
       int32_t* product = products.of[row];
       int32_t* square = squares.of[row];
-#pragma GCC ivdep
+      TQ_INDEPENDENT
       for (int lane = 0; lane < 32; ++lane) {
         product[lane] += levels[lane] * targets[lane];
         square[lane] += levels[lane] * levels[lane];
@@ -129,7 +136,7 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
       const int16_t* targets = work.targets + (unit * kUnitCodes + p) * 32;
       const ByLane<int16_t>& factors = p % kTrellisClasses == shaken_class ? shaken : plain;
       const int16_t* factor = factors.of[work.rows[unit][p]];
-#pragma GCC ivdep
+      TQ_INDEPENDENT
       for (int lane = 0; lane < 32; ++lane) {
         const int16_t x = Scaled(targets[lane], factor[lane]);
         const auto most = static_cast<int16_t>(x < kTrellisMaxInput ? x : kTrellisMaxInput);
@@ -151,7 +158,7 @@ static inline void CopyRings(const uint8_t* mask, int unit, const int8_t* levels
     to_coded[unit][lane] = mask[lane] != 0 ? coded[unit][lane] : to_coded[unit][lane];
   }
   for (int i = unit * kUnitCodes * 32; i < (unit + 1) * kUnitCodes * 32; i += 32) {
-#pragma GCC ivdep
+    TQ_INDEPENDENT
     for (int lane = 0; lane < 32; ++lane) {
       to_levels[i + lane] = static_cast<int8_t>((levels[i + lane] & mask[lane]) |
                                                 (to_levels[i + lane] & ~mask[lane]));
@@ -317,3 +324,5 @@ static void SealTrellisTile(const TileSide& s, bool other_in_rows, const float* 
     WriteScale(s, other_in_rows, head, tile * tokens + token, FiniteHalf(scale));
   }
 }
+
+#undef TQ_INDEPENDENT
