@@ -62,20 +62,6 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
-// Steps of one page after the other.
-void PrintPages(const std::vector<double>& times, int depth) {
-  fmt::print("medians page by page, ms:");
-  for (size_t begin = 0, end; begin < times.size(); begin = end) {
-    const size_t position = static_cast<size_t>(depth) + begin;
-    end = std::min(times.size(), begin + kPageTokens - position % kPageTokens);
-    std::vector<double> page(times.begin() + static_cast<ptrdiff_t>(begin),
-                             times.begin() + static_cast<ptrdiff_t>(end));
-    std::ranges::nth_element(page, page.begin() + static_cast<ptrdiff_t>(page.size() / 2));
-    fmt::print(" {:.3f}", page[page.size() / 2]);
-  }
-  fmt::print("\n");
-}
-
 struct Summary {
   double median, p99, largest;
 };
@@ -89,6 +75,18 @@ Summary Summarize(std::vector<double> times) {
 void Print(const char* what, const Summary& s) {
   fmt::print("{:<15} median {:.3f} ms, 99 % {:.3f} ms, largest {:.3f} ms, 99 % / median {:.3f}\n",
              what, s.median, s.p99, s.largest, s.p99 / s.median);
+}
+
+// Steps of one page after the other.
+void PrintPages(const std::vector<double>& times, int depth) {
+  fmt::print("medians page by page, ms:");
+  for (size_t begin = 0, end; begin < times.size(); begin = end) {
+    const size_t position = static_cast<size_t>(depth) + begin;
+    end = std::min(times.size(), begin + kPageTokens - position % kPageTokens);
+    const auto at = [&](size_t i) { return times.begin() + static_cast<ptrdiff_t>(i); };
+    fmt::print(" {:.3f}", Summarize({at(begin), at(end)}).median);
+  }
+  fmt::print("\n");
 }
 
 int Run(const Options& options) {

@@ -9,7 +9,7 @@ static constexpr int kMaxTrellisCodes = 512 * 32;  // of a tile
 static constexpr int kMaxTrellisTokens = 128;
 static constexpr int kMaxTrellisUnits = kMaxTrellisCodes / (32 * kUnitCodes);
 
-// Iterations of the loop below do not depend on each other; Clang needs no telling.
+// Before a loop whose iterations do not depend on each other; Clang needs no telling.
 #ifdef __clang__
 #define TQ_INDEPENDENT
 #else
