@@ -133,6 +133,11 @@ struct TrellisGroups {
     if (side == Side::kKey) return token / 8 / key_tokens * 8 + token % 8;
     return token / 64 % value_parts() * 4 + token % 8 / 2;
   }
+  // Token n of a group, in order: OfToken's inverse.
+  constexpr int TokenOfGroup(int group, int n) const {
+    if (side == Side::kKey) return (group / 8 * key_tokens + n) * 8 + group % 8;
+    return group / 4 * 64 + n / 2 * 8 + group % 4 * 2 + n % 2;
+  }
   constexpr int OfUnit(int lane, int unit) const {
     if (side == Side::kKey) {
       const int units = key_tokens * (tile.head_dim / 4) / kUnitCodes;
