@@ -109,15 +109,17 @@ void SealToken(const TileSide& s, bool other_in_rows, std::byte* head, int token
   WriteScale(s, other_in_rows, head, token, FiniteHalf(norm / level_norm));
 }
 
-constexpr int kRings = 1;
-void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+#include "turboquant/codec/cpu/u16_scalar.inl"
+
+void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint16_t* coded,
                  int8_t* levels) {
   int16_t inputs[kUnitCodes];
   int8_t out[kUnitCodes];
   for (int p = 0; p < kUnitCodes; ++p) inputs[p] = in[p * 32];
   TrellisMetrics states;
   for (size_t s = 0; s < states.size(); ++s) states[s] = metrics[s][0];
-  *coded = RingLap(TrellisOfBits(bits)).Encode(inputs, states, out);
+  const uint32_t word = RingLap(TrellisOfBits(bits)).Encode(inputs, states, out);
+  for (int half = 0; half < 2; ++half) coded[half * 32] = static_cast<uint16_t>(word >> 16 * half);
   for (size_t s = 0; s < states.size(); ++s) metrics[s][0] = states[s];
   for (int p = 0; p < kUnitCodes; ++p) levels[p * 32] = out[p];
 }
