@@ -25,7 +25,8 @@ inline constexpr int kTrellisMinGain = kTrellisGainOne / 2, kTrellisMaxGain = 2 
 inline constexpr int kTrellisMaxInput =
     511;  // where all costs are 0, or the outermost levels' at 4 bits
 // What stands for the gain of a whole vector when two codes of a ring are compared.
-inline constexpr int kTrellisJudgeGrid = 8;
+inline constexpr int kTrellisJudgeShift = 3;
+inline constexpr int kTrellisJudgeGrid = 1 << kTrellisJudgeShift;
 static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
 
 // target * factor / 2^15, half up.
