@@ -44,8 +44,8 @@ struct Pages {
     Seal();
   }
   void Seal() {
-    codec.SealKeys(open, open_page.data(), sealed, sealed_page.data());
-    codec.SealValues(open, open_page.data(), sealed, sealed_page.data());
+    codec.SealKeys(open, open_page.data(), sealed, sealed_page.data(), {});
+    codec.SealValues(open, open_page.data(), sealed, sealed_page.data(), {});
   }
   double DecibelsOfValues() {
     codec.DecodeValues(sealed, sealed_page.data(), 0, {out.data(), kPageTokens, open.head_dim});
@@ -138,7 +138,7 @@ void Register(Isa isa, int head_dim) {
         Pages p(head_dim, codec, isa);
         for (auto _ : state) {
           (keys ? p.codec.SealKeys : p.codec.SealValues)(p.open, p.open_page.data(), p.sealed,
-                                                         p.sealed_page.data());
+                                                         p.sealed_page.data(), {});
         }
         PerValue(state, values);
       });

@@ -50,7 +50,8 @@ class FilledCache {
     for (const auto& tasks : {plan.seal_early, plan.seal_after_encode}) {
       for (const SealTask& task : tasks) {
         const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
-        seal(view.open, view.OpenHead(task.page, 0), view.sealed, view.SealedHead(task.page, 0));
+        seal(view.open, view.OpenHead(task.page, 0), view.sealed, view.SealedHead(task.page, 0),
+             {});
       }
     }
     cache_.Commit(plan);

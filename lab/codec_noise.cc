@@ -23,7 +23,7 @@ double CodecNoise(Codec codec, int head_dim, uint64_t seed) {
   for (int page = 0; page < kPages; ++page) {
     for (float& x : values) x = static_cast<float>(random.Gaussian());
     pages.EncodeValues(open, open_head.data(), 0, {values.data(), kPageTokens, head_dim});
-    pages.SealValues(open, open_head.data(), sealed, sealed_head.data());
+    pages.SealValues(open, open_head.data(), sealed, sealed_head.data(), {});
     pages.DecodeValues(sealed, sealed_head.data(), 0, {decoded.data(), kPageTokens, head_dim});
     for (size_t i = 0; i < values.size(); ++i) {
       error += (double{values[i]} - decoded[i]) * (double{values[i]} - decoded[i]);

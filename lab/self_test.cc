@@ -134,7 +134,7 @@ class Trial {
     for (const SealTask& task : tasks) {
       const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
       seal(kv.open, kv.OpenHead(task.page, task.head), kv.sealed,
-           kv.SealedHead(task.page, task.head));
+           kv.SealedHead(task.page, task.head), {});
     }
   }
 

@@ -70,7 +70,7 @@ void ThroughPages(const PageLayout& open, const PageLayout& sealed, MatrixView<f
     codec.EncodeValues(open, open_bytes.data(), static_cast<int>(at),
                        {rows.data, n, rows.cols, rows.stride});
   }
-  codec.SealValues(open, open_bytes.data(), sealed, sealed_bytes.data());
+  codec.SealValues(open, open_bytes.data(), sealed, sealed_bytes.data(), {});
   codec.DecodeValues(sealed, sealed_bytes.data(), 0, rows);
 }
 

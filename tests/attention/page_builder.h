@@ -95,8 +95,8 @@ class BuiltPages {
     for (int form = kSealedForm; form <= kSealedForm + view_.num_aged; ++form) {
       const PageLayout& from = view_.Layout(form - 1);
       const std::byte* before = view_.Head(form - 1, page, head);
-      codec.SealKeys(from, before, view_.Layout(form), view_.Head(form, page, head));
-      codec.SealValues(from, before, view_.Layout(form), view_.Head(form, page, head));
+      codec.SealKeys(from, before, view_.Layout(form), view_.Head(form, page, head), {});
+      codec.SealValues(from, before, view_.Layout(form), view_.Head(form, page, head), {});
     }
   }
 

@@ -72,8 +72,8 @@ PageBytes MakePage(int d, Codec k, Codec v, Codec sealed_k, Codec sealed_v, bool
   codec.SetReference(open, page.open.data(), r.data());
   codec.EncodeKeys(open, page.open.data(), 0, {keys.data(), kPageTokens, d});
   codec.EncodeValues(open, page.open.data(), 0, {values.data(), kPageTokens, d});
-  codec.SealKeys(open, page.open.data(), sealed, page.sealed.data());
-  codec.SealValues(open, page.open.data(), sealed, page.sealed.data());
+  codec.SealKeys(open, page.open.data(), sealed, page.sealed.data(), {});
+  codec.SealValues(open, page.open.data(), sealed, page.sealed.data(), {});
   return page;
 }
 

@@ -87,7 +87,7 @@ TEST(PageCodec, DistortionOfSealedPages) {
       std::vector<std::byte> bytes(open.bytes()), small(sealed.bytes());
       const size_t at = static_cast<size_t>(first * dims);
       codecs.EncodeValues(open, bytes.data(), 0, {x.data() + at, kPageTokens, dims});
-      codecs.SealValues(open, bytes.data(), sealed, small.data());
+      codecs.SealValues(open, bytes.data(), sealed, small.data(), {});
       codecs.DecodeValues(sealed, small.data(), 0, {y.data() + at, kPageTokens, dims});
     }
     const Distortion d = Compare(x, y, dims);

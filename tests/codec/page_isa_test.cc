@@ -122,8 +122,8 @@ Result FillPage(const Case& c, const PageCodec& codec, const std::vector<float>&
     codec.EncodeValues(open, result.open.data(), first, Rows(v, c.head_dim, first, count));
     first += count;
   }
-  codec.SealKeys(open, result.open.data(), sealed, result.sealed.data());
-  codec.SealValues(open, result.open.data(), sealed, result.sealed.data());
+  codec.SealKeys(open, result.open.data(), sealed, result.sealed.data(), {});
+  codec.SealValues(open, result.open.data(), sealed, result.sealed.data(), {});
   codec.DecodeKeys(open, result.open.data(), 0, {result.k.data(), kPageTokens, c.head_dim});
   codec.DecodeValues(open, result.open.data(), 0, {result.v.data(), kPageTokens, c.head_dim});
   codec.DecodeKeys(sealed, result.sealed.data(), 0,
@@ -225,8 +225,8 @@ TEST(PageIsa, SealsSealedPagesAgain) {
     for (Isa isa : AvailableIsas()) {
       SCOPED_TRACE(IsaName(isa));
       Bytes aged(again.bytes(), std::byte{0xff});
-      GetPageCodec(isa).SealKeys(once, sealed.data(), again, aged.data());
-      GetPageCodec(isa).SealValues(once, sealed.data(), again, aged.data());
+      GetPageCodec(isa).SealKeys(once, sealed.data(), again, aged.data(), {});
+      GetPageCodec(isa).SealValues(once, sealed.data(), again, aged.data(), {});
       if (expected.empty()) expected = aged;
       EXPECT_EQ(aged, expected);
     }
@@ -242,6 +242,31 @@ TEST(PageIsa, SealsSealedPagesAgain) {
     }
     // 2 bits: 9.3 dB of a Gaussian; a page's mean takes a little of the energy.
     EXPECT_LT(error, energy * (InfoOf(step.to).bits == 2 ? 0.16 : 0.05));
+  }
+}
+
+// Tile by tile, in any order: the same bytes as the whole page at once.
+TEST(PageIsa, SealsTileByTile) {
+  for (const int d : {64, 128, 256}) {
+    for (const Codec to : {Codec::kTurbo8, Codec::kTurbo3, Codec::kTurbo3Tcq}) {
+      if (d == 256 && InfoOf(to).trellis) continue;  // scalar trellises are slow
+      const std::vector<float> k = PageData(d, 4000, kGaussian), v = PageData(d, 4001, kGaussian);
+      const std::vector<float> r(static_cast<size_t>(d), 0.125f);
+      const Case c = {d, Codec::kTurbo8, Codec::kTurbo8, to, to};
+      const PageLayout open = MakePageLayout(d, 1, c.k, c.v), sealed = MakePageLayout(d, 1, to, to);
+      for (Isa isa : AvailableIsas()) {
+        SCOPED_TRACE(testing::Message() << d << " " << InfoOf(to).name << " " << IsaName(isa));
+        const PageCodec& codec = GetPageCodec(isa);
+        const Result whole = FillPage(c, codec, k, v, r, {kPageTokens}, 0);
+        Bytes parts(sealed.bytes(), std::byte{0xff});
+        for (int end = kPageTokens; end > 0; end -= sealed.tile.tokens) {
+          const PageTokens tile = {end - sealed.tile.tokens, end};
+          codec.SealValues(open, whole.open.data(), sealed, parts.data(), tile);
+          codec.SealKeys(open, whole.open.data(), sealed, parts.data(), tile);
+        }
+        EXPECT_EQ(parts, whole.sealed);
+      }
+    }
   }
 }
 
@@ -330,8 +355,8 @@ TEST(PageIsa, VectorsThatEqualTheirMeanSealToIt) {
     codec.SetReference(open, page.data(), r.data());
     codec.EncodeKeys(open, page.data(), 0, Rows(x, 128, 0, kPageTokens));
     codec.EncodeValues(open, page.data(), 0, Rows(zeros, 128, 0, kPageTokens));
-    codec.SealKeys(open, page.data(), sealed, small.data());
-    codec.SealValues(open, page.data(), sealed, small.data());
+    codec.SealKeys(open, page.data(), sealed, small.data(), {});
+    codec.SealValues(open, page.data(), sealed, small.data(), {});
     std::vector<float> k(x.size()), v(x.size(), 1.0f);
     codec.DecodeKeys(sealed, small.data(), 0, {k.data(), kPageTokens, 128});
     codec.DecodeValues(sealed, small.data(), 0, {v.data(), kPageTokens, 128});

@@ -216,8 +216,8 @@ TEST(Trellis, DistortionOfSealedPages) {
         const PageLayout from = std::exchange(layout, MakePageLayout(dims, 1, sealed, sealed));
         const std::vector<std::byte> before =
             std::exchange(bytes, std::vector<std::byte>(layout.bytes()));
-        codec.SealKeys(from, before.data(), layout, bytes.data());
-        codec.SealValues(from, before.data(), layout, bytes.data());
+        codec.SealKeys(from, before.data(), layout, bytes.data(), {});
+        codec.SealValues(from, before.data(), layout, bytes.data(), {});
       }
       std::vector<float> k(x.size()), v(x.size());
       codec.DecodeKeys(layout, bytes.data(), 0, {k.data(), kPageTokens, dims});

@@ -148,8 +148,9 @@ int CheckForms(Session& session, SequenceId sequence) {
           const std::vector<std::byte> before = HeadBytes(backend, view, form - 1, page, head);
           const std::vector<std::byte> got = HeadBytes(backend, view, form, page, head);
           std::vector<std::byte> want(got.size());
-          codec.SealKeys(view.Layout(form - 1), before.data(), view.Layout(form), want.data());
-          codec.SealValues(view.Layout(form - 1), before.data(), view.Layout(form), want.data());
+          codec.SealKeys(view.Layout(form - 1), before.data(), view.Layout(form), want.data(), {});
+          codec.SealValues(view.Layout(form - 1), before.data(), view.Layout(form), want.data(),
+                           {});
           EXPECT_TRUE(got == want) << "length " << view.length << ", layer " << layer << ", page "
                                    << page << ", head " << head << ", form " << form;
           ++checked;

@@ -78,8 +78,8 @@ class ExpectedPages {
         const PageLayout &from = view.Layout(form - 1), &to = view.Layout(form);
         expected.forms.emplace_back(to.head_bytes);
         const std::byte* before = expected.forms[static_cast<size_t>(form - 1)].data();
-        codec.SealKeys(from, before, to, expected.forms.back().data());
-        codec.SealValues(from, before, to, expected.forms.back().data());
+        codec.SealKeys(from, before, to, expected.forms.back().data(), {});
+        codec.SealValues(from, before, to, expected.forms.back().data(), {});
       }
     }
     return pages_[key] = std::move(expected);
@@ -248,7 +248,7 @@ class KvDriver {
     ASSERT_NE(view.PageId(task.form, task.page), kNoPage);
     (task.side == Side::kKey ? codec.SealKeys : codec.SealValues)(
         view.Layout(from), view.Head(from, task.page, task.head), view.Layout(task.form),
-        view.Head(task.form, task.page, task.head));
+        view.Head(task.form, task.page, task.head), {});
   }
 
   KvCache& cache_;

@@ -12,6 +12,11 @@
 
 namespace tq {
 
+// Tokens of a page: whole tiles of it, or any of a side in rows.
+struct PageTokens {
+  int begin = 0, end = kPageTokens;
+};
+
 struct PageCodec {
   // Writes the reference vector r [D] of a page (K in tiles; a no-op for rows), rounded to f16.
   void (*SetReference)(const PageLayout&, std::byte* head, const float* r) noexcept;
@@ -24,14 +29,15 @@ struct PageCodec {
   void (*EncodeValues)(const PageLayout&, std::byte* head, int first,
                        MatrixView<const float> z) noexcept;
 
-  // Compresses one side of a full page, open or sealed before at more bits, into a sealed page of
-  // another layout, a pure function of its bytes. Keys: the sealed r is the mean of the page's
-  // decoded keys, the first time; it stays when keys are sealed again. A side whose codec stays is
-  // copied.
+  // Compresses tokens of one side of a full page, open or sealed before at more bits, into a sealed
+  // page of another layout, a pure function of its bytes. Keys: the sealed r is the mean of the
+  // page's decoded keys, the first time; it stays when keys are sealed again. Every call works it
+  // out, that of token 0 writes it: ranges can be sealed in any order, or at once. A side whose
+  // codec stays is copied.
   void (*SealKeys)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-                   std::byte* sealed_head) noexcept;
+                   std::byte* sealed_head, PageTokens) noexcept;
   void (*SealValues)(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-                     std::byte* sealed_head) noexcept;
+                     std::byte* sealed_head, PageTokens) noexcept;
 
   // Decodes tokens [first, first + out.rows) to out [n][D] (stored basis for tiles, r included; raw
   // basis for rows).

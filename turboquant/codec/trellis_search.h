@@ -25,7 +25,8 @@ inline constexpr int kTrellisMinGain = kTrellisGainOne / 2, kTrellisMaxGain = 2 
 inline constexpr int kTrellisMaxInput =
     511;  // where all costs are 0, or the outermost levels' at 4 bits
 // What stands for the gain of a whole vector when two codes of a ring are compared.
-inline constexpr int kTrellisJudgeGrid = 8;
+inline constexpr int kTrellisJudgeShift = 3;
+inline constexpr int kTrellisJudgeGrid = 1 << kTrellisJudgeShift;
 static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
 
 // target * factor / 2^15, half up.
@@ -132,6 +133,11 @@ struct TrellisGroups {
   constexpr int OfToken(int token) const {
     if (side == Side::kKey) return token / 8 / key_tokens * 8 + token % 8;
     return token / 64 % value_parts() * 4 + token % 8 / 2;
+  }
+  // Token n of a group, in order: OfToken's inverse.
+  constexpr int TokenOfGroup(int group, int n) const {
+    if (side == Side::kKey) return (group / 8 * key_tokens + n) * 8 + group % 8;
+    return group / 4 * 64 + n / 2 * 8 + group % 4 * 2 + n % 2;
   }
   constexpr int OfUnit(int lane, int unit) const {
     if (side == Side::kKey) {

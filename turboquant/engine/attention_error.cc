@@ -67,7 +67,7 @@ std::vector<float> SealedKeys(MatrixView<const float> k, int first_page, Codec c
     }
     pages_of.SetReference(open, open_bytes.data(), mean.data());
     pages_of.EncodeKeys(open, open_bytes.data(), 0, RowsOf(z.view, begin, begin + kPageTokens));
-    pages_of.SealKeys(open, open_bytes.data(), sealed, sealed_bytes.data());
+    pages_of.SealKeys(open, open_bytes.data(), sealed, sealed_bytes.data(), {});
     pages_of.DecodeKeys(sealed, sealed_bytes.data(), 0, {z.view.row(begin), kPageTokens, head_dim});
   }
   return {z.floats.begin() + int64_t{kPageTokens} * head_dim, z.floats.end()};

@@ -63,6 +63,24 @@ void EncodeHead(const EncodeArgs& args, const PageCodec& codec, int head, Side s
   }
 }
 
+// A step has one or two tasks, so threads share the tiles of each. Scalar codes take a hundredth of
+// what a trellis takes: they stay whole.
+constexpr int kPartTokens = 32;  // of the smallest tiles
+constexpr int kParts = kPageTokens / kPartTokens;
+void SealPart(const KvCache& cache, const PageCodec& codec, std::span<const SealTask> tasks,
+              int64_t i) {
+  const SealTask& task = tasks[static_cast<size_t>(i / kParts)];
+  const KvLayerView kv = cache.View(task.sequence, task.layer);
+  const PageLayout &from = kv.Layout(task.form - 1), &to = kv.Layout(task.form);
+  const bool keys = task.side == Side::kKey;
+  const int tokens = InfoOf(keys ? to.k : to.v).trellis ? to.tile.tokens : kPageTokens;
+  const int first = static_cast<int>(i % kParts) * kPartTokens;
+  if (first % tokens != 0) return;  // within another part's tile
+  (keys ? codec.SealKeys : codec.SealValues)(from, kv.Head(task.form - 1, task.page, task.head), to,
+                                             kv.Head(task.form, task.page, task.head),
+                                             {first, first + tokens});
+}
+
 }  // namespace
 
 void EncodeKvOnCpu(const EncodeArgs& args, const ThreadPool& pool) {
@@ -86,16 +104,10 @@ void SealOnCpu(const KvCache& cache, std::span<const SealTask> tasks, const Thre
         std::ranges::find_if(
             tasks, [&](const SealTask& task) { return task.form != tasks.front().form; }) -
         tasks.begin());
-    pool.ParallelForDynamic(static_cast<int64_t>(same), 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const SealTask& task = tasks[static_cast<size_t>(i)];
-        const KvLayerView kv = cache.View(task.sequence, task.layer);
-        const auto seal = task.side == Side::kKey ? codec.SealKeys : codec.SealValues;
-        const int from = task.form - 1;
-        seal(kv.Layout(from), kv.Head(from, task.page, task.head), kv.Layout(task.form),
-             kv.Head(task.form, task.page, task.head));
-      }
-    });
+    const auto seal = [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) SealPart(cache, codec, tasks, i);
+    };
+    pool.ParallelForDynamic(static_cast<int64_t>(same) * kParts, 1, seal);
     tasks = tasks.subspan(same);
   }
 }

@@ -109,15 +109,17 @@ void SealToken(const TileSide& s, bool other_in_rows, std::byte* head, int token
   WriteScale(s, other_in_rows, head, token, FiniteHalf(norm / level_norm));
 }
 
-constexpr int kRings = 1;
-void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+#include "turboquant/codec/cpu/u16_scalar.inl"
+
+void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint16_t* coded,
                  int8_t* levels) {
   int16_t inputs[kUnitCodes];
   int8_t out[kUnitCodes];
   for (int p = 0; p < kUnitCodes; ++p) inputs[p] = in[p * 32];
   TrellisMetrics states;
   for (size_t s = 0; s < states.size(); ++s) states[s] = metrics[s][0];
-  *coded = RingLap(TrellisOfBits(bits)).Encode(inputs, states, out);
+  const uint32_t word = RingLap(TrellisOfBits(bits)).Encode(inputs, states, out);
+  for (int half = 0; half < 2; ++half) coded[half * 32] = static_cast<uint16_t>(word >> 16 * half);
   for (size_t s = 0; s < states.size(); ++s) metrics[s][0] = states[s];
   for (int p = 0; p < kUnitCodes; ++p) levels[p * 32] = out[p];
 }
@@ -219,82 +221,81 @@ void MeanKey(const PageLayout& layout, const std::byte* head, float* mean) noexc
 
 // Same codec: the bytes themselves.
 void CopySide(const TileSide& from, const std::byte* open, const TileSide& to, bool other_in_rows,
-              std::byte* sealed) {
+              std::byte* sealed, PageTokens tokens) {
+  const auto count = static_cast<uint32_t>(tokens.end - tokens.begin);
   if (from.rows) {
-    std::memcpy(sealed + to.rows_offset, open + from.rows_offset,
-                static_cast<size_t>(from.row_bytes) * kPageTokens);
+    const uint32_t begin = static_cast<uint32_t>(tokens.begin) * from.row_bytes;
+    std::memcpy(sealed + to.rows_offset + begin, open + from.rows_offset + begin,
+                size_t{from.row_bytes} * count);
     return;
   }
-  for (int tile = 0; tile < from.tile.tiles_per_page(); ++tile) {
+  for (int token = tokens.begin; token < tokens.end; token += from.tile.tokens) {
+    const int tile = token / from.tile.tokens;
     std::memcpy(sealed + to.CodesOffset(tile), open + from.CodesOffset(tile),
                 static_cast<size_t>(from.tile.side_bytes(from.bits)));
   }
-  for (int token = 0; token < kPageTokens; ++token) {
+  for (int token = tokens.begin; token < tokens.end; ++token) {
     WriteScale(to, other_in_rows, sealed, token, LoadHalf(open + from.ScaleOffset(token)));
-  }
-}
-
-void ClearCodes(const TileSide& s, std::byte* head) {
-  for (int tile = 0; tile < s.tile.tiles_per_page(); ++tile) {
-    std::memset(head + s.CodesOffset(tile), 0, static_cast<size_t>(s.tile.side_bytes(s.bits)));
   }
 }
 
 // load(token, x): the vector that is to be sealed.
 template <typename Load>
-void SealTokens(const TileSide& s, bool other_in_rows, std::byte* head, const Load& load) {
-  if (!s.trellis) {
-    ClearCodes(s, head);
-    for (int token = 0; token < kPageTokens; ++token) {
-      float x[kMaxDim];
-      load(token, x);
-      SealToken(s, other_in_rows, head, token, x);
-    }
-    return;
-  }
+void SealTile(const TileSide& s, bool other_in_rows, std::byte* head, int tile, const Load& load) {
   float rows[kMaxTrellisCodes];
-  TrellisWork work;
-  for (int tile = 0; tile < s.tile.tiles_per_page(); ++tile) {
-    for (int i = 0; i < s.tile.tokens; ++i) {
-      load(tile * s.tile.tokens + i, rows + i * s.tile.head_dim);
-    }
-    SealTrellisTile(s, other_in_rows, rows, head, tile, work);
+  for (int i = 0; i < s.tile.tokens; ++i) {
+    load(tile * s.tile.tokens + i, rows + i * s.tile.head_dim);
+  }
+  if (s.trellis) {
+    TrellisWork work;
+    return SealTrellisTile(s, other_in_rows, rows, head, tile, work);
+  }
+  std::memset(head + s.CodesOffset(tile), 0, static_cast<size_t>(s.tile.side_bytes(s.bits)));
+  for (int i = 0; i < s.tile.tokens; ++i) {
+    SealToken(s, other_in_rows, head, tile * s.tile.tokens + i, rows + i * s.tile.head_dim);
+  }
+}
+template <typename Load>
+void SealTokens(const TileSide& s, bool other_in_rows, std::byte* head, PageTokens tokens,
+                const Load& load) {
+  for (int token = tokens.begin; token < tokens.end; token += s.tile.tokens) {
+    SealTile(s, other_in_rows, head, token / s.tile.tokens, load);
   }
 }
 
 void SealKeys(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-              std::byte* sealed_head) noexcept {
+              std::byte* sealed_head, PageTokens tokens) noexcept {
   const TileSide from = SideOf(open, Side::kKey);
   const TileSide to = SideOf(sealed, Side::kKey);
   const bool other_in_rows = sealed.v_row_bytes != 0;
   const std::byte* r = open_head + open.reference_offset;
-  if (!from.rows && (from.codec == to.codec || from.bits != 8)) {
-    std::memcpy(sealed_head + sealed.reference_offset, r,
-                open.tiles_offset - open.reference_offset);
-  } else if (!from.rows) {
-    float mean[kMaxDim];
-    MeanKey(open, open_head, mean);
-    WriteReference(sealed, sealed_head, mean);
-  }
-  if (from.codec == to.codec) return CopySide(from, open_head, to, other_in_rows, sealed_head);
-  SealTokens(to, other_in_rows, sealed_head, [&](int token, float* x) {
-    DecodeToken(from, open_head, r, token, x);
+  float own[kMaxDim];
+  if (!from.rows) {
+    const bool stays = from.codec == to.codec || from.bits != 8;
+    if (!stays) MeanKey(open, open_head, own);
     for (int dim = 0; dim < open.head_dim; ++dim) {
-      x[dim] -= HalfToFloat(LoadHalf(sealed_head + sealed.reference_offset + 2 * dim));
+      own[dim] = HalfToFloat(stays ? LoadHalf(r + 2 * dim) : FiniteHalf(Sanitize(own[dim])));
     }
+    if (tokens.begin == 0) WriteReference(sealed, sealed_head, own);
+  }
+  if (from.codec == to.codec) {
+    return CopySide(from, open_head, to, other_in_rows, sealed_head, tokens);
+  }
+  SealTokens(to, other_in_rows, sealed_head, tokens, [&](int token, float* x) {
+    DecodeToken(from, open_head, r, token, x);
+    for (int dim = 0; dim < open.head_dim; ++dim) x[dim] -= own[dim];
   });
 }
 
 void SealValues(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-                std::byte* sealed_head) noexcept {
+                std::byte* sealed_head, PageTokens tokens) noexcept {
   const TileSide from = SideOf(open, Side::kValue);
   const TileSide to = SideOf(sealed, Side::kValue);
   const bool other_in_rows = sealed.k_row_bytes != 0;
   if (from.codec == to.codec) {
-    CopySide(from, open_head, to, other_in_rows, sealed_head);
-    return;
+    return CopySide(from, open_head, to, other_in_rows, sealed_head, tokens);
   }
-  SealTokens(to, other_in_rows, sealed_head,
+  SealTokens(to, other_in_rows, sealed_head, tokens,
              [&](int token, float* x) { DecodeToken(from, open_head, nullptr, token, x); });
 }
 

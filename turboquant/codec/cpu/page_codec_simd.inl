@@ -106,6 +106,15 @@ static const float* LoadReference(const PageLayout& layout, const TileSide& s,
   return r;
 }
 
+// As a page holds it.
+static void RoundReference(float* r, int dims) {
+  for (int i = 0; i < dims; i += 16) {
+    std::byte halves[32];
+    StoreHalves(halves, ClampF(Sanitize(LoadF(r + i)), kMaxHalf));
+    StoreF(r + i, LoadHalves(halves));
+  }
+}
+
 static void WriteReference(const PageLayout& layout, std::byte* head, const float* r) {
   std::byte* reference = head + layout.reference_offset;
   __builtin_memset(reference, 0, layout.tiles_offset - layout.reference_offset);
@@ -266,102 +275,93 @@ static void MeanOfRows(const TileSide& s, const std::byte* head, const std::byte
     StoreF(mean + i, MulF(LoadF(mean + i), SetF(1.0f / kPageTokens)));
 }
 
-static void PageToRows(const TileSide& s, const std::byte* head, std::byte* rows) {
-  for (int tile = 0; tile < s.tile.tiles_per_page(); ++tile) {
-    TileToRows(s, head, tile, rows + tile * s.tile.tokens * s.tile.head_dim);
-  }
-}
-
 static void MeanKey(const PageLayout& layout, const std::byte* head, float* mean) noexcept {
   const TileSide s = SideOf(layout, Side::kKey);
   if (s.rows) return scalar::kPageCodec.MeanKey(layout, head, mean);  // nobody's hot path
   float reference[kMaxDim];
   alignas(64) std::byte rows[kPageTokens * kMaxDim];
-  PageToRows(s, head, rows);
+  for (int tile = 0; tile < s.tile.tiles_per_page(); ++tile) {
+    TileToRows(s, head, tile, rows + tile * s.tile.tokens * s.tile.head_dim);
+  }
   MeanOfRows(s, head, rows, LoadReference(layout, s, head, reference), mean);
 }
 
-// Rows [128][D] of level bytes, overwritten, to sealed tiles.
+// A tile's rows of level bytes, overwritten, to a sealed tile.
 template <int kBits>
 static void SealRows(const TileSide& from, const std::byte* open, const TileSide& to,
-                     bool other_in_rows, std::byte* sealed, std::byte* rows, const float* r,
-                     const float* mean) {
+                     bool other_in_rows, std::byte* sealed, int tile, std::byte* rows,
+                     const float* r, const float* mean) {
   const int dims = to.tile.head_dim;
   Quantizer q = {kBooks[kBits - 2].thresholds, {}, CodebookGain(kBits, dims)};
   for (int i = 0; i < 8; ++i) q.squares[i] = kBooks[kBits - 2].squares[i];
-  for (int token = 0; token < kPageTokens; ++token) {
-    std::byte* row = rows + token * dims;
+  for (int i = 0; i < to.tile.tokens; ++i) {
+    const int token = tile * to.tile.tokens + i;
+    std::byte* row = rows + i * dims;
     const float scale = HalfAt(open + from.ScaleOffset(token));
     WriteScale(to, other_in_rows, sealed, token,
                SealVector<kBits>(q, row, scale, r, HasHalf(from), mean, dims, row));
   }
-  for (int tile = 0; tile < to.tile.tiles_per_page(); ++tile) {
-    RowsToTile<kBits>(to, rows + tile * to.tile.tokens * dims, sealed, tile);
-  }
+  RowsToTile<kBits>(to, rows, sealed, tile);
 }
 
 #include "turboquant/codec/cpu/trellis_tile.inl"
 
-// Rows [128][D] of level bytes to tiles of a trellis.
+// The same, of a trellis.
 static void SealTrellisRows(const TileSide& from, const std::byte* open, const TileSide& to,
-                            bool other_in_rows, std::byte* sealed, const std::byte* rows,
+                            bool other_in_rows, std::byte* sealed, int tile, std::byte* rows,
                             const float* r, const float* mean) {
   const int dims = to.tile.head_dim;
   alignas(64) float x[kMaxTrellisCodes];
   TrellisWork work;
-  for (int tile = 0; tile < to.tile.tiles_per_page(); ++tile) {
-    for (int i = 0; i < to.tile.tokens; ++i) {
-      const int token = tile * to.tile.tokens + i;
-      float* y = x + i * dims;
-      DecodeVector(rows + token * dims, HalfAt(open + from.ScaleOffset(token)), r, HasHalf(from),
-                   dims, y);
-      for (int dim = 0; mean != nullptr && dim < dims; ++dim) y[dim] -= mean[dim];
-    }
-    SealTrellisTile(to, other_in_rows, x, sealed, tile, work);
+  for (int i = 0; i < to.tile.tokens; ++i) {
+    const int token = tile * to.tile.tokens + i;
+    float* y = x + i * dims;
+    DecodeVector(rows + i * dims, HalfAt(open + from.ScaleOffset(token)), r, HasHalf(from), dims,
+                 y);
+    for (int dim = 0; mean != nullptr && dim < dims; ++dim) y[dim] -= mean[dim];
   }
+  SealTrellisTile(to, other_in_rows, x, sealed, tile, work);
 }
 
 static void Seal(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-                 std::byte* sealed_head, Side side) {
+                 std::byte* sealed_head, Side side, PageTokens tokens) {
   const TileSide from = SideOf(open, side), to = SideOf(sealed, side);
   const bool other_in_rows = side == Side::kKey ? sealed.v_row_bytes != 0 : sealed.k_row_bytes != 0;
-  alignas(64) std::byte rows[kPageTokens * kMaxDim];
   float reference[kMaxDim], mean[kMaxDim];
-  PageToRows(from, open_head, rows);
   const float* r = LoadReference(open, from, open_head, reference);
-  const float* own = nullptr;
+  const float* own = r;  // sealed before: the mean stays
   if (side == Side::kKey && from.bits == 8) {
-    MeanOfRows(from, open_head, rows, r, mean);
-    WriteReference(sealed, sealed_head, mean);
-    own = LoadReference(sealed, to, sealed_head, mean);  // as rounded to f16
-  } else if (side == Side::kKey) {                       // sealed before: its mean stays
-    WriteReference(sealed, sealed_head, r);
-    own = r;
+    MeanKey(open, open_head, mean);
+    RoundReference(mean, open.head_dim);
+    own = mean;
   }
-  if (to.trellis) {
-    return SealTrellisRows(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
-  }
-  switch (to.bits) {
-    case 2:
-      return SealRows<2>(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
-    case 3:
-      return SealRows<3>(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
-    default:
-      return SealRows<4>(from, open_head, to, other_in_rows, sealed_head, rows, r, own);
+  if (side == Side::kKey && tokens.begin == 0) WriteReference(sealed, sealed_head, own);
+  const auto seal = to.trellis     ? SealTrellisRows
+                    : to.bits == 2 ? SealRows<2>
+                    : to.bits == 3 ? SealRows<3>
+                                   : SealRows<4>;
+  for (int token = tokens.begin; token < tokens.end; token += to.tile.tokens) {
+    const int tile = token / to.tile.tokens;
+    alignas(64) std::byte rows[kMaxTileCodes];
+    TileToRows(from, open_head, tile, rows);
+    seal(from, open_head, to, other_in_rows, sealed_head, tile, rows, r, own);
   }
 }
 
 // Pages whose codec stays are copies of bytes: the scalar code has nothing to gain there.
 static void SealKeys(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-                     std::byte* sealed_head) noexcept {
-  if (open.k == sealed.k) return scalar::kPageCodec.SealKeys(open, open_head, sealed, sealed_head);
-  Seal(open, open_head, sealed, sealed_head, Side::kKey);
+                     std::byte* sealed_head, PageTokens tokens) noexcept {
+  if (open.k == sealed.k) {
+    return scalar::kPageCodec.SealKeys(open, open_head, sealed, sealed_head, tokens);
+  }
+  Seal(open, open_head, sealed, sealed_head, Side::kKey, tokens);
 }
 static void SealValues(const PageLayout& open, const std::byte* open_head, const PageLayout& sealed,
-                       std::byte* sealed_head) noexcept {
-  if (open.v == sealed.v)
-    return scalar::kPageCodec.SealValues(open, open_head, sealed, sealed_head);
-  Seal(open, open_head, sealed, sealed_head, Side::kValue);
+                       std::byte* sealed_head, PageTokens tokens) noexcept {
+  if (open.v == sealed.v) {
+    return scalar::kPageCodec.SealValues(open, open_head, sealed, sealed_head, tokens);
+  }
+  Seal(open, open_head, sealed, sealed_head, Side::kValue, tokens);
 }
 
 const PageCodec kPageCodec = {SetReference, EncodeKeys, EncodeValues, SealKeys,

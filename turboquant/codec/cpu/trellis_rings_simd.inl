@@ -37,13 +37,13 @@ template <int kBits>
 static constexpr LevelTable kRingLevels = MakeLevelTable(kBits);
 
 // The bits of a state as they stand in a word, from the oldest on.
-struct StateBitsTable {
-  uint32_t of[kTrellisStates];
+struct alignas(32) StateBitsTable {
+  int8_t of[kTrellisStates];
 };
 static constexpr StateBitsTable MakeStateBits() {
   StateBitsTable table = {};
   for (uint32_t s = 0; s < kTrellisStates; ++s) {
-    table.of[s] = TrellisStateBits(s, kTrellisMarkStep);
+    table.of[s] = static_cast<int8_t>(TrellisStateBits(s, kTrellisMarkStep));
   }
   return table;
 }
@@ -55,25 +55,60 @@ struct alignas(64) RingCosts {
 struct alignas(64) RingOrigins {  // metrics before marks are set
   uint16_t of[kTrellisMarkCount][kTrellisStates][kRings];
 };
+struct alignas(64) RingPaths {  // the state before each mark
+  uint16_t of[kTrellisMarkCount][kRings];
+};
+struct RingWords {  // words 0: bit p mod 16 of half p / 16
+  U16 of[2];
+};
 struct States {
   U16 of[kTrellisStates];
 };
 
-// One step of a lap.
 template <int kBits>
-static inline void Advance(const uint16_t (*costs)[kRings], const States& from, States& to) {
-  constexpr const ParityTable& z = kParityOf<kBits>;
-  U16 d[kMaxParityValues];
+struct StepCosts {
+  U16 of[kParityValues<kBits>];
+};
+template <int kBits>
+static inline StepCosts<kBits> CostsAt(const uint16_t (*costs)[kRings]) {
+  StepCosts<kBits> d;
 #pragma GCC unroll 8
   for (int i = 0; i < kParityValues<kBits>; ++i) {
-    d[i] = AndU(LoadU(costs[i]), SetU(kTrellisCostMask));
+    d.of[i] = AndU(LoadU(costs[i]), SetU(kTrellisCostMask));
   }
+  return d;
+}
+// From states j and j + 16, which have metrics a and b, to states 2 j and 2 j + 1.
+template <int kBits>
+static inline void Branch(const StepCosts<kBits>& d, int j, U16 a, U16 b, U16* to) {
+  constexpr const ParityTable& z = kParityOf<kBits>;
+  to[0] = MinU(AddU(a, d.of[z.of[2 * j]]), AddU(b, d.of[z.of[2 * j + kTrellisStates]]));
+  to[1] = MinU(AddU(a, d.of[z.of[2 * j + 1]]), AddU(b, d.of[z.of[2 * j + 1 + kTrellisStates]]));
+}
+// One step of a lap.
+template <int kBits>
+static inline void Advance(const uint16_t (*costs)[kMaxParityValues][kRings], const States& from,
+                           States& to) {
+  const StepCosts<kBits> d = CostsAt<kBits>(costs[0]);
 #pragma GCC unroll 16
   for (int j = 0; j < kTrellisStates / 2; ++j) {
-    const U16 a = from.of[j], b = from.of[j + kTrellisStates / 2];
-    to.of[2 * j] = MinU(AddU(a, d[z.of[2 * j]]), AddU(b, d[z.of[2 * j + kTrellisStates]]));
-    to.of[2 * j + 1] =
-        MinU(AddU(a, d[z.of[2 * j + 1]]), AddU(b, d[z.of[2 * j + 1 + kTrellisStates]]));
+    Branch(d, j, from.of[j], from.of[j + kTrellisStates / 2], to.of + 2 * j);
+  }
+}
+// Two steps: four states become four others, whose metrics are loaded and stored once.
+template <int kBits>
+static inline void AdvanceTwice(const uint16_t (*costs)[kMaxParityValues][kRings],
+                                const States& from, States& to) {
+  const StepCosts<kBits> d = CostsAt<kBits>(costs[0]), e = CostsAt<kBits>(costs[1]);
+  constexpr int kQuarter = kTrellisStates / 4;
+#pragma GCC unroll 8
+  for (int j = 0; j < kQuarter; ++j) {
+    const U16* a = from.of + j;
+    U16 x[2], y[2];
+    Branch(d, j, a[0], a[2 * kQuarter], x);
+    Branch(d, j + kQuarter, a[kQuarter], a[3 * kQuarter], y);
+    Branch(e, 2 * j, x[0], y[0], to.of + 4 * j);
+    Branch(e, 2 * j + 1, x[1], y[1], to.of + 4 * j + 2);
   }
 }
 
@@ -91,64 +126,94 @@ static inline void SetMarks(States& states) {
   }
 }
 
-// From a ring's end of the lap back: its coded bits and the state in which its path began.
-static inline uint32_t PathTo(uint32_t end, const RingOrigins& origins, int ring, uint32_t& coded) {
+// From a ring's end of the lap back: returns the state in which its path began.
+static inline uint16_t PathTo(uint16_t end, const RingOrigins& origins, int ring,
+                              RingPaths& paths) {
   uint32_t state = end;
-  coded = kStateBits.of[state] << (kUnitCodes - kTrellisMarkStep);
 #pragma GCC unroll 8
-  for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
+  for (int mark = kTrellisMarkCount - 1; mark >= 0; --mark) {
+    paths.of[mark][ring] = static_cast<uint16_t>(state);
     state = origins.of[mark][state][ring] % kTrellisStates;
-    coded |= kStateBits.of[state] << (TrellisMark(mark - 1) - kTrellisMarkStep);
   }
-  return origins.of[0][state][ring] % kTrellisStates;
+  return static_cast<uint16_t>(state);
 }
 // Ring by ring within a try: paths wait for loads, and most rings need no second one.
-static inline void Follow(uint16_t* ends, const RingOrigins& origins, uint32_t* coded) {
+static inline void Follow(uint16_t* ends, const RingOrigins& origins, RingPaths& paths) {
   int open[kRings], count = 0;
   for (int ring = 0; ring < kRings; ++ring) {
-    const uint32_t start = PathTo(ends[ring], origins, ring, coded[ring]);
+    const uint16_t start = PathTo(ends[ring], origins, ring, paths);
     open[count] = ring;
     count += start != ends[ring];
-    ends[ring] = static_cast<uint16_t>(start);
+    ends[ring] = start;
   }
   for (int i = 1; i < kTrellisTries; ++i) {
     int left = 0;
     for (int j = 0; j < count; ++j) {
       const int ring = open[j];
-      const uint32_t start = PathTo(ends[ring], origins, ring, coded[ring]);
+      const uint16_t start = PathTo(ends[ring], origins, ring, paths);
       open[left] = ring;
       left += start != ends[ring];
-      ends[ring] = static_cast<uint16_t>(start);
+      ends[ring] = start;
     }
     count = left;
   }
 }
 
-// Bit p mod 16 of element p / 16: parity t of position p.
-template <int kBits>
-static inline void ParityPlanes(const uint32_t* coded, uint16_t (*planes)[2][kRings]) {
-  for (int ring = 0; ring < kRings; ++ring) {
-    constexpr Trellis kTrellis = TrellisOfBits(kBits);  // a reference would be a weak symbol
-    for (int t = 0; t < kTrellis.parities; ++t) {
-      uint32_t plane = 0;
-#pragma GCC unroll 6
-      for (int i = 0; i < kTrellisMemory; ++i) {
-        if (kTrellis.taps[static_cast<size_t>(t)] >> i & 1u) {
-          plane ^= coded[ring] << i | coded[ring] >> (31 & -i);
-        }
-      }
-      planes[t][0][ring] = static_cast<uint16_t>(plane);
-      planes[t][1][ring] = static_cast<uint16_t>(plane >> 16);
+template <int kMark>
+static inline void PlaceState(const RingPaths& paths, RingWords& words) {
+  constexpr int kFirst = TrellisMark(kMark) - kTrellisMarkStep;
+  // A look-up's upper bytes mean nothing.
+  const U16 bits = AndU(LookUp32U(kStateBits.of, LoadU(paths.of[kMark])), SetU(kTrellisStates - 1));
+  if constexpr (kFirst < 16) words.of[0] = OrU(words.of[0], ShiftLeftU<kFirst>(bits));
+  if constexpr (kFirst >= 16) {
+    words.of[1] = OrU(words.of[1], ShiftLeftU<kFirst - 16>(bits));
+  } else if constexpr (kFirst + kTrellisMarkStep > 16) {
+    words.of[1] = OrU(words.of[1], ShiftRightU<16 - kFirst>(bits));
+  }
+}
+static inline RingWords CodedBits(const RingPaths& paths) {
+  static_assert(kTrellisMarkCount == 7);
+  RingWords words = {SetU(0), SetU(0)};
+  PlaceState<0>(paths, words), PlaceState<1>(paths, words), PlaceState<2>(paths, words);
+  PlaceState<3>(paths, words), PlaceState<4>(paths, words), PlaceState<5>(paths, words);
+  PlaceState<6>(paths, words);
+  return words;
+}
+
+// planes[t]: bit p is parity t of position p.
+template <int kBits, int kTurn>
+static inline void AddTurned(const RingWords& coded, RingWords* planes) {
+  RingWords turned = coded;
+  if constexpr (kTurn > 0) {
+    for (int half = 0; half < 2; ++half) {
+      turned.of[half] =
+          OrU(ShiftLeftU<kTurn>(coded.of[half]), ShiftRightU<16 - kTurn>(coded.of[1 - half]));
     }
   }
+  constexpr Trellis kTrellis = TrellisOfBits(kBits);  // a reference would be a weak symbol
+#pragma GCC unroll 3
+  for (int t = 0; t < kTrellis.parities; ++t) {
+    if ((kTrellis.taps[static_cast<size_t>(t)] >> kTurn & 1u) == 0) continue;
+    for (int half = 0; half < 2; ++half) {
+      planes[t].of[half] = XorU(planes[t].of[half], turned.of[half]);
+    }
+  }
+}
+template <int kBits>
+static inline void ParityPlanes(const RingWords& coded, RingWords* planes) {
+  static_assert(kTrellisMemory == 6);
+  for (int t = 0; t < kTrellisMaxParities; ++t) planes[t] = {SetU(0), SetU(0)};
+  AddTurned<kBits, 0>(coded, planes), AddTurned<kBits, 1>(coded, planes);
+  AddTurned<kBits, 2>(coded, planes), AddTurned<kBits, 3>(coded, planes);
+  AddTurned<kBits, 4>(coded, planes), AddTurned<kBits, 5>(coded, planes);
 }
 
 // What the codes come to: levels of 32 positions, 32 lanes apart.
 template <int kBits>
-static inline void FindLevels(const uint32_t* coded, const RingCosts& costs, int8_t* levels) {
+static inline void FindLevels(const RingWords& coded, const RingCosts& costs, int8_t* levels) {
   constexpr int kValues = kParityValues<kBits>;
   constexpr int kParities = TrellisOfBits(kBits).parities;
-  alignas(64) uint16_t planes[kTrellisMaxParities][2][kRings];
+  RingWords planes[kTrellisMaxParities];
   ParityPlanes<kBits>(coded, planes);
   for (int p = 0; p < kUnitCodes; ++p) {
     const U16 bit = SetU(1 << p % 16);
@@ -156,7 +221,7 @@ static inline void FindLevels(const uint32_t* coded, const RingCosts& costs, int
     U16 index = SetU(0);
 #pragma GCC unroll 3
     for (int t = 0; t < kParities; ++t) {
-      is_set[t] = EqualU(AndU(LoadU(planes[t][p / 16]), bit), bit);
+      is_set[t] = EqualU(AndU(planes[t].of[p / 16], bit), bit);
       index = OrU(index, MaskedU(is_set[t], SetU(1 << (t + kBits - 1))));
     }
     U16 entries[kMaxParityValues];
@@ -175,36 +240,44 @@ static inline void FindLevels(const uint32_t* coded, const RingCosts& costs, int
 }
 
 template <int kBits>
-static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint16_t* coded,
                           int8_t* levels) {
   const TrellisCosts* table = &TrellisCostTable(kBits)[kTrellisMaxInput];
   RingCosts costs;
   for (int p = 0; p < kUnitCodes; ++p) {
     GatherRows<kParityValues<kBits>>(table, in + p * 32, costs.of[p]);
   }
-  States states[2];  // before even and odd positions
-  for (int s = 0; s < kTrellisStates; ++s) states[0].of[s] = LoadU(metrics[s]);
-  const U16 least = AndU(Least(states[0]), SetU(-kTrellisStates));
-  for (U16& state : states[0].of) state = SubU(state, least);
-  SetMarks(states[0]);
+  States states[2], *now = states, *next = states + 1;
+  for (int s = 0; s < kTrellisStates; ++s) now->of[s] = LoadU(metrics[s]);
+  const U16 least = AndU(Least(*now), SetU(-kTrellisStates));
+  for (U16& state : now->of) state = SubU(state, least);
+  SetMarks(*now);
   RingOrigins origins;
+  const auto advance = [&](auto step, int p) {
+    step(costs.of + p, *now, *next);
+    States* const spare = now;
+    now = next, next = spare;
+  };
   int p = 0;
   for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-    for (; p < TrellisMark(mark); ++p) {
-      Advance<kBits>(costs.of[p], states[p % 2], states[(p + 1) % 2]);
-    }
-    for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], states[p % 2].of[s]);
-    SetMarks(states[p % 2]);
+    for (; p + 1 < TrellisMark(mark); p += 2) advance(AdvanceTwice<kBits>, p);
+    if (p < TrellisMark(mark)) advance(Advance<kBits>, p++);
+    for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], now->of[s]);
+    SetMarks(*now);
   }
-  for (int s = 0; s < kTrellisStates; ++s) StoreU(metrics[s], states[0].of[s]);
+  for (int s = 0; s < kTrellisStates; ++s) StoreU(metrics[s], now->of[s]);
   alignas(64) uint16_t ends[kRings];
-  StoreU(ends, AndU(Least(states[0]), SetU(kTrellisStates - 1)));
-  Follow(ends, origins, coded);
-  FindLevels<kBits>(coded, costs, levels);
+  StoreU(ends, AndU(Least(*now), SetU(kTrellisStates - 1)));
+  RingPaths paths;
+  Follow(ends, origins, paths);
+  const RingWords words = CodedBits(paths);
+  for (int half = 0; half < 2; ++half) StoreU(coded + half * 32, words.of[half]);
+  FindLevels<kBits>(words, costs, levels);
 }
 
-// Neighbouring lanes of a unit: inputs of 32 positions, 32 lanes apart, and levels likewise.
-static void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint32_t* coded,
+// Neighbouring lanes of a unit: inputs of 32 positions, 32 lanes apart; levels and the halves of
+// words 0 likewise.
+static void EncodeRings(int bits, const int16_t* in, uint16_t (*metrics)[kRings], uint16_t* coded,
                         int8_t* levels) {
   switch (bits) {
     case 2:

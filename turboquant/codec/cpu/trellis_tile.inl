@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tile of head vectors to trellis codes: the encodings that trellis_search.h lists, and which
 // rings of each are kept. Included inside an instruction set's namespace after what it needs:
-//   kRings: how many rings are encoded at once;
-//   EncodeRings(bits, inputs, metrics, coded, levels): one lap over them;
+//   u16_*.inl: vectors of kRings 16-bit integers;
+//   EncodeRings(bits, inputs, metrics, coded, levels): one lap over kRings rings;
 //   FiniteHalf, SquareRoot, WriteScale.
 
 static constexpr int kMaxTrellisCodes = 512 * 32;  // of a tile
 static constexpr int kMaxTrellisTokens = 128;
 static constexpr int kMaxTrellisUnits = kMaxTrellisCodes / (32 * kUnitCodes);
+static constexpr int kMaxTrellisRows = kMaxTrellisTokens / 4;
 
 // Before a loop whose iterations do not depend on each other; Clang needs no telling.
 #ifdef __clang__
@@ -17,7 +18,6 @@ static constexpr int kMaxTrellisUnits = kMaxTrellisCodes / (32 * kUnitCodes);
 #endif
 
 // Copies of our own: shared ones would be weak symbols of every instruction set.
-static constexpr auto kTrellisCopies = kTrellises;
 static constexpr auto kKeyGains = kTrellisKeyGains;
 static constexpr auto kValueGains = kTrellisValueGains;
 
@@ -50,112 +50,123 @@ struct TrellisWork {
   alignas(64) int16_t targets[kMaxTrellisCodes];
   alignas(64) int8_t levels[kMaxTrellisCodes];  // of the last encoding
   alignas(64) int8_t best_levels[kMaxTrellisCodes];
-  uint32_t coded[kMaxTrellisUnits][32];  // word 0 of the last encoding
-  uint32_t best_coded[kMaxTrellisUnits][32];
+  alignas(64) uint16_t coded[kMaxTrellisUnits][2][32];  // halves of words 0 of the last encoding
+  uint16_t best_coded[kMaxTrellisUnits][2][32];
   alignas(64) uint16_t metrics[kMaxTrellisUnits * 32 / kRings][kTrellisStates][kRings];
-  uint8_t rows[kMaxTrellisUnits][kUnitCodes];  // token of a position, in lane 0
-  uint8_t each_row[kMaxTrellisTokens];         // that there is in rows
+  // A row: the tokens that the lanes have at one ring position, groups.TokenOfLane from its first.
+  uint8_t rows[kMaxTrellisUnits][kUnitCodes];
+  uint8_t pairs[kMaxTrellisUnits][kUnitCodes];  // ring positions, two of a row after each other
+  uint8_t first_tokens[kMaxTrellisRows];
   int row_count;
-  uint8_t lane_tokens[32];  // to be added
   TrellisSums best_sums[kMaxTrellisTokens];
   float best_scores[kMaxTrellisTokens];  // of groups
 };
 
-// Something of every token, by row (what rows[][] has) and lane.
-template <class T>
+// Something of every token, as the lanes of a row have it.
 struct ByLane {
-  alignas(64) T of[kMaxTrellisTokens][32];
+  alignas(64) int16_t of[kMaxTrellisRows][32];
 };
-template <class T, class Value>
-static inline void SpreadTokens(const TrellisWork& work, const Value& value, ByLane<T>& out) {
-  for (int i = 0; i < work.row_count; ++i) {
-    const int row = work.each_row[i];
-    for (int lane = 0; lane < 32; ++lane) {
-      out.of[row][lane] = static_cast<T>(value(row + work.lane_tokens[lane]));
+static void SpreadTokens(const TrellisGroups& groups, const TrellisWork& work,
+                         const int16_t* of_token, ByLane& out) {
+  for (int row = 0; row < work.row_count; ++row) {
+    const int16_t* x = of_token + work.first_tokens[row];
+    for (int i = 0; i < 8; ++i) {
+      for (int j = 0; j < 4; ++j) out.of[row][4 * i + j] = x[groups.side == Side::kKey ? i : 2 * j];
     }
   }
 }
 
 static void SumLevels(const TrellisGroups& groups, const TrellisWork& work, TrellisSums* sums) {
-  ByLane<int32_t> products, squares;
-  const auto zero = [](int) { return 0; };
-  SpreadTokens(work, zero, products);
-  SpreadTokens(work, zero, squares);
+  SumsU products[kMaxTrellisRows][32 / kRings], squares[kMaxTrellisRows][32 / kRings];
+  __builtin_memset(products, 0, sizeof products[0] * static_cast<size_t>(work.row_count));
+  __builtin_memset(squares, 0, sizeof squares[0] * static_cast<size_t>(work.row_count));
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    for (int p = 0; p < kUnitCodes; ++p) {
-      const int row = work.rows[unit][p];
-      const int8_t* levels = work.levels + (unit * kUnitCodes + p) * 32;
-      const int16_t* targets = work.targets + (unit * kUnitCodes + p) * 32;
-      int32_t* product = products.of[row];
-      int32_t* square = squares.of[row];
-      TQ_INDEPENDENT
-      for (int lane = 0; lane < 32; ++lane) {
-        product[lane] += levels[lane] * targets[lane];
-        square[lane] += levels[lane] * levels[lane];
+    for (int i = 0; i < kUnitCodes; i += 2) {
+      const int p = work.pairs[unit][i], q = work.pairs[unit][i + 1], row = work.rows[unit][p];
+      for (int part = 0; part < 32 / kRings; ++part) {
+        const int at_p = (unit * kUnitCodes + p) * 32 + part * kRings;
+        const int at_q = (unit * kUnitCodes + q) * 32 + part * kRings;
+        const U16 x = LoadBytesU(work.levels + at_p), y = LoadBytesU(work.levels + at_q);
+        AddProductsU(x, LoadU(work.targets + at_p), y, LoadU(work.targets + at_q),
+                     products[row][part]);
+        AddProductsU(x, x, y, y, squares[row][part]);
       }
     }
   }
   for (int token = 0; token < groups.tile.tokens; ++token) sums[token] = {};
-  for (int i = 0; i < work.row_count; ++i) {
-    const int row = work.each_row[i];
-    for (int lane = 0; lane < 32; ++lane) {
-      TrellisSums& sum = sums[row + work.lane_tokens[lane]];
-      sum.product += products.of[row][lane];
-      sum.square += squares.of[row][lane];
+  for (int row = 0; row < work.row_count; ++row) {
+    alignas(64) int32_t product[32], square[32];
+    for (int part = 0; part < 32 / kRings; ++part) {
+      StoreSumsU(product + part * kRings, products[row][part]);
+      StoreSumsU(square + part * kRings, squares[row][part]);
+    }
+    TrellisSums* of_row = sums + work.first_tokens[row];
+    for (int i = 0; i < 8; ++i) {
+      for (int j = 0; j < 4; ++j) {
+        TrellisSums& sum = of_row[groups.side == Side::kKey ? i : 2 * j];
+        sum.product += product[4 * i + j];
+        sum.square += square[4 * i + j];
+      }
     }
   }
 }
 
-// TrellisScaled in the form that compilers make pmulhrsw of.
-static inline int16_t Scaled(int target, int factor) {
-  return static_cast<int16_t>(((target * factor >> 14) + 1) >> 1);
-}
-
 // The gain at which a vector's code fits it best: one that favoured length would be the target's
-// projection.
-static int GainOf(const TrellisSums& sums) {
-  if (sums.product <= 0) return kTrellisGainOne;
+// projection. (Without branches, for loops over tokens.)
+static inline int GainOf(const TrellisSums& sums) {
   constexpr float kOne = kTrellisTargetGrid * kTrellisGainOne;
-  const float gain = kOne * static_cast<float>(sums.square) / static_cast<float>(sums.product);
+  const bool fits = sums.product > 0;
+  const float gain =
+      kOne * static_cast<float>(sums.square) / static_cast<float>(fits ? sums.product : 1);
   const float least = kTrellisMinGain, most = kTrellisMaxGain;
-  return static_cast<int>(RoundToInteger(gain < least ? least : gain > most ? most : gain));
+  const auto rounded = static_cast<int>(RoundToInteger(gain < least  ? least
+                                                       : gain > most ? most
+                                                                     : gain));
+  return fits ? rounded : kTrellisGainOne;
 }
 
 // One lap over all rings, each token at its gain, the class of positions shaken.
 static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, int shaken_class,
                        int shake, TrellisWork& work) {
-  ByLane<int16_t> plain, shaken;
   const int grid = TrellisGrid(bits);
-  SpreadTokens(
-      work, [&](int token) { return gains[token] * grid; }, plain);
-  SpreadTokens(
-      work, [&](int token) { return TrellisShaken(gains[token], shake) * grid; }, shaken);
+  int16_t plain_gains[kMaxTrellisTokens], shaken_gains[kMaxTrellisTokens];
+  for (int token = 0; token < groups.tile.tokens; ++token) {
+    plain_gains[token] = static_cast<int16_t>(gains[token] * grid);
+    shaken_gains[token] = static_cast<int16_t>(TrellisShaken(gains[token], shake) * grid);
+  }
+  ByLane plain, shaken;
+  SpreadTokens(groups, work, plain_gains, plain);
+  SpreadTokens(groups, work, shaken_gains, shaken);
   alignas(64) int16_t inputs[kUnitCodes][32];
   for (int unit = 0; unit < groups.tile.units; ++unit) {
     for (int p = 0; p < kUnitCodes; ++p) {
       const int16_t* targets = work.targets + (unit * kUnitCodes + p) * 32;
-      const ByLane<int16_t>& factors = p % kTrellisClasses == shaken_class ? shaken : plain;
+      const ByLane& factors = p % kTrellisClasses == shaken_class ? shaken : plain;
       const int16_t* factor = factors.of[work.rows[unit][p]];
-      TQ_INDEPENDENT
-      for (int lane = 0; lane < 32; ++lane) {
-        const int16_t x = Scaled(targets[lane], factor[lane]);
-        const auto most = static_cast<int16_t>(x < kTrellisMaxInput ? x : kTrellisMaxInput);
-        inputs[p][lane] = most > -kTrellisMaxInput ? most : -kTrellisMaxInput;
+      for (int lane = 0; lane < 32; lane += kRings) {
+        StoreU(inputs[p] + lane,
+               ClampU(ScaledU(LoadU(targets + lane), LoadU(factor + lane)), kTrellisMaxInput));
       }
     }
     for (int lane = 0; lane < 32; lane += kRings) {
       EncodeRings(bits, &inputs[0][lane], work.metrics[(unit * 32 + lane) / kRings],
-                  work.coded[unit] + lane, work.levels + unit * kUnitCodes * 32 + lane);
+                  work.coded[unit][0] + lane, work.levels + unit * kUnitCodes * 32 + lane);
     }
   }
 }
 
 // The rings of a unit whose lane has all bits set in `mask`.
 static inline void CopyRings(const uint8_t* mask, int unit, const int8_t* levels,
-                             const uint32_t (*coded)[32], int8_t* to_levels,
-                             uint32_t (*to_coded)[32]) {
-  for (int lane = 0; lane < 32; ++lane) {
-    to_coded[unit][lane] = mask[lane] != 0 ? coded[unit][lane] : to_coded[unit][lane];
+                             const uint16_t (*coded)[2][32], int8_t* to_levels,
+                             uint16_t (*to_coded)[2][32]) {
+  for (int half = 0; half < 2; ++half) {
+    const uint16_t* from = coded[unit][half];
+    uint16_t* to = to_coded[unit][half];
+    TQ_INDEPENDENT
+    for (int lane = 0; lane < 32; ++lane) {
+      const int wide = static_cast<int8_t>(mask[lane]);
+      to[lane] = static_cast<uint16_t>((from[lane] & wide) | (to[lane] & ~wide));
+    }
   }
   for (int i = unit * kUnitCodes * 32; i < (unit + 1) * kUnitCodes * 32; i += 32) {
     TQ_INDEPENDENT
@@ -170,26 +181,28 @@ static inline void CopyRings(const uint8_t* mask, int unit, const int8_t* levels
 // vector at the gain that suits all that was encoded last, go back to the best ones.
 static void KeepBetterRings(const TrellisGroups& groups, const TrellisSums* sums,
                             TrellisWork& work) {
-  ByLane<int16_t> factors;
-  SpreadTokens(
-      work, [&](int token) { return GainOf(sums[token]) * kTrellisJudgeGrid; }, factors);
+  int16_t gains[kMaxTrellisTokens];
+  for (int token = 0; token < groups.tile.tokens; ++token) {
+    gains[token] = static_cast<int16_t>(GainOf(sums[token]) * kTrellisJudgeGrid);
+  }
+  ByLane factors;
+  SpreadTokens(groups, work, gains, factors);
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    alignas(64) int32_t nearer[32] = {};
-    for (int p = 0; p < kUnitCodes; ++p) {
-      const int at = (unit * kUnitCodes + p) * 32;
-      const int16_t* factor = factors.of[work.rows[unit][p]];
-      const int16_t* targets = work.targets + at;
-      const int8_t *levels = work.levels + at, *best_levels = work.best_levels + at;
-      alignas(64) int16_t steps[32], twice[32];  // each loop's types are of one size, or it is slow
-      for (int lane = 0; lane < 32; ++lane) {
-        twice[lane] = Scaled(targets[lane], factor[lane]);
+    alignas(64) int32_t nearer[32];
+    for (int lane = 0; lane < 32; lane += kRings) {
+      SumsU sum = {};
+      U16 step[2], twice[2];
+      for (int p = 0; p < kUnitCodes; ++p) {
+        const int at = (unit * kUnitCodes + p) * 32 + lane;
+        const U16 level = LoadBytesU(work.levels + at), best = LoadBytesU(work.best_levels + at);
+        const U16 wanted =
+            ScaledU(LoadU(work.targets + at), LoadU(factors.of[work.rows[unit][p]] + lane));
+        step[p % 2] = SubU(level, best);
+        twice[p % 2] =
+            SubU(AddU(wanted, wanted), ShiftLeftU<kTrellisJudgeShift>(AddU(level, best)));
+        if (p % 2 != 0) AddProductsU(step[0], twice[0], step[1], twice[1], sum);
       }
-      for (int lane = 0; lane < 32; ++lane) {
-        const int16_t level = levels[lane], best = best_levels[lane];
-        steps[lane] = static_cast<int16_t>(level - best);
-        twice[lane] = static_cast<int16_t>(2 * twice[lane] - kTrellisJudgeGrid * (level + best));
-      }
-      for (int lane = 0; lane < 32; ++lane) nearer[lane] += steps[lane] * twice[lane];
+      StoreSumsU(nearer + lane, sum);
     }
     uint8_t back[32];
     for (int lane = 0; lane < 32; ++lane) back[lane] = nearer[lane] <= 0 ? 255 : 0;
@@ -198,17 +211,18 @@ static void KeepBetterRings(const TrellisGroups& groups, const TrellisSums* sums
 }
 
 // Of all codes of equal length the best has the greatest: its cosine, squared.
-static float ScoreOf(const TrellisSums& sums) {
-  const auto product = static_cast<float>(sums.product);
-  return sums.square > 0 ? product * product / static_cast<float>(sums.square) : 0.0f;
+static inline float ScoreOf(const TrellisSums& sums) {
+  const auto product = static_cast<float>(sums.product);  // 0 if all levels are
+  return product * product / static_cast<float>(sums.square > 0 ? sums.square : 1);
 }
 
 // What was encoded last replaces the best of those groups that it serves better.
 static void AcceptBetter(const TrellisGroups& groups, bool first, const TrellisSums* sums,
                          TrellisWork& work) {
-  float scores[kMaxTrellisTokens] = {};
+  float of_token[kMaxTrellisTokens], scores[kMaxTrellisTokens] = {};
+  for (int token = 0; token < groups.tile.tokens; ++token) of_token[token] = ScoreOf(sums[token]);
   for (int token = 0; token < groups.tile.tokens; ++token) {
-    scores[groups.OfToken(token)] += ScoreOf(sums[token]);
+    scores[groups.OfToken(token)] += of_token[token];
   }
   bool better[kMaxTrellisTokens];
   for (int group = 0; group < groups.count(); ++group) {
@@ -260,26 +274,79 @@ static void SearchTile(const TrellisGroups& groups, int bits, TrellisWork& work)
   }
 }
 
+// Bit p: RingParity's bit t at position p.
+static inline uint32_t RingPlane(const Trellis& trellis, uint32_t coded, int t) {
+  uint32_t plane = 0;
+  for (int i = 0; i < kTrellisMemory; ++i) {
+    const uint32_t turned = coded << i | coded >> (31 & -i);
+    plane ^= turned & -(trellis.taps[static_cast<size_t>(t)] >> i & 1u);
+  }
+  return plane;
+}
+
 // The words of the best codes.
+template <int kBits>
 static void WriteWords(const TileSide& s, const TrellisWork& work, std::byte* codes) {
-  const Trellis& trellis = kTrellisCopies[static_cast<size_t>(s.bits - 2)];
-  uint8_t free_of[1 << kTrellisMaxParities][256];  // by parity and level
-  for (uint32_t z = 0; z < 1u << trellis.parities; ++z) {
-    for (uint32_t free = 0; free < 1u << trellis.free_bits(); ++free) {
-      free_of[z][trellis.Level(free, z) & 255] = static_cast<uint8_t>(free);
+  constexpr Trellis kTrellis = kTrellises[kBits - 2];
+  uint8_t free_of[1 << kTrellis.parities][256];  // by parity and level
+  for (uint32_t z = 0; z < 1u << kTrellis.parities; ++z) {
+    for (uint32_t free = 0; free < 1u << kTrellis.free_bits(); ++free) {
+      free_of[z][kTrellis.Level(free, z) & 255] = static_cast<uint8_t>(free);
     }
   }
   for (int unit = 0; unit < s.tile.units; ++unit) {
     for (int lane = 0; lane < 32; ++lane) {
-      uint32_t words[4] = {work.best_coded[unit][lane]};
+      const uint16_t(*halves)[32] = work.best_coded[unit];
+      const uint32_t coded = halves[0][lane] | uint32_t{halves[1][lane]} << 16;
+      uint32_t planes[kTrellis.parities], words[4] = {coded};
+      for (int t = 0; t < kTrellis.parities; ++t) planes[t] = RingPlane(kTrellis, coded, t);
+#pragma GCC unroll 32
       for (int n = 0; n < kUnitCodes; ++n) {
         const int p = RingPosition(n);
+        uint32_t parity = 0;
+        for (int t = 0; t < kTrellis.parities; ++t) parity |= (planes[t] >> p & 1u) << t;
         const int8_t level = work.best_levels[(unit * kUnitCodes + p) * 32 + lane];
-        SetFreeBits(s.bits, words, n,
-                    uint32_t{free_of[RingParity(trellis, words[0], p)][level & 255]});
+        SetFreeBits(kBits, words, n, uint32_t{free_of[parity][level & 255]});
       }
-      for (int w = 0; w < s.bits; ++w) {
-        __builtin_memcpy(codes + WordOffset(s.tile, s.bits, lane, unit, w), &words[w], 4);
+      for (int w = 0; w < kBits; ++w) {
+        __builtin_memcpy(codes + WordOffset(s.tile, kBits, lane, unit, w), &words[w], 4);
+      }
+    }
+  }
+}
+
+// Which tokens and dims stand where, and what shall come near to them: x [tokens][D] by a factor
+// each.
+static void SetTargets(const TrellisGroups& groups, const float* x, const float* factors,
+                       TrellisWork& work) {
+  uint8_t row_of[kMaxTrellisTokens];
+  uint32_t known[kMaxTrellisTokens / 32] = {};
+  work.row_count = 0;
+  for (int unit = 0; unit < groups.tile.units; ++unit) {
+    uint8_t waiting[kMaxTrellisRows] = {};  // a position of the row that lacks another one, from 1
+    int paired = 0;
+    for (int p = 0; p < kUnitCodes; ++p) {
+      const int first = groups.TokenOfCode(unit, CodeAt(p));
+      const int dim = groups.DimOfCode(unit, CodeAt(p));
+      if ((known[first / 32] >> first % 32 & 1u) == 0) {
+        known[first / 32] |= 1u << first % 32;
+        work.first_tokens[work.row_count] = static_cast<uint8_t>(first);
+        row_of[first] = static_cast<uint8_t>(work.row_count++);
+      }
+      const int row = row_of[first];
+      work.rows[unit][p] = static_cast<uint8_t>(row);
+      if (waiting[row] == 0) {
+        waiting[row] = static_cast<uint8_t>(p + 1);
+      } else {
+        work.pairs[unit][paired++] = static_cast<uint8_t>(waiting[row] - 1);
+        work.pairs[unit][paired++] = static_cast<uint8_t>(p);
+        waiting[row] = 0;
+      }
+      for (int lane = 0; lane < 32; ++lane) {
+        const int token = first + groups.TokenOfLane(lane);
+        const float y = x[token * groups.tile.head_dim + dim + groups.DimOfLane(lane)];
+        work.targets[(unit * kUnitCodes + p) * 32 + lane] = static_cast<int16_t>(
+            RoundToInteger(ClampTo(y * factors[token] * kTrellisTargetGrid, kTrellisMaxTarget)));
       }
     }
   }
@@ -296,28 +363,11 @@ static void SealTrellisTile(const TileSide& s, bool other_in_rows, const float* 
     norms[token] = SquareRoot(TrellisSquares(x + token * dims, dims));
     factors[token] = norms[token] > 0 ? target / norms[token] : 0.0f;
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    work.lane_tokens[lane] = static_cast<uint8_t>(groups.TokenOfLane(lane));
-  }
-  bool known[kMaxTrellisTokens] = {};
-  work.row_count = 0;
-  for (int unit = 0; unit < s.tile.units; ++unit) {
-    for (int p = 0; p < kUnitCodes; ++p) {
-      const int row = groups.TokenOfCode(unit, CodeAt(p)), dim = groups.DimOfCode(unit, CodeAt(p));
-      work.rows[unit][p] = static_cast<uint8_t>(row);
-      if (!known[row]) work.each_row[work.row_count++] = static_cast<uint8_t>(row);
-      known[row] = true;
-      for (int lane = 0; lane < 32; ++lane) {
-        const int token = row + work.lane_tokens[lane];
-        const float y = x[token * dims + dim + groups.DimOfLane(lane)] * factors[token];
-        work.targets[(unit * kUnitCodes + p) * 32 + lane] = static_cast<int16_t>(
-            RoundToInteger(ClampTo(y * kTrellisTargetGrid, kTrellisMaxTarget)));
-      }
-    }
-  }
+  SetTargets(groups, x, factors, work);
   __builtin_memset(work.metrics, 0, sizeof work.metrics);
   SearchTile(groups, s.bits, work);
-  WriteWords(s, work, head + s.CodesOffset(tile));
+  const auto write = s.bits == 2 ? WriteWords<2> : s.bits == 3 ? WriteWords<3> : WriteWords<4>;
+  write(s, work, head + s.CodesOffset(tile));
   for (int token = 0; token < tokens; ++token) {
     const float length = SquareRoot(static_cast<float>(work.best_sums[token].square));
     const float scale = length > 0 ? norms[token] / length : 0.0f;

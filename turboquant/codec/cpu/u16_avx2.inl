@@ -14,6 +14,10 @@ template <int kBits>
 static inline U16 ShiftRightU(U16 x) {
   return _mm256_srli_epi16(x, kBits);
 }
+template <int kBits>
+static inline U16 ShiftLeftU(U16 x) {
+  return _mm256_slli_epi16(x, kBits);
+}
 // mask ? x : y, where mask is what EqualU gives.
 using MaskU = __m256i;
 static inline MaskU EqualU(U16 x, U16 y) { return _mm256_cmpeq_epi16(x, y); }
@@ -21,6 +25,7 @@ static inline U16 SelectU(MaskU mask, U16 x, U16 y) { return _mm256_blendv_epi8(
 static inline U16 MaskedU(MaskU mask, U16 x) { return _mm256_and_si256(mask, x); }
 static inline U16 AndU(U16 x, U16 y) { return _mm256_and_si256(x, y); }
 static inline U16 OrU(U16 x, U16 y) { return _mm256_or_si256(x, y); }
+static inline U16 XorU(U16 x, U16 y) { return _mm256_xor_si256(x, y); }
 // table[x] for x < 32.
 static inline U16 LookUp32U(const int8_t* table, U16 x) {
   const auto half = [&](int i) {
@@ -35,6 +40,31 @@ static inline void StoreBytesU(void* p, U16 x) {
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(low, low), 0x08);
   _mm_store_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
+// Signed from here on. Bytes.
+static inline U16 LoadBytesU(const void* p) {
+  return _mm256_cvtepi8_epi16(_mm_load_si128(static_cast<const __m128i*>(p)));
+}
+static inline U16 ScaledU(U16 x, U16 factor) {  // TrellisScaled
+  return _mm256_mulhrs_epi16(x, factor);
+}
+static inline U16 ClampU(U16 x, int limit) {
+  return _mm256_max_epi16(_mm256_min_epi16(x, SetU(limit)), SetU(-limit));
+}
+// Of each element 32 bits, in an order of their own.
+struct SumsU {
+  U16 low, high;
+};
+// sums += x y + x2 y2.
+static inline void AddProductsU(U16 x, U16 y, U16 x2, U16 y2, SumsU& sums) {
+  const U16 low = _mm256_madd_epi16(_mm256_unpacklo_epi16(x, x2), _mm256_unpacklo_epi16(y, y2));
+  const U16 high = _mm256_madd_epi16(_mm256_unpackhi_epi16(x, x2), _mm256_unpackhi_epi16(y, y2));
+  sums = {_mm256_add_epi32(sums.low, low), _mm256_add_epi32(sums.high, high)};
+}
+static inline void StoreSumsU(int32_t* p, const SumsU& sums) {
+  StoreU(p, _mm256_permute2x128_si256(sums.low, sums.high, 0x20));
+  StoreU(p + 8, _mm256_permute2x128_si256(sums.low, sums.high, 0x31));
+}
+
 // Rows of 8 elements to columns: out [kColumns] of table[index[ring]].
 template <int kColumns, class Row>
 static inline void GatherRows(const Row* table, const int16_t* index, uint16_t (*out)[kRings]) {

@@ -88,6 +88,20 @@ TQ_DEVICE uint32_t SelectBits(uint32_t mask, uint32_t a, uint32_t b) {
 TQ_DEVICE uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
   return __viaddmin_u16x2(a, b, c);
 }
+// Halves of 16 bits, signed, that do not overflow: a + b, at most c, at least 0.
+TQ_DEVICE uint32_t AddClampS16x2(uint32_t a, uint32_t b, uint32_t c) {
+  return __viaddmin_s16x2_relu(a, b, c);
+}
+// sum + the dot product of signed bytes, or of two signed halves and signed bytes 0, 1 or 2, 3.
+TQ_DEVICE int Dp4a(uint32_t a, uint32_t b, int sum) {
+  return __dp4a(static_cast<int>(a), static_cast<int>(b), sum);
+}
+TQ_DEVICE int Dp2aLow(uint32_t halves, uint32_t bytes, int sum) {
+  return __dp2a_lo(static_cast<int>(halves), static_cast<int>(bytes), sum);
+}
+TQ_DEVICE int Dp2aHigh(uint32_t halves, uint32_t bytes, int sum) {
+  return __dp2a_hi(static_cast<int>(halves), static_cast<int>(bytes), sum);
+}
 TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
 TQ_DEVICE uint32_t ReverseBits(uint32_t x) { return __brev(x); }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Laps over rings (codec/cpu/trellis_ring_scalar.h), two by each thread: metrics of the 32 states
 // are 16-bit halves of registers, so a state's step is one addition and one addition with minimum
-// for both rings.
+// for both rings. Loops stay loops: unrolled over a ring, a lap and all around it were 229 KB of
+// code and took twice as long, waiting for instructions.
 #pragma once
 
 #include "turboquant/codec/cuda/lane_ops.cuh"
@@ -18,45 +19,56 @@ constexpr uint64_t ParityBits(int bits, int t) {
   return result;
 }
 
+// Words of a thread that a lap needs in shared memory: of each mark the states before it, bytes of
+// two states of both rings. Inputs lie in the last ones: each is read before a mark replaces it.
+inline constexpr int kRingWordsOfMark = kTrellisStates / 2;
+inline constexpr int kRingWords = kTrellisMarkCount * kRingWordsOfMark;
+inline constexpr int kRingInputs = kRingWords - kUnitCodes;
+static_assert(TrellisMark(kTrellisMarkCount - 2) >= kUnitCodes - kRingWordsOfMark);
+
 template <int kBits>
 struct RingPair {
   static constexpr int kParities = 1 << TrellisOfBits(kBits).parities;
-  static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
   static constexpr uint32_t kStates = kTrellisStates;
   static constexpr uint32_t kBothStates = (kStates - 1) * 0x10001u;
-  static constexpr int kOriginWords = kTrellisMarkCount * kTrellisStates / 2;  // of a thread
 
   using Metrics = uint32_t[kTrellisStates];
 
-  const TrellisCosts* table;  // in shared memory, by input
-  // This thread's, `threads` apart: bytes of two states for both rings, [mark][state / 2].
-  uint32_t* origins;
-  int threads;
+  const std::byte* costs;  // shared: bytes [input][parity]
+  std::byte* words;        // shared: this thread's, `stride` bytes apart
+  int stride;
 
-  TQ_DEVICE static uint32_t Parity(uint32_t window) {
-    constexpr uint64_t kZ0 = ParityBits(kBits, 0), kZ1 = ParityBits(kBits, 1);
-    uint32_t z =
-        static_cast<uint32_t>(kZ0 >> window & 1u) | static_cast<uint32_t>(kZ1 >> window & 1u) << 1;
-    if constexpr (kParities == 8) {
-      constexpr uint64_t kZ2 = ParityBits(kBits, 2);
-      z |= static_cast<uint32_t>(kZ2 >> window & 1u) << 2;
-    }
-    return z;
+  TQ_DEVICE uint32_t& Word(int i) const { return *reinterpret_cast<uint32_t*>(words + i * stride); }
+  // Where costs of both rings' inputs lie, the first one's in the low half.
+  TQ_DEVICE void SetInputs(int position, uint32_t offsets) const {
+    Word(kRingInputs + position) = offsets;
   }
 
-  TQ_DEVICE const TrellisCosts& CostsOf(int input) const { return table[input + kTrellisMaxInput]; }
-  // Costs of both rings, the first one's in the low halves.
-  TQ_DEVICE void LoadCosts(int first, int second, uint32_t (&c)[kParities]) const {
-    const auto* a = reinterpret_cast<const uint2*>(&CostsOf(first));
-    const auto* b = reinterpret_cast<const uint2*>(&CostsOf(second));
-    constexpr uint32_t kMask = kTrellisCostMask * 0x10001u;
+  TQ_DEVICE static constexpr uint32_t Parity(uint32_t window) {
+    constexpr uint64_t kZ0 = ParityBits(kBits, 0), kZ1 = ParityBits(kBits, 1),
+                       kZ2 = ParityBits(kBits, 2);
+    return static_cast<uint32_t>((kZ0 >> window & 1u) | (kZ1 >> window & 1u) << 1 |
+                                 (kZ2 >> window & 1u) << 2);
+  }
+
+  // Costs of both rings as metrics have them.
+  TQ_DEVICE void LoadCosts(int position, uint32_t (&c)[kParities]) const {
+    const uint32_t offsets = Word(kRingInputs + position);
+    const auto* a = reinterpret_cast<const uint32_t*>(costs + (offsets & 0xffffu));
+    const auto* b = reinterpret_cast<const uint32_t*>(costs + (offsets >> 16));
+    uint32_t first[kParities / 4], second[kParities / 4];
+    if constexpr (kParities == 8) {
+      const uint2 x = *reinterpret_cast<const uint2*>(a), y = *reinterpret_cast<const uint2*>(b);
+      first[0] = x.x, first[1] = x.y;
+      second[0] = y.x, second[1] = y.y;
+    } else {
+      first[0] = *a;
+      second[0] = *b;
+    }
 #pragma unroll
-    for (int i = 0; i < kParities / 4; ++i) {
-      const uint2 x = a[i], y = b[i];
-      c[4 * i] = Prmt(x.x, y.x, 0x5410u) & kMask;
-      c[4 * i + 1] = Prmt(x.x, y.x, 0x7632u) & kMask;
-      c[4 * i + 2] = Prmt(x.y, y.y, 0x5410u) & kMask;
-      c[4 * i + 3] = Prmt(x.y, y.y, 0x7632u) & kMask;
+    for (uint32_t z = 0; z < kParities; ++z) {  // bytes whose sign is the zero between them
+      const uint32_t byte = z % 4;
+      c[z] = Prmt(first[z / 4], second[z / 4], 0xc480u + byte * 0x1111u) << kTrellisMetricShift;
     }
   }
 
@@ -86,75 +98,97 @@ struct RingPair {
     return AddMin16x2(AddMin16x2(least[0], 0, least[1]), 0, AddMin16x2(least[2], 0, least[3]));
   }
 
-  // inputs(p).of[2]: those of both rings at a position. Gives the ends of both rings.
-  template <typename Inputs>
-  TQ_DEVICE uint32_t Lap(const Inputs& inputs, Metrics& metrics) const {
-    const uint32_t least = Least(metrics) & ~kBothStates;
+  // Metrics before the first lap.
+  TQ_DEVICE static void Start(Metrics& metrics) {
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) metrics[s] -= least;
-    SetMarks(metrics);
+    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = s * 0x10001u;
+  }
+  // From one lap to the next. Gives the ends of both rings.
+  TQ_DEVICE uint32_t Lap(Metrics& metrics) const {
 #pragma unroll 1
     for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
 #pragma unroll
       for (int i = 0; i < kTrellisMarkStep; ++i) {
-        const int p = mark * kTrellisMarkStep + i;
-        if (p >= kUnitCodes) break;
+        const int position = mark * kTrellisMarkStep + i;
+        if (position >= kUnitCodes) break;
         uint32_t c[kParities];
-        const auto x = inputs(p);
-        LoadCosts(x.of[0], x.of[1], c);
+        LoadCosts(position, c);
         Advance(c, metrics);
       }
 #pragma unroll
       for (uint32_t s = 0; s < kStates; s += 2) {
-        origins[(static_cast<uint32_t>(mark) * (kStates / 2) + s / 2) *
-                static_cast<uint32_t>(threads)] = Prmt(metrics[s], metrics[s + 1], 0x6420u);
+        Word(mark * kRingWordsOfMark + static_cast<int>(s / 2)) =
+            Prmt(metrics[s], metrics[s + 1], 0x6420u);
       }
       SetMarks(metrics);
     }
-    return Least(metrics) & kBothStates;
+    const uint32_t least = Least(metrics);
+#pragma unroll
+    for (uint32_t s = 0; s < kStates; ++s) metrics[s] -= least & ~kBothStates;
+    return least & kBothStates;
   }
 
   TQ_DEVICE uint32_t Origin(int mark, uint32_t state, int ring) const {
-    const uint32_t word = origins[(static_cast<uint32_t>(mark) * (kStates / 2) + state / 2) *
-                                  static_cast<uint32_t>(threads)];
-    return word >> (state % 2 * 16 + static_cast<uint32_t>(ring) * 8) & (kStates - 1);
+    const auto word = static_cast<int>(state / 2), byte = static_cast<int>(state % 2 * 2) + ring;
+    return static_cast<uint32_t>(words[(mark * kRingWordsOfMark + word) * stride + byte]) &
+           (kStates - 1);
   }
-  // The coded bits of a ring, from the end of the lap back.
-  TQ_DEVICE uint32_t Follow(uint32_t end, int ring) const {
-    uint32_t coded = 0;
+  // The coded bits of both rings, from the end of the lap back. A closed one is followed again, to
+  // the same bits, as long as the other one is open.
+  TQ_DEVICE void Follow(uint32_t ends, uint32_t (&coded)[2]) const {
+    uint32_t end[2] = {ends & 0xffffu, ends >> 16};
 #pragma unroll 1
     for (int i = 0; i < kTrellisTries; ++i) {
       // State bits are those of the word from the newest on: collected in that order, reversed.
-      uint32_t state = end, reversed = end;
+      uint32_t state[2] = {end[0], end[1]}, reversed[2] = {end[0], end[1]};
 #pragma unroll
       for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
-        state = Origin(mark, state, ring);
-        reversed |= state << (kUnitCodes - TrellisMark(mark - 1));
+#pragma unroll
+        for (int ring = 0; ring < 2; ++ring) {
+          state[ring] = Origin(mark, state[ring], ring);
+          reversed[ring] |= state[ring] << (kUnitCodes - TrellisMark(mark - 1));
+        }
       }
-      coded = ReverseBits(reversed);
-      state = Origin(0, state, ring);
-      if (state == end) break;
-      end = state;
+      bool closed = true;
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        coded[ring] = ReverseBits(reversed[ring]);
+        const uint32_t start = Origin(0, state[ring], ring);
+        closed = closed && start == end[ring];
+        end[ring] = start;
+      }
+      if (closed) break;
     }
-    return coded;
   }
+};
 
-  // Parities of all positions: bit p of word t is parity t of the value there.
-  TQ_DEVICE static void Parities(uint32_t coded, uint32_t (&words)[kTrellisMaxParities]) {
+// Parities of a ring's positions: bit p of word t is parity t of the value there.
+template <int kBits>
+struct RingParities {
+  static constexpr int kCount = TrellisOfBits(kBits).parities;
+  uint32_t words[kCount];
+
+  TQ_DEVICE explicit RingParities(uint32_t coded) {
     constexpr Trellis kTrellis = TrellisOfBits(kBits);
 #pragma unroll
-    for (int t = 0; t < kTrellisMaxParities; ++t) {
+    for (int t = 0; t < kCount; ++t) {
       words[t] = 0;
 #pragma unroll
       for (int i = 0; i < kTrellisMemory; ++i) {
-        if (t < kTrellis.parities && (kTrellis.taps[static_cast<size_t>(t)] >> i & 1) != 0) {
+        if ((kTrellis.taps[static_cast<size_t>(t)] >> i & 1) != 0) {
           words[t] ^= RotateLeft(coded, i);
         }
       }
     }
   }
-  TQ_DEVICE static uint32_t ParityAt(const uint32_t (&words)[kTrellisMaxParities], int p) {
-    return (words[0] >> p & 1u) | (words[1] >> p & 1u) << 1 | (words[2] >> p & 1u) << 2;
+  // Of positions 4 w .. 4 w + 3, a byte each.
+  TQ_DEVICE uint32_t Bytes(int w) const {
+    uint32_t bytes = 0;
+#pragma unroll
+    for (int t = 0; t < kCount; ++t) {
+      bytes |= ((words[t] >> (4 * w) & 15u) * 0x00204081u & 0x01010101u) << t;
+    }
+    return bytes;
   }
 };
 

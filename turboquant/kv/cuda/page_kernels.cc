@@ -7,6 +7,7 @@
 #include "turboquant/codec/codebook.h"
 #include "turboquant/codec/cuda/launch.h"
 #include "turboquant/kv/cuda/page_params.h"
+#include "turboquant/kv/cuda/trellis_memory.h"
 
 namespace tq::cuda {
 namespace {
@@ -165,10 +166,12 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
       if (!searches(side) || !any) continue;
       p.trellis_side = side;
       SetSearch(side, p);
-      LaunchMaybeOverlapping(!first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
-                             static_cast<int>(count) * p.sealed.k.tile.tiles_per_page(),
-                             TrellisThreads(open.head_dim), MakeTrellisMemory(open.head_dim).size,
-                             stream, p);
+      LaunchMaybeOverlapping(
+          !first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
+          static_cast<int>(count) * TrellisBlocksOfPage(open.head_dim),
+          TrellisThreads(open.head_dim),
+          MakeTrellisMemory(open.head_dim, 1 << TrellisOfBits(sealed_side.bits).parities).size,
+          stream, p);
       first = false;
     }
     done += count;

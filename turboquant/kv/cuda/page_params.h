@@ -123,44 +123,6 @@ constexpr int KeyChainMemory(int head_dim) {
 }
 // Codes of a page and the sealed reference.
 constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_dim * 4; }
-// A thread of a trellis block has two rings.
-constexpr int TrellisThreads(int head_dim) { return MakeTileLayout(head_dim).units * 16; }
-// Shared memory of a trellis block, in order: offsets in bytes.
-struct TrellisMemory {
-  int costs;    // TrellisCosts [inputs]
-  int origins;  // uint32 [marks][states / 2][threads]; before, levels of a sealed page: int8
-                // [tokens][D]
-  int targets;  // int16 [positions][threads][2 rings]
-  int rows;     // uint8 [units][positions]: token of a position, in lane 0
-  int levels;   // int8 [parity][free]
-  int plain, shaken, judged;                           // int per token: factors
-  int products, squares, best_products, best_squares;  // int per token
-  int factors, scales, norms, scores;                  // float per token
-  int best_scores, better;                             // float and int per group
-  int size;
-};
-constexpr TrellisMemory MakeTrellisMemory(int head_dim) {
-  const TileLayout tile = MakeTileLayout(head_dim);
-  TrellisMemory m = {};
-  int used = 0;
-  const auto take = [&used](int bytes) {
-    const int at = used;
-    used += (bytes + 15) / 16 * 16;
-    return at;
-  };
-  m.costs = take(kTrellisInputs * static_cast<int>(sizeof(TrellisCosts)));
-  m.origins = take(kTrellisMarkCount * kTrellisStates / 2 * TrellisThreads(head_dim) * 4);
-  m.targets = take(tile.units * 32 * kUnitCodes * 2);
-  m.rows = take(tile.units * kUnitCodes);
-  m.levels = take(64);
-  for (int* p :
-       {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products, &m.best_squares,
-        &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
-    *p = take(tile.tokens * 4);
-  }
-  m.size = used;
-  return m;
-}
 // One side's values of a page as f16, rows padded so that neighbours differ in banks, and what its
 // units share. Offsets in bytes.
 struct DequantizeMemory {

@@ -1,63 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// One side of a tile to trellis codes, the search of codec/cpu/trellis_tile.inl: a block per tile,
-// two rings per thread, whose metrics and codes stay in its registers.
+// One side of tiles to trellis codes, the search of codec/cpu/trellis_tile.inl: two rings per
+// thread, whose metrics stay in its registers; all else is in shared memory, in words of four ring
+// positions.
 #include "turboquant/codec/cuda/page_ops.cuh"
+#include "turboquant/codec/cuda/ring_words.cuh"
 #include "turboquant/codec/cuda/trellis_ring.cuh"
 #include "turboquant/kv/cuda/page_params.h"
 #include "turboquant/kv/cuda/sealed_levels.cuh"
+#include "turboquant/kv/cuda/trellis_groups.cuh"
+#include "turboquant/kv/cuda/trellis_memory.h"
 
 namespace tq::cuda {
 namespace {
 
-// By bits - 2.
-TQ_DEVICE_DATA TrellisCosts trellis_costs[3][kTrellisInputs];
+// By bits - 2: bytes [input][parity], a cost and a level each.
+constexpr int kTableBytes = kTrellisInputs << kTrellisMaxParities;
+struct alignas(16) TrellisTable {
+  uint8_t costs[kTableBytes];
+  int8_t levels[kTableBytes];
+};
+TQ_DEVICE_DATA TrellisTable trellis_tables[3];
 
 TQ_KERNEL(kTrellisCostsThreads, 1)
 TrellisCostsKernel(const TQ_GRID_CONSTANT Trellis trellis) {
-  const int index = BlockId() * Threads() + ThreadId();
-  if (index >= kTrellisInputs) return;
-  trellis_costs[trellis.bits - 2][index] = TrellisCostsOf(trellis, index - kTrellisMaxInput);
+  const int input = BlockId() * Threads() + ThreadId();
+  if (input >= kTrellisInputs) return;
+  const TrellisCosts costs = TrellisCostsOf(trellis, input - kTrellisMaxInput);
+  TrellisTable& table = trellis_tables[trellis.bits - 2];
+  for (int z = 0; z < 1 << trellis.parities; ++z) {
+    const int at = (input << trellis.parities) + z;
+    table.costs[at] = static_cast<uint8_t>((costs.of[z] & kTrellisCostMask) >> kTrellisMetricShift);
+    table.levels[at] = static_cast<int8_t>(
+        trellis.Level(costs.of[z] >> kTrellisFreeShift, static_cast<uint32_t>(z)));
+  }
 }
-
-// Ring positions in an order in which values of the same token mostly follow each other.
-constexpr int OrderedPosition(int i) { return i / 8 * 4 + i / 4 % 2 + i / 2 % 2 * 16 + i % 2 * 2; }
-
-// Levels of a ring, a byte a position.
-struct RingLevels {
-  uint32_t words[kUnitCodes / 4];
-  TQ_DEVICE int At(int p) const {
-    const uint32_t byte = static_cast<uint32_t>(p) % 4;
-    return static_cast<int>(Prmt(words[p / 4], 0, 0x8880u + byte * 0x1111u));  // its sign above it
-  }
-  TQ_DEVICE void Set(int p, int level) {
-    const int nibble = p % 4 * 4;
-    words[p / 4] = Prmt(words[p / 4], static_cast<uint32_t>(level),
-                        (0x3210u & ~(15u << nibble)) | 4u << nibble);
-  }
-};
-struct RingCode {
-  uint32_t coded;
-  RingLevels levels;
-};
-
-// What the compiler may know of a tile side.
-template <Side kSide>
-struct FixedGroups {
-  static constexpr bool kKnown = true;
-  static constexpr TrellisGroups kGroups{MakeTileLayout(128), kSide};
-  TQ_DEVICE explicit FixedGroups(const TrellisGroups&) {}
-  TQ_DEVICE TrellisGroups operator()() const { return kGroups; }
-};
-struct AnyGroups {
-  static constexpr bool kKnown = false;
-  TrellisGroups groups;
-  TQ_DEVICE explicit AnyGroups(const TrellisGroups& g) : groups(g) {}
-  TQ_DEVICE TrellisGroups operator()() const { return groups; }
-};
 
 template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
+  static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
 
   const SealParams& p;
   const TileSide& from;
@@ -65,7 +46,7 @@ struct TrellisSealer {
   const std::byte* open;
   std::byte* sealed;
   GroupsOf groups_of;
-  int tile;
+  int first_tile;
   TrellisMemory at;
 
   template <typename T>
@@ -76,31 +57,47 @@ struct TrellisSealer {
   TQ_DEVICE bool Keys() const { return Groups().side == Side::kKey; }
   TQ_DEVICE TileLayout Layout() const { return Groups().tile; }
   TQ_DEVICE int Dims() const { return Layout().head_dim; }
-  TQ_DEVICE int Tokens() const { return Layout().tokens; }
-  TQ_DEVICE int BlockThreads() const { return Layout().units * 16; }
-  // This thread's rings: the same lane of two units.
-  TQ_DEVICE int Unit(int ring) const { return ThreadId() / 32 + ring * (Layout().units / 2); }
-  TQ_DEVICE int TokenOf(int ring, int position) const {
-    const int row = GroupsOf::kKnown ? Groups().TokenOfCode(Unit(ring), CodeAt(position))
-                                     : Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + position];
-    return row + Groups().TokenOfLane(LaneId());
+  TQ_DEVICE int TileThreads() const { return Layout().units * 16; }
+  TQ_DEVICE int Tiles() const { return TrellisTiles(Dims()); }
+  TQ_DEVICE int BlockThreads() const { return Tiles() * TileThreads(); }
+  TQ_DEVICE int Tokens() const { return Tiles() * Layout().tokens; }
+  // This thread's rings: the same lane of two units of a tile.
+  TQ_DEVICE int Tile() const { return Tiles() == 1 ? 0 : ThreadId() / TileThreads(); }
+  TQ_DEVICE int Unit(int ring) const {
+    return (ThreadId() - Tile() * TileThreads()) / 32 + ring * (Layout().units / 2);
+  }
+  // Of element e of word w.
+  TQ_DEVICE int TokenOf(int ring, int w, int e) const {
+    const int row = GroupsOf::kKnown
+                        ? Groups().TokenOfCode(Unit(ring), 8 * e + w)
+                        : Shared<uint8_t>(at.rows)[Unit(ring) * kUnitCodes + 4 * w + e];
+    return row + Groups().TokenOfLane(LaneId()) + Tile() * Layout().tokens;
+  }
+  TQ_DEVICE int GroupOfRing(int ring) const {
+    return Groups().OfUnit(LaneId(), Unit(ring)) + Tile() * Groups().count();
+  }
+  template <typename Fn>
+  TQ_DEVICE void ForTokens(const Fn& fn) const {
+    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) fn(token);
   }
 
-  // Levels of a page that was sealed at more bits.
-  TQ_DEVICE int8_t* SealedLevels() const { return Shared<int8_t>(at.origins); }
+  // Before the first lap: levels of the tiles' tokens, and of keys the references [D] of the page
+  // as it was and as it will be.
+  TQ_DEVICE int8_t* OldLevels() const { return Shared<int8_t>(at.ring_words); }
+  TQ_DEVICE float2* References() const { return Shared<float2>(at.ring_words + Tokens() * Dims()); }
+  TQ_DEVICE int TokenOfPage(int token) const { return first_tile * Layout().tokens + token; }
   // A code decoded, less the new reference.
   TQ_DEVICE float Decoded(int token, int d) const {
-    const int8_t level = from.bits == 8
-                             ? static_cast<int8_t>(open[ByteOf8(from, tile * Tokens() + token, d)])
-                             : SealedLevels()[token * Dims() + d];
-    const float x = ValueOfLevel(level, LevelRest(from), Shared<float>(at.scales)[token]);
+    const float x = ValueOfLevel(OldLevels()[token * Dims() + d], LevelRest(from),
+                                 Shared<float>(at.scales)[token]);
     if (!Keys()) return x;
-    return SubRn(AddRn(x, ReadHalf(open + p.open.reference_offset + 2 * d)),
-                 ReadHalf(sealed + p.sealed.reference_offset + 2 * d));
+    const float2 reference = References()[d];
+    return SubRn(AddRn(x, reference.x), reference.y);
   }
   // 16 strided sums, then a tree: the order that the format fixes.
   TQ_DEVICE float SumOfSquares(int token) const {
     float sum = 0;
+#pragma unroll 8
     for (int d = LaneId() & 15; d < Dims(); d += 16) {
       const float x = Decoded(token, d);
       sum = AddRn(sum, MulRn(x, x));
@@ -110,96 +107,207 @@ struct TrellisSealer {
     return sum;
   }
 
-  TQ_DEVICE void LoadTargets() const {
+  TQ_DEVICE void LoadTables() const {
+    const Trellis& trellis = Keys() ? p.k_trellis : p.v_trellis;
+    for (int i = ThreadId(); i < Rings::kParities * kFree; i += BlockThreads()) {
+      Shared<int8_t>(at.free_levels)[i] = static_cast<int8_t>(
+          trellis.Level(static_cast<uint32_t>(i % kFree), static_cast<uint32_t>(i / kFree)));
+    }
+    const TrellisTable& table = trellis_tables[kBits - 2];
+    for (int i = ThreadId(); i < kTrellisInputs * Rings::kParities / 4; i += BlockThreads()) {
+      Shared<uint32_t>(at.costs)[i] = reinterpret_cast<const uint32_t*>(table.costs)[i];
+      Shared<uint32_t>(at.levels)[i] = reinterpret_cast<const uint32_t*>(table.levels)[i];
+    }
     for (int i = ThreadId(); i < Layout().units * kUnitCodes; i += BlockThreads()) {
       Shared<uint8_t>(at.rows)[i] =
           static_cast<uint8_t>(Groups().TokenOfCode(i / kUnitCodes, CodeAt(i % kUnitCodes)));
     }
-    if (from.bits != 8) {
-      UnpackLevels(from, Layout(), open, tile, 1, SealedLevels());
-      SyncThreads();
-    }
-    for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
-      if (LaneId() == 0) {
-        Shared<float>(at.scales)[token] =
-            ReadHalf(open + from.ScaleOffset(tile * Tokens() + token));
+  }
+
+  // Words of this thread's two rings, their threads beside each other.
+  struct TargetWords {
+    HalfWords of[2];
+  };
+  TQ_DEVICE uint4& TargetsAt(int w) const {
+    return Shared<uint4>(at.targets)[w * BlockThreads() + ThreadId()];
+  }
+  TQ_DEVICE TargetWords Targets(int w) const {
+    const uint4 words = TargetsAt(w);
+    return {{{words.x, words.y}, {words.z, words.w}}};
+  }
+  TQ_DEVICE uint2& BestLevelsAt(int w) const {
+    return Shared<uint2>(at.best_levels)[w * BlockThreads() + ThreadId()];
+  }
+  TQ_DEVICE Rings RingsHere() const {
+    return {SharedMemory() + at.costs, SharedMemory() + at.ring_words + ThreadId() * 4,
+            BlockThreads() * 4};
+  }
+  TQ_DEVICE uint32_t& NewLevelsAt(int w, int ring) const { return RingsHere().Word(2 * w + ring); }
+  struct LevelWords {
+    uint32_t of[2];
+  };
+  TQ_DEVICE LevelWords BestLevels(int w) const {
+    const uint2 words = BestLevelsAt(w);
+    return {{words.x, words.y}};
+  }
+  TQ_DEVICE LevelWords NewLevels(int w) const { return {{NewLevelsAt(w, 0), NewLevelsAt(w, 1)}}; }
+
+  TQ_DEVICE void LoadTargets() const {
+    UnpackLevels(from, Layout(), open, first_tile, Tiles(), OldLevels());
+    if (Keys()) {
+      for (int d = ThreadId(); d < Dims(); d += BlockThreads()) {
+        References()[d] = {ReadHalf(open + p.open.reference_offset + 2 * d),
+                           ReadHalf(sealed + p.sealed.reference_offset + 2 * d)};
       }
-      SyncWarp();
+    }
+    ForTokens([&](int token) {
+      Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(TokenOfPage(token)));
+      ClearSums(token);
+    });
+    SyncThreads();
+    for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
       const float norm = SqrtRn(SumOfSquares(token));
       if (LaneId() == 0) {
         Shared<float>(at.norms)[token] = norm;
         Shared<float>(at.factors)[token] = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
-        ClearSums(token);
       }
     }
     SyncThreads();
     const TrellisGroups groups = Groups();
+    const int first_dim = groups.DimOfLane(LaneId());
 #pragma unroll 1
-    for (int i = 0; i < 2 * kUnitCodes; ++i) {
-      const int ring = i % 2, position = i / 2, token = TokenOf(ring, position);
-      const int d = groups.DimOfCode(Unit(ring), CodeAt(position)) + groups.DimOfLane(LaneId());
-      const float y = MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
-      Shared<int16_t>(at.targets)[(position * BlockThreads() + ThreadId()) * 2 + ring] =
-          static_cast<int16_t>(RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
-                                                static_cast<float>(kTrellisMaxTarget))));
-    }
-  }
-
-  struct Pair {
-    int of[2];  // rings
-  };
-  TQ_DEVICE Pair Targets(int position) const {
-    const uint32_t both = Shared<uint32_t>(at.targets)[position * BlockThreads() + ThreadId()];
-    return {{static_cast<int16_t>(both), static_cast<int>(both) >> 16}};
-  }
-  // Targets at the factors of their tokens.
-  TQ_DEVICE Pair Scaled(int position, const int* factors) const {
-    const Pair targets = Targets(position);
-    return {{TrellisScaled(targets.of[0], factors[TokenOf(0, position)]),
-             TrellisScaled(targets.of[1], factors[TokenOf(1, position)])}};
-  }
-
-  // What rings add to their tokens.
-  struct TokenSums {
-    int token = -1;
-    int product = 0, square = 0;
-  };
-  TQ_DEVICE void AddTo(int token, int product, int square) const {
-    AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(product));
-    AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(square));
-  }
-  TQ_DEVICE void Flush(TokenSums (&sums)[2]) const {
-    if (sums[0].token < 0) return;
-    if (sums[0].token == sums[1].token) {
-      AddTo(sums[0].token, sums[0].product + sums[1].product, sums[0].square + sums[1].square);
-    } else {
-      AddTo(sums[0].token, sums[0].product, sums[0].square);
-      AddTo(sums[1].token, sums[1].product, sums[1].square);
-    }
-  }
-  TQ_DEVICE void SumLevels(const RingCode (&codes)[2]) const {
-    TokenSums sums[2];
-#pragma unroll
-    for (int i = 0; i < kUnitCodes; ++i) {
-      const int position = OrderedPosition(i);
-      const int tokens[2] = {TokenOf(0, position), TokenOf(1, position)};
-      if (tokens[0] != sums[0].token || tokens[1] != sums[1].token) {
-        Flush(sums);
-        sums[0] = {tokens[0]};
-        sums[1] = {tokens[1]};
-      }
-      const Pair targets = Targets(position);
+    for (int w = 0; w < kRingWordCount; ++w) {
+      HalfWords words[2];
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const int level = codes[ring].levels.At(position);
-        sums[ring].product += targets.of[ring] * level;
-        sums[ring].square += level * level;
+        int targets[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const int token = TokenOf(ring, w, e);
+          const int d = groups.DimOfCode(Unit(ring), 8 * e + w) + first_dim;
+          const float y = MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
+          targets[e] = RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
+                                        static_cast<float>(kTrellisMaxTarget)));
+        }
+        words[ring] = {PackHalves(targets[0], targets[2]), PackHalves(targets[1], targets[3])};
+      }
+      TargetsAt(w) = {words[0].even, words[0].odd, words[1].even, words[1].odd};
+    }
+  }
+
+  TQ_DEVICE void ClearSums(int token) const {
+    Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
+  }
+  // What rings add to their tokens. Of which code: the best one or the new one, by ring.
+  struct TokenSum {
+    int token;
+    int product = 0, square = 0;
+  };
+  TQ_DEVICE void Flush(TokenSum (&sums)[2]) const {
+    const bool same = sums[0].token == sums[1].token;
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      TokenSum& sum = sums[ring];
+      if (ring == 0 && same) {
+        sums[1].product += sum.product;
+        sums[1].square += sum.square;
+      } else {
+        AtomicAdd(Shared<uint32_t>(at.products) + sum.token, static_cast<uint32_t>(sum.product));
+        AtomicAdd(Shared<uint32_t>(at.squares) + sum.token, static_cast<uint32_t>(sum.square));
+      }
+    }
+  }
+  TQ_DEVICE void LoadWordPairs(int v, const bool (&best)[2], WordPair (&pairs)[2]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int w = v + i * (kRingWordCount / 2);
+      const TargetWords targets = Targets(w);
+      const LevelWords old_levels = BestLevels(w), new_levels = NewLevels(w);
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        pairs[ring].targets[i] = targets.of[ring];
+        pairs[ring].levels[i] = best[ring] ? old_levels.of[ring] : new_levels.of[ring];
+      }
+    }
+  }
+  static constexpr int kParts = GroupsOf::kPairs ? 2 : 4;
+
+  TQ_DEVICE void SumLevels(const bool (&best)[2]) const {
+    if constexpr (GroupsOf::kLanesShareTokens) {
+      SumSharedTokens(best);
+      return;
+    }
+    TokenSum sums[2] = {{TokenOf(0, 0, 0)}, {TokenOf(1, 0, 0)}};
+#pragma unroll 1
+    for (int v = 0; v < kRingWordCount / 2; ++v) {
+      WordPair pairs[2];
+      LoadWordPairs(v, best, pairs);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int w = v + i * (kRingWordCount / 2);
+          const int tokens[2] = {TokenOf(0, w, part), TokenOf(1, w, part)};
+          if (tokens[0] != sums[0].token || tokens[1] != sums[1].token) {
+            Flush(sums);
+            sums[0] = {tokens[0]};
+            sums[1] = {tokens[1]};
+          }
+#pragma unroll
+          for (int ring = 0; ring < 2; ++ring) {
+            pairs[ring].template AddPart<kParts>(part, i, sums[ring].product, sums[ring].square);
+          }
+        }
       }
     }
     Flush(sums);
   }
-  TQ_DEVICE void ClearSums(int token) const {
-    Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
+  // Sums of all lanes that differ in the bits of kLanes and below, down to 4: each lane keeps one
+  // half of them, then of these. Gives the token of the first that is left.
+  template <int kLanes, int kSums>
+  TQ_DEVICE static int ShareSums(int (&sums)[kSums]) {
+    if constexpr (kLanes < 4) {
+      return 0;
+    } else {
+      constexpr int kHalf = kSums / 2;
+      const bool upper = (LaneId() & kLanes) != 0;
+      int half[kHalf];
+#pragma unroll
+      for (int i = 0; i < kHalf; ++i) {
+        const int other = ShuffleXor(upper ? sums[i] : sums[i + kHalf], kLanes);
+        half[i] = (upper ? sums[i + kHalf] : sums[i]) + other;
+      }
+      const int first = ShareSums<kLanes / 2>(half);
+#pragma unroll
+      for (int i = 0; i < kHalf; ++i) sums[i] = half[i];
+      return first + (upper ? kHalf / 2 : 0);
+    }
+  }
+  // Values: both rings of the eight lanes that differ in lane / 4 have the same tokens. The lanes
+  // add up what all have, each for an eighth of the tokens.
+  TQ_DEVICE void SumSharedTokens(const bool (&best)[2]) const {
+    constexpr int kTokens = kRingWordCount / 2 * kParts;
+    int sums[2 * kTokens] = {};  // product and square of a token
+#pragma unroll
+    for (int v = 0; v < kRingWordCount / 2; ++v) {
+      WordPair pairs[2];
+      LoadWordPairs(v, best, pairs);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        const int token = v * kParts + part;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          pairs[i % 2].template AddPart<kParts>(part, i / 2, sums[2 * token], sums[2 * token + 1]);
+        }
+      }
+    }
+    const int first = ShareSums<16>(sums);
+#pragma unroll
+    for (int i = 0; i < kTokens / 8; ++i) {
+      const int token = TokenOf(0, (first + i) / kParts, (first + i) % kParts);
+      AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(sums[2 * i]));
+      AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(sums[2 * i + 1]));
+    }
   }
 
   // The gain at which a vector's code fits it best.
@@ -211,129 +319,187 @@ struct TrellisSealer {
     return RoundToInt(gain < kLeast ? kLeast : gain > kMost ? kMost : gain);
   }
 
-  // gain: of all tokens, or 0 for each one's own.
-  TQ_DEVICE void SetFactors(int gain, int shake) const {
-    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
-      const int own = gain != 0 ? gain
+  // Twice the factors of a token's inputs in the encoding that comes, number `lap`.
+  TQ_DEVICE void SetFactors(int token, int lap) const {
+    const int shaken = lap - p.gain_count;
+    const int gain = shaken < 0 ? p.gains[lap]
                                 : GainOf(Shared<int>(at.best_products)[token],
                                          Shared<int>(at.best_squares)[token]);
-      Shared<int>(at.plain)[token] = own * TrellisGrid(kBits);
-      Shared<int>(at.shaken)[token] = TrellisShaken(own, shake) * TrellisGrid(kBits);
-    }
-    SyncThreads();
+    const int shake = TrellisShake(kBits, shaken / kTrellisClasses, p.rounds);
+    Shared<int>(at.plain)[token] = 2 * gain * TrellisGrid(kBits);
+    Shared<int>(at.shaken)[token] = 2 * TrellisShaken(gain, shake) * TrellisGrid(kBits);
   }
-
-  // One lap over both rings.
-  TQ_DEVICE void Encode(int shaken_class, typename Rings::Metrics& metrics,
-                        RingCode (&codes)[2]) const {
-    const Rings rings = {Shared<TrellisCosts>(at.costs), Shared<uint32_t>(at.origins) + ThreadId(),
-                         BlockThreads()};
-    const auto inputs = [&](int position) {
-      Pair x = Scaled(
-          position, Shared<int>(position % kTrellisClasses == shaken_class ? at.shaken : at.plain));
-      for (int& input : x.of) {
-        input = input < kTrellisMaxInput ? input : kTrellisMaxInput;
-        input = input > -kTrellisMaxInput ? input : -kTrellisMaxInput;
-      }
-      return x;
-    };
-    const uint32_t ends = rings.Lap(inputs, metrics);
-    uint32_t parities[2][kTrellisMaxParities];
+  // Factors of elements of a word w, by ring; the same for all words where a ring has one token.
+  struct Factors {
+    int of[2][4];
+  };
+  // arrays(e): where element e has its factor.
+  template <typename Arrays>
+  TQ_DEVICE void LoadFactors(const Arrays& arrays, int w, Factors& factors) const {
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      codes[ring] = {rings.Follow(ends >> (16 * ring) & 0xffffu, ring), {}};
-      Rings::Parities(codes[ring].coded, parities[ring]);
-    }
 #pragma unroll
-    for (int position = 0; position < kUnitCodes; ++position) {
-      const Pair x = inputs(position);
+      for (int e = 0; e < 4; ++e) {
+        factors.of[ring][e] = Shared<int>(arrays(e))[TokenOf(ring, w, e)];
+      }
+    }
+  }
+  TQ_DEVICE static HalfWords Scaled(const HalfWords& targets, const int (&factors)[4]) {
+    return {ScaleHalves(targets.even, factors[0], factors[2]),
+            ScaleHalves(targets.odd, factors[1], factors[3])};
+  }
+
+  // Table offsets of inputs.
+  TQ_DEVICE static HalfWords Inputs(const HalfWords& targets, const int (&factors)[4]) {
+    constexpr uint32_t kMost = kTrellisMaxInput * 0x10001u;
+    const HalfWords x = Scaled(targets, factors);
+    return {AddClampS16x2(x.even, kMost, 2 * kMost) * Rings::kParities,
+            AddClampS16x2(x.odd, kMost, 2 * kMost) * Rings::kParities};
+  }
+
+  // One lap over both rings. Gives their coded bits, leaves their levels.
+  TQ_DEVICE void Encode(int shaken_class, typename Rings::Metrics& metrics,
+                        uint32_t (&coded)[2]) const {
+    const Rings rings = RingsHere();
+    const auto arrays = [&](int e) { return e == shaken_class ? at.shaken : at.plain; };
+    Factors factors;
+    LoadFactors(arrays, 0, factors);
+#pragma unroll 2
+    for (int w = 0; w < kRingWordCount; ++w) {
+      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
+      const TargetWords targets = Targets(w);
+      const HalfWords a = Inputs(targets.of[0], factors.of[0]),
+                      b = Inputs(targets.of[1], factors.of[1]);
+      rings.SetInputs(4 * w, Prmt(a.even, b.even, 0x5410u));
+      rings.SetInputs(4 * w + 1, Prmt(a.odd, b.odd, 0x5410u));
+      rings.SetInputs(4 * w + 2, Prmt(a.even, b.even, 0x7632u));
+      rings.SetInputs(4 * w + 3, Prmt(a.odd, b.odd, 0x7632u));
+    }
+    rings.Follow(rings.Lap(metrics), coded);
+    const RingParities<kBits> parities[2] = {RingParities<kBits>(coded[0]),
+                                             RingParities<kBits>(coded[1])};
+    const auto* levels = Shared<uint8_t>(at.levels);
+#pragma unroll 2
+    for (int w = 0; w < kRingWordCount; ++w) {
+      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
+      const TargetWords targets = Targets(w);
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const uint32_t parity = Rings::ParityAt(parities[ring], position);
-        const uint32_t free = rings.CostsOf(x.of[ring]).of[parity] >> kTrellisFreeShift;
-        codes[ring].levels.Set(position, Shared<int8_t>(at.levels)[parity * Rings::kFree + free]);
+        const HalfWords inputs = Inputs(targets.of[ring], factors.of[ring]);
+        const uint32_t z = parities[ring].Bytes(w);
+        const uint32_t even = inputs.even + Prmt(z, 0, 0x4240u),
+                       odd = inputs.odd + Prmt(z, 0, 0x4341u);
+        NewLevelsAt(w, ring) = PackBytes(levels[even & 0xffffu], levels[odd & 0xffffu],
+                                         levels[even >> 16], levels[odd >> 16]);
       }
     }
   }
 
-  // Rings that come no nearer to the targets than the best ones go back to these.
-  TQ_DEVICE void KeepBetterRings(const RingCode (&best)[2], RingCode (&codes)[2]) const {
-    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
+  // Do the new rings come nearer to the targets than the best ones, every vector at the gain that
+  // suits all that was encoded last?
+  TQ_DEVICE void Judge(bool (&best)[2]) const {
+    ForTokens([&](int token) {
       Shared<int>(at.judged)[token] =
-          GainOf(Shared<int>(at.products)[token], Shared<int>(at.squares)[token]) *
+          2 * GainOf(Shared<int>(at.products)[token], Shared<int>(at.squares)[token]) *
           kTrellisJudgeGrid;
       ClearSums(token);
-    }
+    });
     SyncThreads();
-    int nearer[2] = {};
-#pragma unroll
-    for (int position = 0; position < kUnitCodes; ++position) {
-      const Pair targets = Scaled(position, Shared<int>(at.judged));
+    int product[2] = {}, square[2] = {};  // new less old
+    const auto arrays = [&](int) { return at.judged; };
+    Factors factors;
+    LoadFactors(arrays, 0, factors);
+#pragma unroll 2
+    for (int w = 0; w < kRingWordCount; ++w) {
+      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
+      const TargetWords targets = Targets(w);
+      const LevelWords now = NewLevels(w), old = BestLevels(w);
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const int level = codes[ring].levels.At(position), old = best[ring].levels.At(position);
-        nearer[ring] += (level - old) * (2 * targets.of[ring] - kTrellisJudgeGrid * (level + old));
+        const HalfWords judged = Scaled(targets.of[ring], factors.of[ring]);
+        product[ring] += Dot(judged, now.of[ring], 0) - Dot(judged, old.of[ring], 0);
+        square[ring] += Dp4a(now.of[ring], now.of[ring], 0) - Dp4a(old.of[ring], old.of[ring], 0);
       }
     }
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      if (nearer[ring] <= 0) codes[ring] = best[ring];
+      best[ring] = 2 * product[ring] - kTrellisJudgeGrid * square[ring] <= 0;
     }
   }
 
-  // Groups that what was encoded last serves better keep it.
-  TQ_DEVICE void AcceptBetter(bool first, const RingCode (&codes)[2], RingCode (&best)[2]) const {
+  // Groups that what was encoded last serves better keep it; factors for the encoding after it. By
+  // one warp of each tile.
+  TQ_DEVICE void AcceptTokens(int lap) const {
     const TrellisGroups groups = Groups();
-    float* scores = Shared<float>(at.scores);
-    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
-      const auto product = static_cast<float>(Shared<int>(at.products)[token]);
-      const int square = Shared<int>(at.squares)[token];
-      scores[token] =
-          square > 0 ? DivRn(MulRn(product, product), static_cast<float>(square)) : 0.0f;
+    const int first_token = Tile() * Layout().tokens, first_group = Tile() * groups.count();
+    int* products = Shared<int>(at.products) + first_token;
+    int* squares = Shared<int>(at.squares) + first_token;
+    float* scores = Shared<float>(at.scores) + first_token;
+    float* best_scores = Shared<float>(at.best_scores) + first_group;
+    int* better = Shared<int>(at.better) + first_group;
+    for (int token = LaneId(); token < Layout().tokens; token += 32) {
+      const auto product = static_cast<float>(products[token]);
+      const auto square = static_cast<float>(squares[token]);
+      scores[token] = square > 0 ? DivRn(MulRn(product, product), square) : 0.0f;
     }
-    SyncThreads();
-    float* best_scores = Shared<float>(at.best_scores);
-    int* better = Shared<int>(at.better);
-    for (int group = ThreadId(); group < groups.count(); group += BlockThreads()) {
+    SyncWarp();
+    const int group_tokens = Layout().tokens / groups.count();
+    for (int group = LaneId(); group < groups.count(); group += 32) {
       float sum = 0;
-      for (int token = 0; token < Tokens(); ++token) {
-        const float with = AddRn(sum, scores[token]);
-        sum = groups.OfToken(token) == group ? with : sum;
+#pragma unroll 8
+      for (int n = 0; n < group_tokens; ++n) {
+        sum = AddRn(sum, scores[groups.TokenOfGroup(group, n)]);
       }
-      better[group] = first || sum > best_scores[group];
+      better[group] = lap == 0 || sum > best_scores[group];
       if (better[group] != 0) best_scores[group] = sum;
     }
-    SyncThreads();
-    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
+    SyncWarp();
+    for (int token = LaneId(); token < Layout().tokens; token += 32) {
       if (better[groups.OfToken(token)] != 0) {
-        Shared<int>(at.best_products)[token] = Shared<int>(at.products)[token];
-        Shared<int>(at.best_squares)[token] = Shared<int>(at.squares)[token];
+        Shared<int>(at.best_products)[first_token + token] = products[token];
+        Shared<int>(at.best_squares)[first_token + token] = squares[token];
       }
-      ClearSums(token);
+      ClearSums(first_token + token);
+      SetFactors(first_token + token, lap + 1);
     }
+  }
+  TQ_DEVICE void AcceptBetter(int lap, const bool (&best)[2], const uint32_t (&coded)[2],
+                              uint32_t (&best_coded)[2]) const {
+    if (ThreadId() - Tile() * TileThreads() < 32) AcceptTokens(lap);
+    SyncThreads();
+    bool take[2];
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      if (better[groups.OfUnit(LaneId(), Unit(ring))] != 0) best[ring] = codes[ring];
+      take[ring] = !best[ring] && Shared<int>(at.better)[GroupOfRing(ring)] != 0;
+      if (take[ring]) best_coded[ring] = coded[ring];
     }
-    SyncThreads();
+#pragma unroll 2
+    for (int w = 0; w < kRingWordCount && (take[0] || take[1]); ++w) {
+      const LevelWords now = NewLevels(w), old = BestLevels(w);
+      BestLevelsAt(w) = {take[0] ? now.of[0] : old.of[0], take[1] ? now.of[1] : old.of[1]};
+    }
   }
 
-  TQ_DEVICE void WriteWords(const RingCode (&best)[2]) const {
-    std::byte* out = sealed + to.CodesOffset(tile);
+  TQ_DEVICE void WriteWords(const uint32_t (&best_coded)[2]) const {
+    std::byte* out = sealed + to.CodesOffset(first_tile + Tile());
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      uint32_t words[kBits] = {best[ring].coded}, parities[kTrellisMaxParities];
-      Rings::Parities(best[ring].coded, parities);
+      uint32_t words[kBits] = {best_coded[ring]};
+      const RingParities<kBits> parities(best_coded[ring]);
+#pragma unroll 1
+      for (int w = 0; w < kRingWordCount; ++w) {
+        const uint32_t z = parities.Bytes(w), level_bytes = BestLevels(w).of[ring];
 #pragma unroll
-      for (int position = 0; position < kUnitCodes; ++position) {
-        const int8_t* levels =
-            Shared<int8_t>(at.levels) + Rings::ParityAt(parities, position) * Rings::kFree;
-        uint32_t free = 0;
+        for (int e = 0; e < 4; ++e) {
+          const int8_t* levels =
+              Shared<int8_t>(at.free_levels) + (z >> (8 * e) & 255u) * static_cast<uint32_t>(kFree);
+          uint32_t free = 0;
 #pragma unroll
-        for (int f = 1; f < Rings::kFree; ++f) {
-          if (levels[f] == best[ring].levels.At(position)) free = static_cast<uint32_t>(f);
+          for (int f = 1; f < kFree; ++f) {
+            if (levels[f] == ByteOfWord(level_bytes, e)) free = static_cast<uint32_t>(f);
+          }
+          SetFreeBits(kBits, words, 8 * e + (w & 7), free);  // the word by e alone: no local memory
         }
-        SetFreeBits(kBits, words, CodeAt(position), free);
       }
 #pragma unroll
       for (int w = 0; w < kBits; ++w) {
@@ -344,41 +510,37 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void Run() const {
-    const Trellis& trellis = Keys() ? p.k_trellis : p.v_trellis;
-    for (int i = ThreadId(); i < Rings::kParities * Rings::kFree; i += BlockThreads()) {
-      Shared<int8_t>(at.levels)[i] = static_cast<int8_t>(trellis.Level(
-          static_cast<uint32_t>(i % Rings::kFree), static_cast<uint32_t>(i / Rings::kFree)));
-    }
-    for (int i = ThreadId(); i < kTrellisInputs; i += BlockThreads()) {
-      Shared<TrellisCosts>(at.costs)[i] = trellis_costs[kBits - 2][i];
-    }
+    LoadTables();
+    SyncThreads();  // rows
     LoadTargets();
-    typename Rings::Metrics metrics = {};
-    RingCode best[2] = {};
-    const int shakes = p.rounds * kTrellisClasses;
+    typename Rings::Metrics metrics;
+    Rings::Start(metrics);
+    uint32_t best_coded[2] = {};
+    ForTokens([&](int token) { SetFactors(token, 0); });
+    SyncThreads();
+    const int laps = p.gain_count + p.rounds * kTrellisClasses;
 #pragma unroll 1
-    for (int i = 0; i < p.gain_count + shakes; ++i) {
-      const int shaken = i - p.gain_count;
-      SetFactors(shaken < 0 ? p.gains[i] : 0,
-                 TrellisShake(kBits, shaken / kTrellisClasses, p.rounds));
-      RingCode codes[2];
-      Encode(shaken < 0 ? -1 : shaken % kTrellisClasses, metrics, codes);
-      SumLevels(codes);
-      SyncThreads();
-      if (i > 0) {
-        KeepBetterRings(best, codes);
-        SumLevels(codes);
+    for (int lap = 0; lap < laps; ++lap) {
+      const int shaken = lap - p.gain_count;
+      uint32_t coded[2];
+      Encode(shaken < 0 ? -1 : shaken % kTrellisClasses, metrics, coded);
+      bool best[2] = {};
+      // The sums of what was encoded decide which rings stay; then those of what is left.
+#pragma unroll 1
+      for (int pass = lap == 0 ? 1 : 0; pass < 2; ++pass) {
+        SumLevels(best);
         SyncThreads();
+        if (pass == 0) Judge(best);
       }
-      AcceptBetter(i == 0, codes, best);
+      AcceptBetter(lap, best, coded, best_coded);
     }
-    WriteWords(best);
-    for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) {
+    WriteWords(best_coded);
+    ForTokens([&](int token) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
-      WriteScale(to, Keys() ? p.sealed.v.rows : p.sealed.k.rows, sealed, tile * Tokens() + token,
+      WriteScale(to, Keys() ? p.sealed.v.rows : p.sealed.k.rows, sealed, TokenOfPage(token),
                  FiniteHalf(scale));
-    }
+    });
   }
 };
 
@@ -390,17 +552,18 @@ TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
   LetNextStart();
   const bool keys = p.trellis_side == Side::kKey;
   const TileSide& to = keys ? p.sealed.k : p.sealed.v;
-  const int tiles = to.tile.tiles_per_page();
-  const SealJob& job = p.jobs[BlockId() / tiles];
+  const int blocks = TrellisBlocksOfPage(to.tile.head_dim);
+  const SealJob& job = p.jobs[BlockId() / blocks];
   if (job.side == p.trellis_side) {
-    const TrellisSealer<GroupsOf, kBits> sealer = {p,
-                                                   keys ? p.open.k : p.open.v,
-                                                   to,
-                                                   p.arena + job.open_offset,
-                                                   p.arena + job.sealed_offset,
-                                                   GroupsOf(TrellisGroups(to.tile, job.side)),
-                                                   BlockId() % tiles,
-                                                   MakeTrellisMemory(to.tile.head_dim)};
+    const TrellisSealer<GroupsOf, kBits> sealer = {
+        p,
+        keys ? p.open.k : p.open.v,
+        to,
+        p.arena + job.open_offset,
+        p.arena + job.sealed_offset,
+        GroupsOf(TrellisGroups(to.tile, job.side)),
+        BlockId() % blocks * TrellisTiles(to.tile.head_dim),
+        MakeTrellisMemory(to.tile.head_dim, RingPair<kBits>::kParities)};
     sealer.Run();
   }
   WaitForInputs();
@@ -412,10 +575,12 @@ SealKernelFn OfBits(int bits) {
          : bits == 3 ? TrellisSealKernel<GroupsOf, 3, kThreads, kBlocks>
                      : TrellisSealKernel<GroupsOf, 4, kThreads, kBlocks>;
 }
-// Four blocks' memory fits a multiprocessor.
-template <Side kSide>
-SealKernelFn Fixed(int bits) {
-  return OfBits<FixedGroups<kSide>, TrellisThreads(128), 4>(bits);
+// Two blocks' memory fits a multiprocessor.
+template <int kDim>
+SealKernelFn Fixed(Side side, int bits) {
+  return side == Side::kKey
+             ? OfBits<FixedGroups<kDim, Side::kKey>, TrellisThreads(kDim), 2>(bits)
+             : OfBits<FixedGroups<kDim, Side::kValue>, TrellisThreads(kDim), 2>(bits);
 }
 
 }  // namespace
@@ -423,8 +588,16 @@ SealKernelFn Fixed(int bits) {
 TrellisCostsKernelFn TrellisCostsKernelOf() { return TrellisCostsKernel; }
 
 SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits) {
-  if (head_dim != 128) return OfBits<AnyGroups, TrellisThreads(512), 1>(bits);
-  return side == Side::kKey ? Fixed<Side::kKey>(bits) : Fixed<Side::kValue>(bits);
+  switch (head_dim) {
+    case 64:
+      return Fixed<64>(side, bits);
+    case 128:
+      return Fixed<128>(side, bits);
+    case 256:
+      return Fixed<256>(side, bits);
+    default:
+      return OfBits<AnyGroups, TrellisThreads(512), 1>(bits);
+  }
 }
 
 }  // namespace tq::cuda

@@ -126,6 +126,34 @@ inline uint32_t AddMin16x2(uint32_t a, uint32_t b, uint32_t c) {
   const uint32_t sum = a + b;
   return std::min(sum & 0xffffu, c & 0xffffu) | std::min(sum >> 16, c >> 16) << 16;
 }
+inline uint32_t AddClampS16x2(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result = 0;
+  for (int shift = 0; shift < 32; shift += 16) {
+    const auto half = [shift](uint32_t x) { return int{static_cast<int16_t>(x >> shift)}; };
+    const int sum = half(a) + half(b);
+    TQ_CHECK(sum == static_cast<int16_t>(sum));
+    result |= static_cast<uint32_t>(std::max(std::min(sum, half(c)), 0)) << shift;
+  }
+  return result;
+}
+// Elements of signed types that lie in a word.
+template <typename A, typename B>
+int DotOfWords(uint32_t a, uint32_t b, int count, int sum) {
+  for (int i = 0; i < count; ++i) {
+    sum += int{static_cast<A>(a >> (8 * static_cast<int>(sizeof(A)) * i))} *
+           int{static_cast<B>(b >> (8 * static_cast<int>(sizeof(B)) * i))};
+  }
+  return sum;
+}
+inline int Dp4a(uint32_t a, uint32_t b, int sum) {
+  return DotOfWords<int8_t, int8_t>(a, b, 4, sum);
+}
+inline int Dp2aLow(uint32_t halves, uint32_t bytes, int sum) {
+  return DotOfWords<int16_t, int8_t>(halves, bytes, 2, sum);
+}
+inline int Dp2aHigh(uint32_t halves, uint32_t bytes, int sum) {
+  return DotOfWords<int16_t, int8_t>(halves, bytes >> 16, 2, sum);
+}
 inline uint32_t RotateLeft(uint32_t x, int n) {
   return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
 }

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared memory of a block of the trellis kernels, and which tiles it encodes.
+#pragma once
+
+#include "turboquant/codec/page_layout.h"
+#include "turboquant/codec/trellis_search.h"
+
+namespace tq::cuda {
+
+// A thread has two rings. Small tiles share a block, and with it the tables.
+constexpr int TrellisTileThreads(int head_dim) { return MakeTileLayout(head_dim).units * 16; }
+constexpr int TrellisTiles(int head_dim) { return TrellisTileThreads(head_dim) <= 64 ? 2 : 1; }
+constexpr int TrellisThreads(int head_dim) {
+  return TrellisTiles(head_dim) * TrellisTileThreads(head_dim);
+}
+constexpr int TrellisBlocksOfPage(int head_dim) {
+  return MakeTileLayout(head_dim).tiles_per_page() / TrellisTiles(head_dim);
+}
+
+// Offsets in bytes, in order. Tokens are those of all tiles of the block.
+struct TrellisMemory {
+  int costs;        // uint8 [inputs][parities]
+  int levels;       // int8 [inputs][parities]: the nearest ones
+  int free_levels;  // int8 [parity][uncoded bits]
+  // Of laps, uint32 [kRingWords][threads]; after a lap its levels, words as in best_levels; before
+  // all, int8 [tokens][D] and float2 [D]: the page as it was.
+  int ring_words;
+  int targets;                                         // uint4 [8][threads]: halves of both rings
+  int best_levels;                                     // uint2 [8][threads]: bytes of both rings
+  int rows;                                            // uint8 [units][positions]: token of lane 0
+  int plain, shaken, judged;                           // int per token: factors
+  int products, squares, best_products, best_squares;  // int per token
+  int factors, scales, norms, scores;                  // float per token
+  int best_scores, better;                             // float and int per group
+  int size;
+};
+// parities: how many values the parities of a position have.
+constexpr TrellisMemory MakeTrellisMemory(int head_dim, int parities) {
+  const TileLayout tile = MakeTileLayout(head_dim);
+  const int threads = TrellisThreads(head_dim), tokens = TrellisTiles(head_dim) * tile.tokens;
+  TrellisMemory m = {};
+  int used = 0;
+  const auto take = [&used](int bytes) {
+    const int at = used;
+    used += (bytes + 15) / 16 * 16;
+    return at;
+  };
+  m.costs = take(kTrellisInputs * parities);
+  m.levels = take(kTrellisInputs * parities);
+  m.free_levels = take(64);
+  m.ring_words = take(kTrellisMarkCount * kTrellisStates / 2 * threads * 4);
+  m.targets = take(kUnitCodes / 4 * threads * 16);
+  m.best_levels = take(kUnitCodes / 4 * threads * 8);
+  m.rows = take(tile.units * kUnitCodes);
+  for (int* p :
+       {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products, &m.best_squares,
+        &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
+    *p = take(tokens * 4);
+  }
+  m.size = used;
+  return m;
+}
+
+}  // namespace tq::cuda
