@@ -80,14 +80,17 @@ void CacheWatch::Layer(int layer, SequenceId, int64_t, MatrixView<float> q, Matr
 
 void CacheWatch::AfterStep(const KvCache& cache, SequenceId sequence) {
   const int64_t full = cache.Length(sequence) / kPageTokens;
+  bool compared = false;
   for (Head& head : heads_) {
     if (full == pages_ && !head.due) continue;
     const KvLayerView view = cache.View(sequence, head.layer);
     CopyPages(view, head);
-    if (head.due) Compare(view, head);
+    if (!head.due) continue;
+    Compare(view, head);
+    compared = true;
   }
   pages_ = full;
-  if (broken_) return;
+  if (broken_ || !compared) return;
   if (const CacheDrift now = drift(); now.broken) {
     broken_ = true;
     if (options_.on_broken) options_.on_broken(now);
