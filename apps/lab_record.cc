@@ -3,12 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <ranges>
 
 #include "apps/fetch_model/model_table.h"
 #include "lab/lines_file.h"
@@ -170,10 +170,10 @@ void AppendToLabFile(const std::filesystem::path& path, const LabRecord& record)
 
 const LabRecord* FindRecord(const std::vector<LabRecord>& records, const std::string& id,
                             const LabConditions& conditions) {
-  for (const LabRecord& record : records | std::views::reverse) {
-    if (record.id == id && record.conditions == conditions) return &record;
-  }
-  return nullptr;
+  const auto last = std::find_if(records.rbegin(), records.rend(), [&](const LabRecord& record) {
+    return record.id == id && record.conditions == conditions;
+  });
+  return last == records.rend() ? nullptr : &*last;
 }
 
 }  // namespace tq::app

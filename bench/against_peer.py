@@ -6,7 +6,8 @@
 
 Each round runs the peer and then ours, so that drift of the machine hits both; medians over all repetitions of all
 rounds are compared. The peer runs its f16 cache (--peer-cache for others). Random tokens are decoded, as llama-bench
-does: speed does not depend on them. `memory` samples our resident memory: peak while loading and steady.
+does: speed does not depend on them. `memory`, which needs no peer, samples our resident memory: the peaks of a first load, which calibrates, and
+of later ones, and what stays.
 """
 import argparse
 import json
@@ -15,6 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -63,18 +65,19 @@ def time_in_turn(args, name, flags, caches, environment):
               flush=True)
 
 
-def watch_memory(command):
-    """Largest resident size of a command, and the median of its second half, in bytes; sampled every 5 ms."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    samples = []
+def watch_memory(command, environment=None):
+    """Largest resident size of a command, the median of its second half, in bytes, and its output; sampled every 5 ms."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                               env={**os.environ, **(environment or {})})
+    samples = []  # (largest so far, now)
 
     def poll():
-        page = os.sysconf("SC_PAGE_SIZE")
         while process.poll() is None:
             try:
-                with open(f"/proc/{process.pid}/statm") as statm:
-                    samples.append(int(statm.read().split()[1]) * page)
-            except (OSError, IndexError):
+                with open(f"/proc/{process.pid}/status") as status:
+                    sizes = dict(line.split()[:2] for line in status if line.startswith(("VmHWM", "VmRSS")))
+                samples.append((int(sizes["VmHWM:"]) * 1024, int(sizes["VmRSS:"]) * 1024))
+            except (OSError, KeyError):
                 pass
             time.sleep(0.005)
 
@@ -82,26 +85,30 @@ def watch_memory(command):
     thread.start()
     output = process.communicate()[0]
     thread.join()
-    samples = [size for size in samples if size > 0]
-    return max(samples), statistics.median(samples[len(samples) // 2:]), json.loads(output)[-1]
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed")
+    return max(most for most, _ in samples), statistics.median(now for _, now in samples[len(samples) // 2:]), output
 
 
 def print_memory(args, cache):
     k, v = cache.split("/")
+    common = ["-m", args.model, "-t", str(args.threads), "-ctk", k, "-ctv", v]
+    bench_flags = [args.ours, "bench"] + common + ["-p", "0", "-o", "json"]
+    with tempfile.TemporaryDirectory() as empty:
+        first, _, _ = watch_memory([args.ours, "run"] + common + ["-n", "8", "-p", "hi"], {"XDG_CACHE_HOME": empty})
     # Two lengths: the peak of a short run is that of loading.
-    flags = ["-m", args.model, "-t", str(args.threads), "-p", "0", "-o", "json", "-ctk", k, "-ctv", v]
-    peak, _, _ = watch_memory([args.ours, "bench"] + flags + ["-n", "1", "-r", "1"])
-    _, steady, row = watch_memory([args.ours, "bench"] + flags + ["-n", "64", "-r", "8"])
-    size, kv = os.path.getsize(args.model), row["kv_bytes_total"]
-    print(f"\nResident memory, cache {cache}: file {size / 2**20:.1f} MiB, cache {kv / 2**20:.1f} MiB; peak while loading "
-          f"{peak / 2**20:.1f} MiB = {peak / size:.2f} x file; steady {steady / 2**20:.1f} MiB = cache + "
-          f"{(steady - kv) / size:.2f} x file")
+    peak, _, _ = watch_memory(bench_flags + ["-n", "1", "-r", "1"])
+    _, steady, output = watch_memory(bench_flags + ["-n", "64", "-r", "8"])
+    size, kv = os.path.getsize(args.model), json.loads(output)[-1]["kv_bytes_total"]
+    print(f"\n| resident memory, cache {cache}: {kv / 2**20:.1f} MiB of cache | MiB | of the file |\n| --- | ---: | ---: |")
+    for name, value in (("file", size), ("first load, calibrates: peak", first), ("loading: peak", peak), ("steady, without the cache", steady - kv)):
+        print(f"| {name} | {value / 2**20:.1f} | {value / size:.2f} x |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", default=f"{ROOT}/build/default/bin/turboquant", help="(%(default)s)")
-    parser.add_argument("--peer", required=True, help="llama-bench")
+    parser.add_argument("--peer", help="llama-bench; memory alone needs none")
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("--tests", default="prefill,decode,depth,memory")
@@ -124,9 +131,11 @@ def main():
     wanted = args.tests.split(",")
     if unknown := set(wanted) - {*tests, "memory"}:
         parser.error(f"unknown tests: {', '.join(sorted(unknown))}")
+    if wanted != ["memory"] and args.peer is None:
+        parser.error("--peer is missing: the peer's llama-bench")
     version = subprocess.run([args.ours, "--version"], capture_output=True, text=True).stdout.strip()
     print(f"{os.path.basename(args.model)}, {args.threads} threads, {args.rounds} rounds of {args.repetitions}; {version}"
-          + (f", TQ_ISA={args.isa}" if args.isa else "") + f"; peer's cache {args.peer_cache}")
+          + (f", TQ_ISA={args.isa}" if args.isa else "") + (f"; peer's cache {args.peer_cache}" if args.peer else ""))
     if wanted != ["memory"]:
         print("\n| test | our cache (K/V) | bits per value | peer, tok/s | ours, tok/s | ratio |")
         print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)

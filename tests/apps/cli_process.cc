@@ -90,9 +90,10 @@ CliResult RunCli(const std::vector<std::string>& arguments, const CliOptions& op
   }
 
   int status = 0;
+  rusage usage = {};
   bool interrupted = false;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.seconds);
-  while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) {
+  while (pid > 0 && wait4(pid, &status, WNOHANG, &usage) == 0) {
     if (std::chrono::steady_clock::now() > deadline) kill(pid, SIGKILL);
     if (options.interrupt_after && !interrupted &&
         (ReadAll(out) + ReadAll(err)).find(*options.interrupt_after) != std::string::npos) {
@@ -105,6 +106,7 @@ CliResult RunCli(const std::vector<std::string>& arguments, const CliOptions& op
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result.out = ReadAll(out);
   result.err = ReadAll(err);
+  result.peak_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
   return result;
 }
 

@@ -23,6 +23,7 @@ struct CliOptions {
 struct CliResult {
   int status = -1;  // exit code; 128 + signal if killed, as it is after CliOptions::seconds
   std::string out, err;
+  uint64_t peak_bytes = 0;  // of resident memory
 };
 
 // A folder of this test process, removed at its end.

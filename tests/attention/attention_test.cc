@@ -175,6 +175,26 @@ TEST(Attend, FreshTokens) {
   }
 }
 
+TEST(Attend, OutputsMayTakeThePlaceOfQueries) {
+  for (const bool fresh : {true, false}) {
+    for (int tokens : {1, 4, 300}) {
+      CaseSpec spec{Pages(64, Codec::kF16, Codec::kF16, 700, 2)};
+      spec.tokens = tokens;
+      spec.group = 3;
+      spec.fresh = fresh;
+      Case c(spec);
+      c.Build();
+      AttentionWorkspace workspace;
+      std::vector<float> apart, in_place = c.q;
+      AttentionArgs args = c.Args(apart);
+      Attend({&args, 1}, workspace, ThreadPool(2));
+      args.q = args.out = in_place.data();
+      Attend({&args, 1}, workspace, ThreadPool(2));
+      EXPECT_EQ(in_place, apart) << c.spec.Text();
+    }
+  }
+}
+
 TEST(Attend, ManyCallsAtOnceEqualOneByOne) {
   std::vector<std::unique_ptr<Case>> cases;
   int i = 0;

@@ -309,6 +309,43 @@ TEST_F(StepPlanTest, ObserverSeesQueriesKeysAndValues) {
   }
 }
 
+// Keeps queries, keys and values of all layers.
+class KeepLayers : public Observer {
+ public:
+  void Layer(int, SequenceId, int64_t, MatrixView<float> q, MatrixView<float> k,
+             MatrixView<float> v) override {
+    for (const MatrixView<float>& m : {q, k, v}) {
+      for (int64_t t = 0; t < m.rows; ++t) seen.insert(seen.end(), m.row(t), m.row(t) + m.cols);
+    }
+  }
+  std::vector<float> seen;
+};
+
+TEST_F(StepPlanTest, AFrugalPassShowsTheSame) {
+  const std::vector<int32_t> tokens = Tokens(300, 6);
+  KvGeometry shared = model_.spec.kv_geometry();
+  std::vector<int> cache_layers;  // of local and of global layers
+  for (const int window : shared.sliding_window) cache_layers.push_back(window == 0 ? 1 : 0);
+  ASSERT_THAT(cache_layers, ::testing::Contains(1));
+  shared.sliding_window = {shared.sliding_window[0], 0};
+  shared.num_layers = 2;
+  CachePolicy two;
+  two.k = two.v = {Codec::kF16, Codec::kF16};
+  KvCache shared_cache(shared, two, model_.backend->MakeArenaMemory(uint64_t{1} << 30), 0);
+  const auto cache = model_.MakeCache(Codec::kF16, Codec::kF16);
+  const auto watch = [&](KvCache& in, bool frugal) {
+    KeepLayers keep;
+    StepPlan plan;
+    plan.spans = {{.sequence = in.NewSequence(), .tokens = tokens, .logits = LogitsWanted::kNone}};
+    plan.observer = &keep;
+    plan.frugal = frugal;
+    if (frugal) plan.cache_layers = cache_layers;
+    model_.decoder.Forward(plan, in);
+    return keep.seen;
+  };
+  EXPECT_EQ(watch(shared_cache, true), watch(*cache, false));
+}
+
 class FailingObserver : public Observer {
  public:
   void Layer(int layer, SequenceId, int64_t, MatrixView<float>, MatrixView<float>,

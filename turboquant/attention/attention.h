@@ -15,7 +15,7 @@ struct AttentionArgs {
   KvLayerView kv;  // view.length covers the last query's own token
   const float* q =
       nullptr;  // [T, H, D], already in the basis of the pages (stored for K tiles, raw for K rows)
-  float* out = nullptr;  // [T, H, D], in the basis of V's pages
+  float* out = nullptr;  // [T, H, D], in the basis of V's pages; on the host it may be q
   int64_t q_stride = 0;  // floats from one token to the next (>= H * D)
   int64_t out_stride = 0;
   int tokens = 0;  // T; query t stands at position first_position + t and sees positions <= its own

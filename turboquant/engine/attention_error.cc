@@ -22,9 +22,6 @@ struct Matrix {
 MatrixView<const float> RowsOf(MatrixView<const float> m, int64_t begin, int64_t end) {
   return {m.row(begin), end - begin, m.cols, m.stride};
 }
-MatrixView<const float> ColumnsOf(const Matrix& m, int64_t begin, int64_t end) {
-  return {m.view.data + begin, m.view.rows, end - begin, m.view.stride};
-}
 
 void ToStoredBasis(const float* matrix, MatrixView<float> x) {
   const int head_dim = static_cast<int>(x.cols);
@@ -77,74 +74,63 @@ std::vector<float> SealedKeys(MatrixView<const float> k, int first_page, Codec c
 }
 
 std::vector<double> OutputErrors(const AttentionProbe& probe, std::span<const StoredKeys> stored) {
-  const int64_t head_dim = probe.k.cols, tokens = probe.k.rows;
+  const int64_t head_dim = probe.k.cols;
   const int64_t first_key = int64_t{probe.first_page} * kPageTokens;  // the first compressed one
-  std::vector<int64_t> positions;  // of the queries: they have a compressed page before their own
-  for (int64_t t = first_key + kPageTokens; t < tokens; t += probe.query_step)
-    positions.push_back(t);
-  const auto n = static_cast<int64_t>(positions.size());
-  std::vector<double> errors(stored.size(), 0.0);
-  if (n == 0) return errors;
+  const int64_t own = int64_t{probe.query_page} * kPageTokens;        // of the queries' own page
+  const int64_t tokens = own + kPageTokens, compressed = own - first_key;
+  TQ_CHECK(compressed > 0 && tokens <= probe.k.rows);
+  const int64_t n = (kPageTokens + probe.query_step - 1) / probe.query_step;
+  const auto position_of = [&](int64_t i) { return own + i * probe.query_step; };
 
   Matrix q(n, head_dim), scores(n, tokens);
-  for (int64_t i = 0; i < n; ++i)
-    std::copy_n(probe.q.row(positions[static_cast<size_t>(i)]), head_dim, q.view.row(i));
-  MultiplyTransposed(q.view, probe.k, scores.view);
+  for (int64_t i = 0; i < n; ++i) std::copy_n(probe.q.row(position_of(i)), head_dim, q.view.row(i));
+  MultiplyTransposed(q.view, RowsOf(probe.k, 0, tokens), scores.view);
 
-  // Weights of a query: `fixed` on keys that are never compressed (before first_key, and its own
-  // page's), the rest on compressed ones. Outputs are kept unnormalised: only the rest changes.
+  // Weights of a query: those on keys that are never compressed (before first_key, and its own
+  // page's) stay in `scores`, those on compressed ones go to `rest`. Outputs are kept unnormalised:
+  // only the rest changes.
   const auto first_visible = [&](int64_t position) {
     return probe.sliding_window == 0 ? 0
                                      : std::max<int64_t>(0, position - probe.sliding_window + 1);
   };
-  const auto page_begin = [](int64_t position) { return position / kPageTokens * kPageTokens; };
   std::vector<float> offsets(static_cast<size_t>(n));
   std::vector<double> fixed_sums(static_cast<size_t>(n)), exact_sums(static_cast<size_t>(n));
-  Matrix rest(n, tokens - first_key);  // weights of compressed keys
+  Matrix rest(n, compressed);
   for (int64_t i = 0; i < n; ++i) {
-    const int64_t position = positions[static_cast<size_t>(i)], seen = first_visible(position);
+    const int64_t position = position_of(i), seen = first_visible(position);
     float* row = scores.view.row(i);
     float most = -INFINITY;
     for (int64_t j = seen; j <= position; ++j) most = std::max(most, row[j] *= probe.scale);
     offsets[static_cast<size_t>(i)] = most;
-    const int64_t own = page_begin(position), compressed = std::max(first_key, seen);
+    const int64_t begin = std::clamp(seen, first_key, own);
     std::fill(row, row + seen, 0.0f);
     std::fill(row + position + 1, row + tokens, 0.0f);
-    const double before = Exponentials(row, seen, std::max(seen, first_key), most);
+    const double before = Exponentials(row, seen, first_key, most);
     const double after = Exponentials(row, std::max(own, seen), position + 1, most);
     fixed_sums[static_cast<size_t>(i)] = before + after;
-    double sum = 0;
-    if (compressed < own) {
-      sum = Exponentials(row, compressed, own, most);
-      std::copy(row + compressed, row + own, rest.view.row(i) + (compressed - first_key));
-      std::fill(row + compressed, row + own, 0.0f);
-    }
-    exact_sums[static_cast<size_t>(i)] = before + after + sum;
+    exact_sums[static_cast<size_t>(i)] = before + after + Exponentials(row, begin, own, most);
+    std::copy(row + begin, row + own, rest.view.row(i) + (begin - first_key));
+    std::fill(row + begin, row + own, 0.0f);
   }
-  const MatrixView<const float> late_values = RowsOf(probe.v, first_key, tokens);
+  const MatrixView<const float> late_values = RowsOf(probe.v, first_key, own);
   Matrix fixed_out(n, head_dim), exact_out(n, head_dim), out(n, head_dim);
-  Multiply(ColumnsOf(scores, 0, tokens), probe.v, fixed_out.view);
+  Multiply(scores.view, RowsOf(probe.v, 0, tokens), fixed_out.view);
   Multiply(rest.view, late_values, exact_out.view);
 
+  std::vector<double> errors(stored.size(), 0.0);
   Matrix stored_q(n, head_dim);
   for (size_t s = 0; s < stored.size(); ++s) {
-    stored_q.floats = q.floats;
-    stored_q.view.data = stored_q.floats.data();
+    std::ranges::copy(q.floats, stored_q.floats.begin());
     ToStoredBasis(stored[s].map.queries, stored_q.view);
-    MultiplyTransposed(stored_q.view, {stored[s].decoded.data(), tokens - first_key, head_dim},
-                       rest.view);
+    MultiplyTransposed(stored_q.view, {stored[s].decoded.data(), compressed, head_dim}, rest.view);
     std::vector<double> sums = fixed_sums;
     for (int64_t i = 0; i < n; ++i) {
-      const int64_t position = positions[static_cast<size_t>(i)];
-      const int64_t begin = std::max(first_key, first_visible(position)) - first_key;
-      const int64_t end = page_begin(position) - first_key;
+      const int64_t begin = std::clamp(first_visible(position_of(i)), first_key, own) - first_key;
       float* row = rest.view.row(i);
-      std::fill(row, row + std::min(begin, end), 0.0f);
-      std::fill(row + end, row + rest.view.cols, 0.0f);
-      for (int64_t j = begin; j < end; ++j) row[j] *= probe.scale;
-      if (begin < end)
-        sums[static_cast<size_t>(i)] +=
-            Exponentials(row, begin, end, offsets[static_cast<size_t>(i)]);
+      std::fill(row, row + begin, 0.0f);
+      for (int64_t j = begin; j < compressed; ++j) row[j] *= probe.scale;
+      sums[static_cast<size_t>(i)] +=
+          Exponentials(row, begin, compressed, offsets[static_cast<size_t>(i)]);
     }
     Multiply(rest.view, late_values, out.view);
     for (int64_t i = 0; i < n; ++i) {

@@ -18,25 +18,27 @@ namespace tq {
 std::vector<float> SealedKeys(MatrixView<const float> k, int first_page, Codec codec,
                               const KeyMap& map);
 
-// One query head of the KV head.
+// The queries of one page, of one query head of the KV head.
 struct AttentionProbe {
   MatrixView<const float> q;  // [T, D] raw, post-RoPE
   MatrixView<const float> k;  // [T, D]
   MatrixView<const float> v;  // [T, D]
   float scale = 1;
   int sliding_window = 0;  // 0: all
-  int first_page = 0;      // the first page that is compressed; queries stand behind it
-  int query_step = 1;      // every how many-th position asks
+  int first_page = 0;      // the first page that is compressed
+  int query_page = 0;      // behind it
+  int query_step = 1;      // every how many-th position of the page asks
 };
 
-// Keys of one way to store them: the decoded pages from first_page on, and the map they stand in.
+// Keys of one way to store them: the decoded pages from first_page on, up to query_page at least,
+// and the map they stand in.
 struct StoredKeys {
   std::vector<float> decoded;
   KeyMap map;
 };
 
-// Sum over the queries of |o' - o|^2, o the exact output, o' that with the keys of all pages before
-// the query's own, from first_page on, in stored form: one sum per entry of `stored`.
+// Sum over the queries of |o' - o|^2, o the exact output, o' that with the keys of pages
+// [first_page, query_page) in stored form: one sum per entry of `stored`.
 std::vector<double> OutputErrors(const AttentionProbe& probe, std::span<const StoredKeys> stored);
 
 }  // namespace tq

@@ -53,15 +53,14 @@ class LayerCalibrator {
         pool_(pool),
         heads_(static_cast<size_t>(spec.kv_heads)),
         key_moments_(heads_.size(), Moments(dim_)),
-        query_moments_(heads_.size(), Moments(dim_)),
-        stored_(heads_.size()) {}
+        query_moments_(heads_.size(), Moments(dim_)) {}
 
   std::vector<HeadCalibration> Run() {
     ForEach(spec_.kv_heads, [&](int g) { MeasureKeys(g); });
     MeasureQueries();
     ForEach(spec_.kv_heads, [&](int g) { Spread(g); });
     ForEach(spec_.kv_heads, [&](int g) { Solve(g); });
-    Judge();
+    for (int g = 0; g < spec_.kv_heads; ++g) Judge(g);
     return std::move(heads_);
   }
 
@@ -127,14 +126,13 @@ class LayerCalibrator {
     }
   }
 
-  // The map from the first part, what it promises on the second, and the second part's keys as they
-  // come back from the cache: per width without the map, then with it.
+  // The map from the first part, and what it promises on the second.
   void Solve(int g) {
     HeadCalibration& head = heads_[static_cast<size_t>(g)];
     const Moments& keys = key_moments_[static_cast<size_t>(g)];
     const Moments& queries = query_moments_[static_cast<size_t>(g)];
-    auto map = SolveBalancedMap(keys.train, queries.train, dim_, kShrinkage);
     head.error_ratio.fill(1.0f);
+    auto map = SolveBalancedMap(keys.train, queries.train, dim_, kShrinkage);
     if (!map) return;
     head.forward = std::move(map->forward);
     head.inverse_transpose = std::move(map->inverse_transpose);
@@ -143,51 +141,50 @@ class LayerCalibrator {
     const double with = EnergyAfter(head.forward, keys.held_out, dim_) *
                         EnergyAfter(head.inverse_transpose, queries.held_out, dim_);
     head.score_gain_db = static_cast<float>(10 * std::log10(without / with));
-    Stored& stored = stored_[static_cast<size_t>(g)];
-    stored.matrices.resize(2 * head.forward.size());
-    head.WriteMatrices(stored.matrices.data());
-    const KeyMap mapped = {stored.matrices.data(), stored.matrices.data() + head.forward.size(),
-                           nullptr};
-    for (const int bits : kCalibratedBits) {
-      for (const KeyMap& map_in_use : {KeyMap{}, mapped}) {
-        stored.keys.push_back(
-            {SealedKeys(Head(k_, g), first_held_out_, CodecOfBits(bits), map_in_use), map_in_use});
-      }
-    }
   }
 
-  void Judge() {
-    const int group = spec_.q_heads / spec_.kv_heads;
-    std::vector<std::vector<double>> errors(static_cast<size_t>(spec_.q_heads));
-    ForEach(spec_.q_heads, [&](int h) {
-      const int g = h / group;
-      if (stored_[static_cast<size_t>(g)].keys.empty()) return;
-      errors[static_cast<size_t>(h)] = OutputErrors({.q = Head(q_, h),
+  // What the second part's keys, as they come back from the cache, do to attention: per width
+  // without the map and with it.
+  void Judge(int g) {
+    HeadCalibration& head = heads_[static_cast<size_t>(g)];
+    if (head.forward.empty()) return;
+    std::vector<float> matrices(2 * head.forward.size());
+    head.WriteMatrices(matrices.data());
+    const KeyMap mapped = {matrices.data(), matrices.data() + head.forward.size(), nullptr};
+    std::array<StoredKeys, 2 * kCalibratedBits.size()> stored;
+    ForEach(std::ssize(stored), [&](int i) {
+      const KeyMap& map = i % 2 == 0 ? KeyMap{} : mapped;
+      const Codec codec = CodecOfBits(kCalibratedBits[static_cast<size_t>(i / 2)]);
+      const auto keys = Head(k_, g, 0, PageBegin(pages_ - 1));  // the last page only asks
+      stored[static_cast<size_t>(i)] = {SealedKeys(keys, first_held_out_, codec, map), map};
+    });
+
+    const int group = spec_.q_heads / spec_.kv_heads, asking = pages_ - first_held_out_ - 1;
+    std::vector<std::vector<double>> errors(static_cast<size_t>(group * asking));
+    ForEach(group * asking, [&](int i) {
+      errors[static_cast<size_t>(i)] = OutputErrors({.q = Head(q_, g * group + i / asking),
                                                      .k = Head(k_, g),
                                                      .v = Head(v_, g),
                                                      .scale = spec_.attention_scale,
                                                      .sliding_window = sliding_window_,
                                                      .first_page = first_held_out_,
+                                                     .query_page = first_held_out_ + 1 + i % asking,
                                                      .query_step = kQueryStep},
-                                                    stored_[static_cast<size_t>(g)].keys);
+                                                    stored);
     });
-    for (int g = 0; g < spec_.kv_heads; ++g) {
-      HeadCalibration& head = heads_[static_cast<size_t>(g)];
-      if (stored_[static_cast<size_t>(g)].keys.empty()) continue;
-      bool used = false;
-      for (size_t width = 0; width < kCalibratedBits.size(); ++width) {
-        double without = 0, with = 0;
-        for (int h = g * group; h < (g + 1) * group; ++h) {
-          without += errors[static_cast<size_t>(h)][2 * width];
-          with += errors[static_cast<size_t>(h)][2 * width + 1];
-        }
-        if (without > 0 && std::isfinite(with))
-          head.error_ratio[width] = static_cast<float>(with / without);
-        used |= head.Gains(width);
+    bool used = false;
+    for (size_t width = 0; width < kCalibratedBits.size(); ++width) {
+      double without = 0, with = 0;
+      for (const std::vector<double>& of_page : errors) {
+        without += of_page[2 * width];
+        with += of_page[2 * width + 1];
       }
-      head.forward.clear(), head.inverse_transpose.clear();
-      if (used) Refit(g);
+      if (without > 0 && std::isfinite(with))
+        head.error_ratio[width] = static_cast<float>(with / without);
+      used |= head.Gains(width);
     }
+    head.forward.clear(), head.inverse_transpose.clear();
+    if (used) Refit(g);
   }
 
   // A map that has proved itself is fitted once more, on the whole text.
@@ -204,11 +201,6 @@ class LayerCalibrator {
     head.inverse_transpose = std::move(map->inverse_transpose);
   }
 
-  struct Stored {
-    std::vector<float> matrices;
-    std::vector<StoredKeys> keys;
-  };
-
   const ModelSpec& spec_;
   const int dim_, sliding_window_;
   const RopeTable& rope_;
@@ -217,7 +209,6 @@ class LayerCalibrator {
   const ThreadPool& pool_;
   std::vector<HeadCalibration> heads_;  // [G]
   std::vector<Moments> key_moments_, query_moments_;
-  std::vector<Stored> stored_;
 };
 
 class CalibrationObserver final : public Observer {
@@ -240,6 +231,22 @@ class CalibrationObserver final : public Observer {
   std::vector<HeadCalibration> heads_;  // [L, G]
 };
 
+// A cache that nobody reads: one layer of it for all of the model's that see equally far.
+struct SharedLayers {
+  explicit SharedLayers(const KvGeometry& of_model) : geometry(of_model) {
+    std::vector<int>& windows = geometry.sliding_window;
+    windows.clear();
+    for (const int window : of_model.sliding_window) {
+      auto same = std::ranges::find(windows, window);
+      if (same == windows.end()) same = windows.insert(same, window);
+      cache_layers.push_back(static_cast<int>(same - windows.begin()));
+    }
+    geometry.num_layers = static_cast<int>(windows.size());
+  }
+  KvGeometry geometry;
+  std::vector<int> cache_layers;  // [L]
+};
+
 }  // namespace
 
 Calibration Calibrate(const Engine& engine, const CalibrateOptions& options) {
@@ -259,18 +266,20 @@ Calibration Calibrate(const Engine& engine, const CalibrateOptions& options) {
   }
 
   // One pass over all tokens: attention reads the fresh keys and values, whatever the cache is.
+  const SharedLayers shared(spec.kv_geometry());
   CachePolicy policy;
-  policy.k.assign(static_cast<size_t>(spec.num_layers), Codec::kF16);
+  policy.k.assign(shared.geometry.sliding_window.size(), Codec::kF16);
   policy.v = policy.k;
-  const KvGeometry geometry = spec.kv_geometry();
   const auto count = static_cast<int>(tokens.size());
-  const uint64_t bytes = KvCache::BytesForContext(geometry, policy, count, count);
-  KvCache cache(geometry, policy, engine.backend().MakeArenaMemory(2 * bytes), 0);
+  const uint64_t bytes = KvCache::BytesForContext(shared.geometry, policy, count, count);
+  KvCache cache(shared.geometry, policy, engine.backend().MakeArenaMemory(2 * bytes), 0);
   CalibrationObserver observer(spec, engine.backend().threads(), options);
   StepPlan plan;
   plan.spans = {{.sequence = cache.NewSequence(), .tokens = tokens, .logits = LogitsWanted::kNone}};
   plan.observer = &observer;
   plan.prefill = PrefillMode::kFast;
+  plan.frugal = !engine.backend().FreeMemory();  // the host's memory
+  plan.cache_layers = shared.cache_layers;
   Decoder(spec, engine.weights(), engine.backend()).Forward(plan, cache);
 
   Calibration calibration;

@@ -108,7 +108,7 @@ void GgufFile::AddFile(std::span<const std::byte> bytes, std::string_view name, 
     }
   }
   for (GgufTensor& tensor : parsed.tensors) {
-    tensor.file_index = file_index;
+    tensor.file = files_.empty() ? nullptr : files_.back().get();
     if (!index_.emplace(tensor.name, tensors_.size()).second) {
       Throw(ErrorCode::kCorruptFile, "{}: tensor '{}' is there twice (data at byte {})", name,
             Printable(tensor.name), tensor.file_offset);
@@ -210,11 +210,6 @@ std::vector<double> GgufFile::GetFloats(std::string_view key) const {
   if (const auto* numbers = std::get_if<std::vector<int64_t>>(&value))
     return {numbers->begin(), numbers->end()};
   WrongType(key, "an array of numbers");
-}
-
-void GgufFile::Release(const GgufTensor& tensor) const {
-  if (static_cast<size_t>(tensor.file_index) >= files_.size()) return;  // parsed from memory
-  files_[static_cast<size_t>(tensor.file_index)]->Release(tensor.file_offset, tensor.data.size());
 }
 
 }  // namespace tq

@@ -26,15 +26,20 @@ using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string, std
 struct GgufTensor {
   std::string name;
   BlockFormat format;
-  std::vector<uint64_t> shape;      // as the file has it: shape[0] is the contiguous one
-  std::span<const std::byte> data;  // inside the mapping
-  int file_index = 0;               // which split file
-  uint64_t file_offset = 0;         // of data in that file (for MappedFile::Release)
+  std::vector<uint64_t> shape;       // as the file has it: shape[0] is the contiguous one
+  std::span<const std::byte> data;   // inside the mapping
+  const MappedFile* file = nullptr;  // that holds them, of the GgufFile; none: parsed from memory
+  uint64_t file_offset = 0;          // of data in that file
 
   uint64_t num_values() const;
   // [rows, cols] of the matrix: cols = shape[0], rows = the product of the rest.
   uint64_t cols() const { return shape.empty() ? 1 : shape[0]; }
   uint64_t rows() const { return num_values() / cols(); }
+
+  // Lets bytes [begin, begin + size) of `data`, which were converted, leave resident memory.
+  void Release(uint64_t begin, uint64_t size) const {
+    if (file != nullptr) file->Release(file_offset + begin, size);
+  }
 };
 
 class GgufFile {
@@ -71,9 +76,6 @@ class GgufFile {
 
   // Hash of header and tensor index of all files (not of the weights): identifies a model cheaply.
   uint64_t Identity() const { return identity_; }
-
-  // Lets the mapped pages of a tensor that was converted leave resident memory.
-  void Release(const GgufTensor& tensor) const;
 
  private:
   void AddFile(std::span<const std::byte> bytes, std::string_view name, int file_index);

@@ -16,7 +16,7 @@ namespace tq {
 
 struct ParsedGguf {
   std::map<std::string, GgufValue, std::less<>> metadata;
-  std::vector<GgufTensor> tensors;  // file_index is left 0
+  std::vector<GgufTensor> tensors;  // file is left out
   uint64_t index_end = 0;           // bytes of header, metadata and tensor index
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "turboquant/base/aligned_buffer.h"
 #include "turboquant/model/decoder_scratch.h"
 #include "turboquant/model/logits.h"
 
@@ -29,7 +30,7 @@ struct Decoder::State {
   std::vector<EncodeArgs> encodes;
   std::vector<AttentionArgs> calls;
   std::vector<bool> attended_by_observer;  // [spans], of the layer at hand
-  std::vector<float> observed;             // its attention, host
+  AlignedBuffer<float> observed;           // its attention, host
 
   const KeyMap* KeyMapsOf(int layer) const {
     return key_maps.empty() ? nullptr : &key_maps[static_cast<size_t>(layer * spec.kv_heads)];
@@ -37,13 +38,13 @@ struct Decoder::State {
   void Check(const StepPlan& plan);
   void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
                Precision precision);
-  void NormHeads(int first_head, int heads, const Buffer& weight);
+  void NormHeads(MatrixView<float> qkv, int first_head, int heads, const Buffer& weight);
   void Observe(const StepPlan& plan, const AppendPlan& append, int layer);
   void EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache,
                        int layer);
-  void AttentionBlock(const StepPlan& plan, const AppendPlan& append, const KvCache& cache,
-                      int layer);
-  void FeedForwardBlock(const StepPlan& plan, int layer);
+  void MakeHeads(const RowBlock& rows, Precision precision, int layer);
+  void Attention(const StepPlan& plan, const AppendPlan& append, const KvCache& cache, int layer);
+  void FeedForward(const RowBlock& rows, Precision precision, int layer);
 };
 
 namespace {
@@ -82,11 +83,18 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
     const auto layers = [&] {
       s.backend.Embed(*s.weights.embedding, s.scratch.tokens(), s.spec.embedding_scale,
                       s.scratch.x());
+      s.scratch.ForBlocks([&](const RowBlock& rows) { s.MakeHeads(rows, plan.precision, 0); });
       for (int layer = 0; layer < s.spec.num_layers; ++layer) {
-        s.AttentionBlock(plan, append, cache, layer);
-        s.FeedForwardBlock(plan, layer);
+        s.Attention(plan, append, cache, layer);
+        s.scratch.ForBlocks([&](const RowBlock& rows) {
+          s.FeedForward(rows, plan.precision, layer);
+          if (layer + 1 < s.spec.num_layers) {
+            s.MakeHeads(rows, plan.precision, layer + 1);
+          } else {
+            s.backend.Add(rows.x, rows.normed);
+          }
+        });
       }
-      s.backend.Add(s.scratch.x(), s.scratch.normed());
     };
     if (Repeats(plan, append)) {
       s.backend.RunStep({&s, &cache, plan.spans.size(), plan.precision}, layers);
@@ -103,54 +111,57 @@ void Decoder::Forward(const StepPlan& plan, KvCache& cache) {
   s.logits.Deliver(plan, s.scratch.x());
 }
 
-// A block leaves what it adds to x in `normed`: the next one adds it and norms the sum in one call.
-void Decoder::State::AttentionBlock(const StepPlan& plan, const AppendPlan& append,
-                                    const KvCache& cache, int layer) {
+// Queries, keys and values of `layer`. Attention and feed-forward leave what they add to x in
+// `normed`: what comes next adds it and norms the sum in one call.
+void Decoder::State::MakeHeads(const RowBlock& rows, Precision precision, int layer) {
   const LayerWeights& w = weights.layers[layer];
-  const MatrixView<float> x = scratch.x(), normed = scratch.normed(), qkv = scratch.qkv();
-
   if (layer == 0) {
-    backend.RmsNorm(x, w.attention_norm->data(), spec.norm_eps, normed);
+    backend.RmsNorm(rows.x, w.attention_norm->data(), spec.norm_eps, rows.normed);
   } else {
-    backend.AddRmsNorm(x, normed, w.attention_norm->data(), spec.norm_eps, normed);
+    backend.AddRmsNorm(rows.x, rows.normed, w.attention_norm->data(), spec.norm_eps, rows.normed);
   }
-  Project(w.qkv, normed, qkv, plan.precision);
+  Project(w.qkv, rows.normed, rows.qkv, precision);
   if (spec.qk_norm) {
-    NormHeads(0, spec.q_heads, *w.q_norm);
-    NormHeads(spec.q_heads, spec.kv_heads, *w.k_norm);
+    NormHeads(rows.qkv, 0, spec.q_heads, *w.q_norm);
+    NormHeads(rows.qkv, spec.q_heads, spec.kv_heads, *w.k_norm);
   }
+}
+
+void Decoder::State::Attention(const StepPlan& plan, const AppendPlan& append, const KvCache& cache,
+                               int layer) {
   // q and k lie side by side: one call turns the heads of both.
-  backend.Rope(qkv, spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(),
+  backend.Rope(scratch.qkv(), spec.q_heads + spec.kv_heads, spec.head_dim, scratch.positions(),
                spec.ropes[spec.layers[layer].rope]);
   attended_by_observer.assign(append.spans.size(), false);
   if (plan.observer != nullptr) Observe(plan, append, layer);
   EncodeAndAttend(plan, append, cache, layer);
-  Project(w.output, scratch.attended(), normed, plan.precision);
-  if (spec.post_norms)
-    backend.RmsNorm(normed, w.post_attention_norm->data(), spec.norm_eps, normed);
 }
 
-void Decoder::State::FeedForwardBlock(const StepPlan& plan, int layer) {
+// From what attention gave to the end of the layer.
+void Decoder::State::FeedForward(const RowBlock& rows, Precision precision, int layer) {
   const LayerWeights& w = weights.layers[layer];
-  const MatrixView<float> x = scratch.x(), normed = scratch.normed();
-
-  backend.AddRmsNorm(x, normed, w.feed_forward_norm->data(), spec.norm_eps, normed);
-  Project(w.gate_up, normed, scratch.gate_up(), plan.precision);
-  backend.GatedActivation(spec.activation, scratch.gate(), scratch.up(), scratch.gate());
-  Project(w.down, scratch.gate(), normed, plan.precision);
+  Project(w.output, rows.attended, rows.normed, precision);
   if (spec.post_norms)
-    backend.RmsNorm(normed, w.post_feed_forward_norm->data(), spec.norm_eps, normed);
+    backend.RmsNorm(rows.normed, w.post_attention_norm->data(), spec.norm_eps, rows.normed);
+  backend.AddRmsNorm(rows.x, rows.normed, w.feed_forward_norm->data(), spec.norm_eps, rows.normed);
+  Project(w.gate_up, rows.normed, rows.gate_up, precision);
+  backend.GatedActivation(spec.activation, rows.gate, rows.up, rows.gate);
+  Project(w.down, rows.gate, rows.normed, precision);
+  if (spec.post_norms)
+    backend.RmsNorm(rows.normed, w.post_feed_forward_norm->data(), spec.norm_eps, rows.normed);
 }
 
 void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& append,
                                      const KvCache& cache, int layer) {
   const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
+  const int cache_layer =
+      plan.cache_layers.empty() ? layer : plan.cache_layers[static_cast<size_t>(layer)];
   encodes.clear();
   calls.clear();
   int64_t row = 0;
   size_t index = 0;
   for (const AppendPlan::Span& span : append.spans) {
-    const KvLayerView kv = cache.View(span.sequence, layer);
+    const KvLayerView kv = cache.View(span.sequence, cache_layer);
     const auto [q, k, v] = scratch.HeadsOf(row);
     encodes.push_back({.kv = kv,
                        .k = k,
@@ -191,8 +202,8 @@ void Decoder::State::EncodeAndAttend(const StepPlan& plan, const AppendPlan& app
 
 // Heads [first_head, first_head + heads) of the qkv rows, each normed by itself: all heads of a
 // token, or one head of all tokens, at a time, whichever takes fewer calls.
-void Decoder::State::NormHeads(int first_head, int heads, const Buffer& weight) {
-  const MatrixView<float> qkv = scratch.qkv();
+void Decoder::State::NormHeads(MatrixView<float> qkv, int first_head, int heads,
+                               const Buffer& weight) {
   const int64_t dim = spec.head_dim;
   if (qkv.rows <= heads) {
     for (int64_t t = 0; t < qkv.rows; ++t) {
@@ -211,7 +222,7 @@ void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int
   const MatrixView<float> qkv = scratch.qkv(), attended = scratch.attended();
   const int64_t stride = qkv.stride, dim = spec.head_dim;
   const size_t size = static_cast<size_t>(qkv.rows * stride);
-  observed.resize(static_cast<size_t>(attended.rows * attended.stride));
+  observed.EnsureSize(static_cast<size_t>(attended.rows * attended.stride));
   float* host = backend.OnHost(qkv.data, size);
   int64_t row = 0;
   for (size_t i = 0; i < append.spans.size(); ++i) {
@@ -225,6 +236,7 @@ void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int
     attended_by_observer[i] = plan.observer->Attend(
         layer, span.sequence, span.first_position, q, k, v,
         {observed.data() + row * attended.stride, span.tokens, attended.cols, attended.stride});
+    TQ_CHECK(!(plan.frugal && attended_by_observer[i]));
     row += span.tokens;
   }
   backend.Write(host, qkv.data, size);

@@ -63,6 +63,13 @@ struct StepPlan {
   Precision precision = Precision::kFast;
   // Not 0: only the largest of the first so many logits is wanted, and found where they are made.
   int largest_of = 0;
+  // Less memory for a prompt that is only looked at: what takes each token by itself goes over a
+  // block of them at a time, and attention leaves its output in place of the queries. Fast prefill
+  // on a device of the host's memory; its observer does not attend.
+  bool frugal = false;
+  // [L] the cache's layer of each of the model's, if not its own; those that share one overwrite
+  // each other's tokens.
+  std::span<const int> cache_layers;
 };
 
 }  // namespace tq

@@ -65,7 +65,7 @@ class Loader {
   }
 
   void Done(const GgufTensor& tensor) {
-    file_.Release(tensor);
+    tensor.Release(0, tensor.data.size());
     done_ += tensor.data.size();
     if (progress_) progress_(done_, total_);
   }

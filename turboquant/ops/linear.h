@@ -24,8 +24,8 @@ enum class Precision { kFast, kPrecise };
 // A weight [rows N, cols K] in a packed layout. Immutable.
 class PackedWeight {
  public:
-  // Converts; `pool` only speeds it up. The caller may release the tensor's mapped bytes
-  // afterwards.
+  // Converts; `pool` only speeds it up. Releases the tensor's mapped bytes on the way, so that a
+  // large one is not resident twice.
   static std::unique_ptr<const PackedWeight> Pack(const GgufTensor& tensor, const ThreadPool& pool);
   // Several tensors with equal cols stacked into one matrix (q, k, v; gate, up): fewer, larger
   // products. All must be packed in the same layout, else nullptr.

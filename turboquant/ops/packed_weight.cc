@@ -7,6 +7,8 @@
 namespace tq {
 namespace {
 
+constexpr int64_t kReleasedBytes = 16 << 20;  // of the file, at a time
+
 uint64_t RowsOf(const GgufTensor& tensor) {
   uint64_t rows = 1;
   for (size_t i = 1; i < tensor.shape.size(); ++i) rows *= tensor.shape[i];
@@ -28,6 +30,19 @@ void CheckTensor(const GgufTensor& tensor) {
     Throw(ErrorCode::kCorruptFile,
           "tensor {}: {} bytes are there, {} are needed; the file is truncated", tensor.name,
           tensor.data.size(), bytes);
+  }
+}
+
+// fn(tensor, begin, end, row) for what rows [begin, end) of the stack have of each tensor: its rows
+// [begin, end), of which the first is `row` of the stack.
+template <typename Fn>
+void ForParts(std::span<const GgufTensor* const> tensors, int64_t begin, int64_t end, Fn&& fn) {
+  int64_t before = 0;  // rows of the tensors before
+  for (const GgufTensor* tensor : tensors) {
+    const auto rows = static_cast<int64_t>(RowsOf(*tensor));
+    const int64_t first = std::max(begin - before, int64_t{0}), last = std::min(end - before, rows);
+    if (first < last) fn(*tensor, first, last, before + first);
+    before += rows;
   }
 }
 
@@ -53,21 +68,24 @@ std::unique_ptr<const PackedWeight> PackedWeight::PackStacked(
   const BlockFormatInfo& info = InfoOf(first.format);
   const int64_t row_bytes = cols / info.values_per_block * info.bytes_per_block;
   auto packed = std::make_unique<PackedPanels>(LayoutIndexOf(first.format), rows, cols);
-  pool.ParallelFor(packed->num_panels(), 1, [&](int64_t begin, int64_t end, int) {
-    size_t source = 0;       // tensor that row r lies in
-    int64_t source_row = 0;  // the tensor's first row in the stack
-    for (int64_t p = begin; p < end; ++p) {
-      uint8_t* panel = packed->mutable_panel(p);
-      for (int64_t r = p * kPanelRows; r < std::min(rows, (p + 1) * kPanelRows); ++r) {
-        while (r - source_row >= static_cast<int64_t>(RowsOf(*tensors[source]))) {
-          source_row += static_cast<int64_t>(RowsOf(*tensors[source]));
-          ++source;
-        }
-        PackRow(packed->layout(), tensors[source]->data.data() + (r - source_row) * row_bytes, cols,
-                static_cast<int>(r % kPanelRows), panel);
-      }
+  const auto pack = [&](const GgufTensor& tensor, int64_t begin, int64_t end, int64_t row) {
+    for (int64_t r = begin; r < end; ++r, ++row) {
+      PackRow(packed->layout(), tensor.data.data() + r * row_bytes, cols,
+              static_cast<int>(row % kPanelRows), packed->mutable_panel(row / kPanelRows));
     }
-  });
+  };
+  const auto release = [&](const GgufTensor& tensor, int64_t begin, int64_t end, int64_t) {
+    tensor.Release(static_cast<uint64_t>(begin * row_bytes),
+                   static_cast<uint64_t>((end - begin) * row_bytes));
+  };
+  const int64_t at_once = std::max<int64_t>(kReleasedBytes / (row_bytes * kPanelRows), 1);
+  for (int64_t panel = 0; panel < packed->num_panels(); panel += at_once) {
+    const int64_t count = std::min(at_once, packed->num_panels() - panel);
+    pool.ParallelFor(count, 1, [&](int64_t begin, int64_t end, int) {
+      ForParts(tensors, (panel + begin) * kPanelRows, (panel + end) * kPanelRows, pack);
+    });
+    ForParts(tensors, panel * kPanelRows, (panel + count) * kPanelRows, release);
+  }
   return packed;
 }
 

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "turboquant/gguf/gguf_file.h"
@@ -43,13 +42,15 @@ class Vocabulary {
   }
 
  private:
+  // The slot of a spelling, or the free one where it belongs.
+  size_t SlotOf(std::string_view text) const;
   void ReadSpecial(const GgufFile& file, const SpecialDefaults& defaults);
   void CollectEndOfGeneration();
 
   std::vector<std::string> tokens_;
   std::vector<TokenType> types_;
-  std::vector<float> scores_;                          // empty or [V]
-  std::unordered_map<std::string_view, TokenId> ids_;  // views of tokens_
+  std::vector<float> scores_;   // empty or [V]
+  std::vector<TokenId> slots_;  // open addressing by spelling; -1: free
   SpecialTokens special_;
 };
 
