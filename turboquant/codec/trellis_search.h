@@ -98,7 +98,7 @@ constexpr TrellisCosts TrellisCostsOf(const Trellis& trellis, int input) {
 // positions (p mod TrellisClasses): multiplies them by 1 + shake, in odd rounds 1 - shake, less
 // from round to round. Keys, whose vectors own their rings, gain from a wide choice of gains;
 // values, of which 8 or 16 share a ring, do not.
-constexpr int TrellisClasses(int) { return 4; }
+constexpr int TrellisClasses(int bits) { return bits == 4 ? 2 : 4; }
 inline constexpr int kTrellisShakeOne = 1024;
 struct TrellisMoves {
   int gains[16];
@@ -119,10 +119,14 @@ constexpr TrellisMoves TrellisMovesOf(int bits, Side side) {
     }
     return moves;
   };
-  const int shake = bits == 4 ? 61 : 102;  // 6 and 10 %
-  if (side == Side::kValue) return make({1.0f}, 8, shake);
+  if (side == Side::kValue) return bits == 4 ? make({1.04f}, 28, 90) : make({1.0f}, 8, 102);
+  if (bits == 4) {
+    return make({1.30f, 1.27f, 1.23f, 1.20f, 1.17f, 1.13f, 1.10f, 1.07f, 1.03f, 1.00f, .97f, .93f,
+                 .90f, .87f, .83f, .80f},
+                4, 40);
+  }
   return make({.86f, .89f, .92f, .95f, .98f, 1.01f, 1.04f, 1.07f, 1.10f, 1.13f, 1.16f, 1.19f}, 2,
-              shake);
+              102);
 }
 constexpr int TrellisShaken(int gain, int shake) {
   return (gain * shake + kTrellisShakeOne / 2) / kTrellisShakeOne;
