@@ -355,19 +355,23 @@ def seal_trellis_tile(x, bits, values_side):
             gain = np.clip(F(64 * 512) * square.astype(F) / product.astype(F), F(256), F(1024))
         return np.where(product > 0, np.rint(gain), 512).astype(int)
 
-    gains, rounds = ([1.0], 8) if values_side else ([0.86 + 0.03 * i for i in range(12)], 2)
-    most = 61 if bits == 4 else 102
+    many = [1.30, 1.27, 1.23, 1.20, 1.17, 1.13, 1.10, 1.07, 1.03, 1.00, .97, .93, .90, .87, .83, .80]
+    few = [.86 + .03 * i for i in range(12)]
+    gains, rounds, most = {
+        (True, True): ([1.04], 28, 90), (True, False): (many, 4, 40),
+        (False, True): ([1.0], 8, 102), (False, False): (few, 2, 102)}[bits == 4, values_side]
+    classes = 2 if bits == 4 else 4
     moves = [(int(F(g) * F(512) + F(0.5)), 0, None) for g in gains]
     for r in range(rounds):
         shake = most * (rounds - r) // rounds
-        moves += [(None, 1024 - shake if r % 2 else 1024 + shake, c) for c in range(4)]
+        moves += [(None, 1024 - shake if r % 2 else 1024 + shake, c) for c in range(classes)]
     metrics = np.zeros((len(places), 32), int)
     best = None
     for gain, shake, shaken in moves:
         own = np.full(tokens, gain) if gain is not None else best_gain(*best[3])
         factor = (own * code.grid)[token_of]
         if shaken is not None:
-            factor[:, shaken::4] = (((own * shake + 512) // 1024) * code.grid)[token_of[:, shaken::4]]
+            factor[:, shaken::classes] = (((own * shake + 512) // 1024) * code.grid)[token_of[:, shaken::classes]]
         coded, free, levels, metrics = code.lap(np.clip(scaled(factor), -511, 511), metrics)
         both = sums(levels)
         if best is not None:

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 
 #include "turboquant/codec/page_layout.h"
 #include "turboquant/codec/transform.h"
@@ -92,24 +93,41 @@ constexpr TrellisCosts TrellisCostsOf(const Trellis& trellis, int input) {
   return costs;
 }
 
-// The encodings of a tile: at each of these gains for all vectors; then in rounds, every vector at
-// the gain that suits its best code. An encoding of a round shakes the inputs of one class of ring
-// positions (p mod kTrellisClasses): multiplies them by 1 + shake, in odd rounds 1 - shake, less
+// The encodings of a tile: each of these gains for all vectors; then in rounds, every vector at the
+// gain that suits its best code. An encoding of a round shakes the inputs of one class of ring
+// positions (p mod TrellisClasses): multiplies them by 1 + shake, in odd rounds 1 - shake, less
 // from round to round. Keys, whose vectors own their rings, gain from a wide choice of gains;
 // values, of which 8 or 16 share a ring, do not.
-inline constexpr std::array kTrellisKeyGains = {.86f,  .89f,  .92f,  .95f,  .98f,  1.01f,
-                                                1.04f, 1.07f, 1.10f, 1.13f, 1.16f, 1.19f};
-inline constexpr std::array kTrellisValueGains = {1.0f};
-inline constexpr int kTrellisKeyRounds = 2;
-inline constexpr int kTrellisValueRounds = 8;
-inline constexpr int kTrellisClasses = 4;
+constexpr int TrellisClasses(int bits) { return bits == 4 ? 2 : 4; }
 inline constexpr int kTrellisShakeOne = 1024;
-constexpr int TrellisShake(int bits, int round, int rounds) {
-  const int most = bits == 4 ? 61 : 102;  // 6 and 10 %
-  const int shake = most * (rounds - round) / rounds;
-  return kTrellisShakeOne + (round % 2 != 0 ? -shake : shake);
+struct TrellisMoves {
+  int gains[16];
+  int gain_count;
+  int rounds;
+  int shake;  // of the first round
+
+  constexpr int Shake(int round) const {
+    const int left = shake * (rounds - round) / rounds;
+    return kTrellisShakeOne + (round % 2 != 0 ? -left : left);
+  }
+};
+constexpr TrellisMoves TrellisMovesOf(int bits, Side side) {
+  const auto make = [](std::initializer_list<float> gains, int rounds, int shake) {
+    TrellisMoves moves = {{}, 0, rounds, shake};
+    for (const float gain : gains) {
+      moves.gains[moves.gain_count++] = static_cast<int>(gain * kTrellisGainOne + 0.5f);
+    }
+    return moves;
+  };
+  if (side == Side::kValue) return bits == 4 ? make({1.04f}, 28, 90) : make({1.0f}, 8, 102);
+  if (bits == 4) {
+    return make({1.30f, 1.27f, 1.23f, 1.20f, 1.17f, 1.13f, 1.10f, 1.07f, 1.03f, 1.00f, .97f, .93f,
+                 .90f, .87f, .83f, .80f},
+                4, 40);
+  }
+  return make({.86f, .89f, .92f, .95f, .98f, 1.01f, 1.04f, 1.07f, 1.10f, 1.13f, 1.16f, 1.19f}, 2,
+              102);
 }
-constexpr int TrellisGainOf(float gain) { return static_cast<int>(gain * kTrellisGainOne + 0.5f); }
 constexpr int TrellisShaken(int gain, int shake) {
   return (gain * shake + kTrellisShakeOne / 2) / kTrellisShakeOne;
 }

@@ -17,9 +17,11 @@ static constexpr int kMaxTrellisRows = kMaxTrellisTokens / 4;
 #define TQ_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-// Copies of our own: shared ones would be weak symbols of every instruction set.
-static constexpr auto kKeyGains = kTrellisKeyGains;
-static constexpr auto kValueGains = kTrellisValueGains;
+// By bits and side.
+static constexpr TrellisMoves kTrellisMoves[3][2] = {
+    {TrellisMovesOf(2, Side::kKey), TrellisMovesOf(2, Side::kValue)},
+    {TrellisMovesOf(3, Side::kKey), TrellisMovesOf(3, Side::kValue)},
+    {TrellisMovesOf(4, Side::kKey), TrellisMovesOf(4, Side::kValue)}};
 
 // Half to even, |x| < 2^22.
 static inline float RoundToInteger(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
@@ -128,7 +130,7 @@ static inline int GainOf(const TrellisSums& sums) {
 // One lap over all rings, each token at its gain, the class of positions shaken.
 static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, int shaken_class,
                        int shake, TrellisWork& work) {
-  const int grid = TrellisGrid(bits);
+  const int grid = TrellisGrid(bits), classes = TrellisClasses(bits);
   int16_t plain_gains[kMaxTrellisTokens], shaken_gains[kMaxTrellisTokens];
   for (int token = 0; token < groups.tile.tokens; ++token) {
     plain_gains[token] = static_cast<int16_t>(gains[token] * grid);
@@ -141,7 +143,7 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
   for (int unit = 0; unit < groups.tile.units; ++unit) {
     for (int p = 0; p < kUnitCodes; ++p) {
       const int16_t* targets = work.targets + (unit * kUnitCodes + p) * 32;
-      const ByLane& factors = p % kTrellisClasses == shaken_class ? shaken : plain;
+      const ByLane& factors = p % classes == shaken_class ? shaken : plain;
       const int16_t* factor = factors.of[work.rows[unit][p]];
       for (int lane = 0; lane < 32; lane += kRings) {
         StoreU(inputs[p] + lane,
@@ -252,24 +254,18 @@ static void TryEncoding(const TrellisGroups& groups, int bits, const int* gains,
 }
 
 static void SearchTile(const TrellisGroups& groups, int bits, TrellisWork& work) {
-  const bool keys = groups.side == Side::kKey;
-  const float* first_gains = keys ? kKeyGains.data() : kValueGains.data();
-  const size_t gain_count = keys ? kKeyGains.size() : kValueGains.size();
-  const int rounds = keys ? kTrellisKeyRounds : kTrellisValueRounds;
+  const TrellisMoves& moves = kTrellisMoves[bits - 2][groups.side == Side::kKey ? 0 : 1];
   int gains[kMaxTrellisTokens];
-  for (size_t i = 0; i < gain_count; ++i) {
-    for (int token = 0; token < groups.tile.tokens; ++token) {
-      gains[token] = TrellisGainOf(first_gains[i]);
-    }
+  for (int i = 0; i < moves.gain_count; ++i) {
+    for (int token = 0; token < groups.tile.tokens; ++token) gains[token] = moves.gains[i];
     TryEncoding(groups, bits, gains, -1, 0, i == 0, work);
   }
-  for (int round = 0; round < rounds; ++round) {
-    const int shake = TrellisShake(bits, round, rounds);
-    for (int shaken = 0; shaken < kTrellisClasses; ++shaken) {
+  for (int round = 0; round < moves.rounds; ++round) {
+    for (int shaken = 0; shaken < TrellisClasses(bits); ++shaken) {
       for (int token = 0; token < groups.tile.tokens; ++token) {
         gains[token] = GainOf(work.best_sums[token]);
       }
-      TryEncoding(groups, bits, gains, shaken, shake, false, work);
+      TryEncoding(groups, bits, gains, shaken, moves.Shake(round), false, work);
     }
   }
 }

@@ -31,20 +31,6 @@ void SetAged(const LayerPages& pages, PageSides* aged) {
   }
 }
 
-// What the kernel does not know of the search when it is compiled.
-void SetSearch(Side side, SealParams& p) {
-  const auto set = [&](const auto& gains, int rounds) {
-    p.gain_count = static_cast<int>(gains.size());
-    std::transform(gains.begin(), gains.end(), p.gains, TrellisGainOf);
-    p.rounds = rounds;
-  };
-  if (side == Side::kKey) {
-    set(kTrellisKeyGains, kTrellisKeyRounds);
-  } else {
-    set(kTrellisValueGains, kTrellisValueRounds);
-  }
-}
-
 void SetBook(const TileSide& side, Codebook& book, Trellis& trellis, float& gain) {
   if (side.rows || side.bits == 8) return;
   if (side.trellis) {
@@ -165,7 +151,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
           std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
       if (!searches(side) || !any) continue;
       p.trellis_side = side;
-      SetSearch(side, p);
+      p.moves = TrellisMovesOf(sealed_side.bits, side);
       LaunchMaybeOverlapping(
           !first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
           static_cast<int>(count) * TrellisBlocksOfPage(open.head_dim),

@@ -69,10 +69,8 @@ struct SealParams {
   Trellis v_trellis;
   float k_gain;  // CodebookGain or TrellisGain
   float v_gain;
-  int gain_count;  // of the trellis search, this launch's side
-  int gains[kTrellisKeyGains.size()];
-  int rounds;
-  Side trellis_side;  // the side that a trellis kernel is for
+  TrellisMoves moves;  // of this launch's side
+  Side trellis_side;   // the side that a trellis kernel is for
   SealJob jobs[kSealBatch];
 };
 

@@ -39,6 +39,7 @@ template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
   static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
+  static constexpr int kClasses = TrellisClasses(kBits);
 
   const SealParams& p;
   const TileSide& from;
@@ -321,11 +322,11 @@ struct TrellisSealer {
 
   // Twice the factors of a token's inputs in the encoding that comes, number `lap`.
   TQ_DEVICE void SetFactors(int token, int lap) const {
-    const int shaken = lap - p.gain_count;
-    const int gain = shaken < 0 ? p.gains[lap]
+    const int shaken = lap - p.moves.gain_count;
+    const int gain = shaken < 0 ? p.moves.gains[lap]
                                 : GainOf(Shared<int>(at.best_products)[token],
                                          Shared<int>(at.best_squares)[token]);
-    const int shake = TrellisShake(kBits, shaken / kTrellisClasses, p.rounds);
+    const int shake = p.moves.Shake(shaken / kClasses);
     Shared<int>(at.plain)[token] = 2 * gain * TrellisGrid(kBits);
     Shared<int>(at.shaken)[token] = 2 * TrellisShaken(gain, shake) * TrellisGrid(kBits);
   }
@@ -361,7 +362,7 @@ struct TrellisSealer {
   TQ_DEVICE void Encode(int shaken_class, typename Rings::Metrics& metrics,
                         uint32_t (&coded)[2]) const {
     const Rings rings = RingsHere();
-    const auto arrays = [&](int e) { return e == shaken_class ? at.shaken : at.plain; };
+    const auto arrays = [&](int e) { return e % kClasses == shaken_class ? at.shaken : at.plain; };
     Factors factors;
     LoadFactors(arrays, 0, factors);
 #pragma unroll 2
@@ -518,12 +519,12 @@ struct TrellisSealer {
     uint32_t best_coded[2] = {};
     ForTokens([&](int token) { SetFactors(token, 0); });
     SyncThreads();
-    const int laps = p.gain_count + p.rounds * kTrellisClasses;
+    const int laps = p.moves.gain_count + p.moves.rounds * kClasses;
 #pragma unroll 1
     for (int lap = 0; lap < laps; ++lap) {
-      const int shaken = lap - p.gain_count;
+      const int shaken = lap - p.moves.gain_count;
       uint32_t coded[2];
-      Encode(shaken < 0 ? -1 : shaken % kTrellisClasses, metrics, coded);
+      Encode(shaken < 0 ? -1 : shaken % kClasses, metrics, coded);
       bool best[2] = {};
       // The sums of what was encoded decide which rings stay; then those of what is left.
 #pragma unroll 1
