@@ -4,21 +4,20 @@
 #pragma once
 
 #include "turboquant/codec/cuda/lane_ops.cuh"
+#include "turboquant/codec/cuda/ring_layout.h"
 
 namespace tq::cuda {
-
-inline constexpr int kRingWordCount = 8;
 
 struct HalfWords {
   uint32_t even;  // e = 0, 2
   uint32_t odd;   // e = 1, 3
 };
-TQ_DEVICE uint32_t PackHalves(int low, int high) {
-  return Prmt(static_cast<uint32_t>(low), static_cast<uint32_t>(high), 0x5410u);
-}
+// Lower, and upper, halves of two words.
+TQ_DEVICE uint32_t PackLower(uint32_t low, uint32_t high) { return Prmt(low, high, 0x5410u); }
+TQ_DEVICE uint32_t PackUpper(uint32_t low, uint32_t high) { return Prmt(low, high, 0x7632u); }
 // Bytes of e = 0 .. 3 as one word, and which bits of it are e's.
 TQ_DEVICE uint32_t PackBytes(uint32_t e0, uint32_t e1, uint32_t e2, uint32_t e3) {
-  return Prmt(Prmt(e0, e2, 0x0040u), Prmt(e1, e3, 0x0040u), 0x5410u);
+  return PackLower(Prmt(e0, e2, 0x0040u), Prmt(e1, e3, 0x0040u));
 }
 constexpr int ShiftOfByte(int e) { return e % 2 * 16 + e / 2 * 8; }
 TQ_DEVICE int ByteOfWord(uint32_t word, int e) {
@@ -30,7 +29,7 @@ TQ_DEVICE int ByteOfWord(uint32_t word, int e) {
 TQ_DEVICE uint32_t ScaleHalves(uint32_t halves, int low_twice, int high_twice) {
   const int low = static_cast<int16_t>(halves) * low_twice + (1 << 15);
   const int high = (static_cast<int>(halves) >> 16) * high_twice + (1 << 15);
-  return Prmt(static_cast<uint32_t>(low), static_cast<uint32_t>(high), 0x7632u);
+  return PackUpper(static_cast<uint32_t>(low), static_cast<uint32_t>(high));
 }
 
 // sum += products of the halves and the bytes of the same e.

@@ -6,6 +6,8 @@
 #pragma once
 
 #include "turboquant/codec/cuda/lane_ops.cuh"
+#include "turboquant/codec/cuda/ring_layout.h"
+#include "turboquant/codec/cuda/tile_codecs.cuh"
 #include "turboquant/codec/trellis_search.h"
 
 namespace tq::cuda {
@@ -18,13 +20,6 @@ constexpr uint64_t ParityBits(int bits, int t) {
   }
   return result;
 }
-
-// Words of a thread that a lap needs in shared memory: of each mark the states before it, bytes of
-// two states of both rings. Inputs lie in the last ones: each is read before a mark replaces it.
-inline constexpr int kRingWordsOfMark = kTrellisStates / 2;
-inline constexpr int kRingWords = kTrellisMarkCount * kRingWordsOfMark;
-inline constexpr int kRingInputs = kRingWords - kUnitCodes;
-static_assert(TrellisMark(kTrellisMarkCount - 2) >= kUnitCodes - kRingWordsOfMark);
 
 template <int kBits>
 struct RingPair {
@@ -169,17 +164,9 @@ struct RingParities {
   uint32_t words[kCount];
 
   TQ_DEVICE explicit RingParities(uint32_t coded) {
-    constexpr Trellis kTrellis = TrellisOfBits(kBits);
-#pragma unroll
-    for (int t = 0; t < kCount; ++t) {
-      words[t] = 0;
-#pragma unroll
-      for (int i = 0; i < kTrellisMemory; ++i) {
-        if ((kTrellis.taps[static_cast<size_t>(t)] >> i & 1) != 0) {
-          words[t] ^= RotateLeft(coded, i);
-        }
-      }
-    }
+    words[0] = Tcq<kBits>::template Parity<0>(coded);
+    words[1] = Tcq<kBits>::template Parity<1>(coded);
+    if constexpr (kCount == 3) words[2] = Tcq<kBits>::template Parity<2>(coded);
   }
   // Of positions 4 w .. 4 w + 3, a byte each.
   TQ_DEVICE uint32_t Bytes(int w) const {

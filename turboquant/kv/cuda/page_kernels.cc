@@ -152,12 +152,11 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
       if (!searches(side) || !any) continue;
       p.trellis_side = side;
       p.moves = TrellisMovesOf(sealed_side.bits, side);
+      const TileLayout& tile = sealed_side.tile;
       LaunchMaybeOverlapping(
           !first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
-          static_cast<int>(count) * TrellisBlocksOfPage(open.head_dim),
-          TrellisThreads(open.head_dim),
-          MakeTrellisMemory(open.head_dim, 1 << TrellisOfBits(sealed_side.bits).parities).size,
-          stream, p);
+          static_cast<int>(count) * TrellisBlocksOfPage(tile), TrellisThreads(tile),
+          MakeTrellisMemory(tile, 1 << TrellisOfBits(sealed_side.bits).parities).size, stream, p);
       first = false;
     }
     done += count;

@@ -58,9 +58,9 @@ struct TrellisSealer {
   TQ_DEVICE bool Keys() const { return Groups().side == Side::kKey; }
   TQ_DEVICE TileLayout Layout() const { return Groups().tile; }
   TQ_DEVICE int Dims() const { return Layout().head_dim; }
-  TQ_DEVICE int TileThreads() const { return Layout().units * 16; }
-  TQ_DEVICE int Tiles() const { return TrellisTiles(Dims()); }
-  TQ_DEVICE int BlockThreads() const { return Tiles() * TileThreads(); }
+  TQ_DEVICE int TileThreads() const { return TrellisTileThreads(Layout()); }
+  TQ_DEVICE int Tiles() const { return TrellisTiles(Layout()); }
+  TQ_DEVICE int BlockThreads() const { return TrellisThreads(Layout()); }
   TQ_DEVICE int Tokens() const { return Tiles() * Layout().tokens; }
   // This thread's rings: the same lane of two units of a tile.
   TQ_DEVICE int Tile() const { return Tiles() == 1 ? 0 : ThreadId() / TileThreads(); }
@@ -181,16 +181,17 @@ struct TrellisSealer {
       HalfWords words[2];
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        int targets[4];
+        uint32_t targets[4];
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int token = TokenOf(ring, w, e);
           const int d = groups.DimOfCode(Unit(ring), 8 * e + w) + first_dim;
           const float y = MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
-          targets[e] = RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
-                                        static_cast<float>(kTrellisMaxTarget)));
+          targets[e] = static_cast<uint32_t>(
+              RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
+                               static_cast<float>(kTrellisMaxTarget))));
         }
-        words[ring] = {PackHalves(targets[0], targets[2]), PackHalves(targets[1], targets[3])};
+        words[ring] = {PackLower(targets[0], targets[2]), PackLower(targets[1], targets[3])};
       }
       TargetsAt(w) = {words[0].even, words[0].odd, words[1].even, words[1].odd};
     }
@@ -199,23 +200,21 @@ struct TrellisSealer {
   TQ_DEVICE void ClearSums(int token) const {
     Shared<int>(at.products)[token] = Shared<int>(at.squares)[token] = 0;
   }
+  TQ_DEVICE void AddTo(int token, int product, int square) const {
+    AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(product));
+    AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(square));
+  }
   // What rings add to their tokens. Of which code: the best one or the new one, by ring.
   struct TokenSum {
     int token;
     int product = 0, square = 0;
   };
-  TQ_DEVICE void Flush(TokenSum (&sums)[2]) const {
-    const bool same = sums[0].token == sums[1].token;
-#pragma unroll
-    for (int ring = 0; ring < 2; ++ring) {
-      TokenSum& sum = sums[ring];
-      if (ring == 0 && same) {
-        sums[1].product += sum.product;
-        sums[1].square += sum.square;
-      } else {
-        AtomicAdd(Shared<uint32_t>(at.products) + sum.token, static_cast<uint32_t>(sum.product));
-        AtomicAdd(Shared<uint32_t>(at.squares) + sum.token, static_cast<uint32_t>(sum.square));
-      }
+  TQ_DEVICE void Flush(const TokenSum (&sums)[2]) const {
+    if (sums[0].token == sums[1].token) {
+      AddTo(sums[0].token, sums[0].product + sums[1].product, sums[0].square + sums[1].square);
+    } else {
+      AddTo(sums[0].token, sums[0].product, sums[0].square);
+      AddTo(sums[1].token, sums[1].product, sums[1].square);
     }
   }
   TQ_DEVICE void LoadWordPairs(int v, const bool (&best)[2], WordPair (&pairs)[2]) const {
@@ -305,9 +304,7 @@ struct TrellisSealer {
     const int first = ShareSums<16>(sums);
 #pragma unroll
     for (int i = 0; i < kTokens / 8; ++i) {
-      const int token = TokenOf(0, (first + i) / kParts, (first + i) % kParts);
-      AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(sums[2 * i]));
-      AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(sums[2 * i + 1]));
+      AddTo(TokenOf(0, (first + i) / kParts, (first + i) % kParts), sums[2 * i], sums[2 * i + 1]);
     }
   }
 
@@ -330,7 +327,7 @@ struct TrellisSealer {
     Shared<int>(at.plain)[token] = 2 * gain * TrellisGrid(kBits);
     Shared<int>(at.shaken)[token] = 2 * TrellisShaken(gain, shake) * TrellisGrid(kBits);
   }
-  // Factors of elements of a word w, by ring; the same for all words where a ring has one token.
+  // Factors of elements of a word, by ring.
   struct Factors {
     int of[2][4];
   };
@@ -343,6 +340,17 @@ struct TrellisSealer {
       for (int e = 0; e < 4; ++e) {
         factors.of[ring][e] = Shared<int>(arrays(e))[TokenOf(ring, w, e)];
       }
+    }
+  }
+  // fn(w, targets, factors) of each word; factors are the same for all where a ring has one token.
+  template <typename Arrays, typename Fn>
+  TQ_DEVICE void ForWords(const Arrays& arrays, const Fn& fn) const {
+    Factors factors;
+    LoadFactors(arrays, 0, factors);
+#pragma unroll 2
+    for (int w = 0; w < kRingWordCount; ++w) {
+      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
+      fn(w, Targets(w), factors);
     }
   }
   TQ_DEVICE static HalfWords Scaled(const HalfWords& targets, const int (&factors)[4]) {
@@ -363,27 +371,19 @@ struct TrellisSealer {
                         uint32_t (&coded)[2]) const {
     const Rings rings = RingsHere();
     const auto arrays = [&](int e) { return e % kClasses == shaken_class ? at.shaken : at.plain; };
-    Factors factors;
-    LoadFactors(arrays, 0, factors);
-#pragma unroll 2
-    for (int w = 0; w < kRingWordCount; ++w) {
-      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
-      const TargetWords targets = Targets(w);
+    ForWords(arrays, [&](int w, const TargetWords& targets, const Factors& factors) {
       const HalfWords a = Inputs(targets.of[0], factors.of[0]),
                       b = Inputs(targets.of[1], factors.of[1]);
-      rings.SetInputs(4 * w, Prmt(a.even, b.even, 0x5410u));
-      rings.SetInputs(4 * w + 1, Prmt(a.odd, b.odd, 0x5410u));
-      rings.SetInputs(4 * w + 2, Prmt(a.even, b.even, 0x7632u));
-      rings.SetInputs(4 * w + 3, Prmt(a.odd, b.odd, 0x7632u));
-    }
+      rings.SetInputs(4 * w, PackLower(a.even, b.even));
+      rings.SetInputs(4 * w + 1, PackLower(a.odd, b.odd));
+      rings.SetInputs(4 * w + 2, PackUpper(a.even, b.even));
+      rings.SetInputs(4 * w + 3, PackUpper(a.odd, b.odd));
+    });
     rings.Follow(rings.Lap(metrics), coded);
     const RingParities<kBits> parities[2] = {RingParities<kBits>(coded[0]),
                                              RingParities<kBits>(coded[1])};
     const auto* levels = Shared<uint8_t>(at.levels);
-#pragma unroll 2
-    for (int w = 0; w < kRingWordCount; ++w) {
-      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
-      const TargetWords targets = Targets(w);
+    ForWords(arrays, [&](int w, const TargetWords& targets, const Factors& factors) {
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         const HalfWords inputs = Inputs(targets.of[ring], factors.of[ring]);
@@ -393,7 +393,7 @@ struct TrellisSealer {
         NewLevelsAt(w, ring) = PackBytes(levels[even & 0xffffu], levels[odd & 0xffffu],
                                          levels[even >> 16], levels[odd >> 16]);
       }
-    }
+    });
   }
 
   // Do the new rings come nearer to the targets than the best ones, every vector at the gain that
@@ -408,12 +408,7 @@ struct TrellisSealer {
     SyncThreads();
     int product[2] = {}, square[2] = {};  // new less old
     const auto arrays = [&](int) { return at.judged; };
-    Factors factors;
-    LoadFactors(arrays, 0, factors);
-#pragma unroll 2
-    for (int w = 0; w < kRingWordCount; ++w) {
-      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
-      const TargetWords targets = Targets(w);
+    ForWords(arrays, [&](int w, const TargetWords& targets, const Factors& factors) {
       const LevelWords now = NewLevels(w), old = BestLevels(w);
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
@@ -421,7 +416,7 @@ struct TrellisSealer {
         product[ring] += Dot(judged, now.of[ring], 0) - Dot(judged, old.of[ring], 0);
         square[ring] += Dp4a(now.of[ring], now.of[ring], 0) - Dp4a(old.of[ring], old.of[ring], 0);
       }
-    }
+    });
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
       best[ring] = 2 * product[ring] - kTrellisJudgeGrid * square[ring] <= 0;
@@ -553,7 +548,7 @@ TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
   LetNextStart();
   const bool keys = p.trellis_side == Side::kKey;
   const TileSide& to = keys ? p.sealed.k : p.sealed.v;
-  const int blocks = TrellisBlocksOfPage(to.tile.head_dim);
+  const int blocks = TrellisBlocksOfPage(to.tile);
   const SealJob& job = p.jobs[BlockId() / blocks];
   if (job.side == p.trellis_side) {
     const TrellisSealer<GroupsOf, kBits> sealer = {
@@ -563,8 +558,8 @@ TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
         p.arena + job.open_offset,
         p.arena + job.sealed_offset,
         GroupsOf(TrellisGroups(to.tile, job.side)),
-        BlockId() % blocks * TrellisTiles(to.tile.head_dim),
-        MakeTrellisMemory(to.tile.head_dim, RingPair<kBits>::kParities)};
+        BlockId() % blocks * TrellisTiles(to.tile),
+        MakeTrellisMemory(to.tile, RingPair<kBits>::kParities)};
     sealer.Run();
   }
   WaitForInputs();
@@ -579,9 +574,9 @@ SealKernelFn OfBits(int bits) {
 // Two blocks' memory fits a multiprocessor.
 template <int kDim>
 SealKernelFn Fixed(Side side, int bits) {
-  return side == Side::kKey
-             ? OfBits<FixedGroups<kDim, Side::kKey>, TrellisThreads(kDim), 2>(bits)
-             : OfBits<FixedGroups<kDim, Side::kValue>, TrellisThreads(kDim), 2>(bits);
+  constexpr int kThreads = TrellisThreads(MakeTileLayout(kDim));
+  return side == Side::kKey ? OfBits<FixedGroups<kDim, Side::kKey>, kThreads, 2>(bits)
+                            : OfBits<FixedGroups<kDim, Side::kValue>, kThreads, 2>(bits);
 }
 
 }  // namespace
@@ -597,7 +592,7 @@ SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits) {
     case 256:
       return Fixed<256>(side, bits);
     default:
-      return OfBits<AnyGroups, TrellisThreads(512), 1>(bits);
+      return OfBits<AnyGroups, TrellisThreads(MakeTileLayout(512)), 1>(bits);
   }
 }
 

@@ -2,19 +2,22 @@
 // Shared memory of a block of the trellis kernels, and which tiles it encodes.
 #pragma once
 
+#include "turboquant/codec/cuda/ring_layout.h"
 #include "turboquant/codec/page_layout.h"
 #include "turboquant/codec/trellis_search.h"
 
 namespace tq::cuda {
 
 // A thread has two rings. Small tiles share a block, and with it the tables.
-constexpr int TrellisTileThreads(int head_dim) { return MakeTileLayout(head_dim).units * 16; }
-constexpr int TrellisTiles(int head_dim) { return TrellisTileThreads(head_dim) <= 64 ? 2 : 1; }
-constexpr int TrellisThreads(int head_dim) {
-  return TrellisTiles(head_dim) * TrellisTileThreads(head_dim);
+constexpr int TrellisTileThreads(const TileLayout& tile) { return tile.units * 16; }
+constexpr int TrellisTiles(const TileLayout& tile) {
+  return TrellisTileThreads(tile) <= 64 ? 2 : 1;
 }
-constexpr int TrellisBlocksOfPage(int head_dim) {
-  return MakeTileLayout(head_dim).tiles_per_page() / TrellisTiles(head_dim);
+constexpr int TrellisThreads(const TileLayout& tile) {
+  return TrellisTiles(tile) * TrellisTileThreads(tile);
+}
+constexpr int TrellisBlocksOfPage(const TileLayout& tile) {
+  return tile.tiles_per_page() / TrellisTiles(tile);
 }
 
 // Offsets in bytes, in order. Tokens are those of all tiles of the block.
@@ -35,9 +38,8 @@ struct TrellisMemory {
   int size;
 };
 // parities: how many values the parities of a position have.
-constexpr TrellisMemory MakeTrellisMemory(int head_dim, int parities) {
-  const TileLayout tile = MakeTileLayout(head_dim);
-  const int threads = TrellisThreads(head_dim), tokens = TrellisTiles(head_dim) * tile.tokens;
+constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) {
+  const int threads = TrellisThreads(tile), tokens = TrellisTiles(tile) * tile.tokens;
   TrellisMemory m = {};
   int used = 0;
   const auto take = [&used](int bytes) {
@@ -48,9 +50,9 @@ constexpr TrellisMemory MakeTrellisMemory(int head_dim, int parities) {
   m.costs = take(kTrellisInputs * parities);
   m.levels = take(kTrellisInputs * parities);
   m.free_levels = take(64);
-  m.ring_words = take(kTrellisMarkCount * kTrellisStates / 2 * threads * 4);
-  m.targets = take(kUnitCodes / 4 * threads * 16);
-  m.best_levels = take(kUnitCodes / 4 * threads * 8);
+  m.ring_words = take(kRingWords * threads * 4);
+  m.targets = take(kRingWordCount * threads * 16);
+  m.best_levels = take(kRingWordCount * threads * 8);
   m.rows = take(tile.units * kUnitCodes);
   for (int* p :
        {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products, &m.best_squares,
