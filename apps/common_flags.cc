@@ -74,7 +74,8 @@ void AddAutomaticCacheFlag(Command command, CacheFlags& flags) {
 void AddCacheShapeFlags(Command command, CacheFlags& flags) {
   command
       .AddOption("--cache-window", flags.window,
-                 "Newest tokens that stay at 8 bits (rounded up to pages of 128)")
+                 "Newest tokens that stay at 8 bits (rounded up to pages of 128; four times as "
+                 "many in sliding-window layers)")
       .Between(0, 1 << 24)
       .ShowDefault();
   command
@@ -281,6 +282,10 @@ void PrintCacheSummary(const Session& session) {
   if (tiles) {
     fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
                policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);
+    const auto slides = [](int window) { return window > 0; };
+    if (policy.window > 0 && std::ranges::any_of(geometry.sliding_window, slides))
+      fmt::print(stderr, " (newest {} in sliding-window layers)",
+                 policy.window_pages() * kSlidingWindowFactor * kPageTokens);
   }
   if (options.calibration != nullptr) {
     fmt::print(stderr, "; keys calibrated ({} of {} heads)",

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/auto_policy.h"
 #include "apps/commands.h"
@@ -50,7 +51,6 @@ class RecommendCommand {
     RequireUtf8(text, "the text");
     engine_ = LoadEngine(flags_.model);
     request_ = MakeRequest();
-    CheckDevice();
     const lab::TextWindows windows = MakeTextWindows(text);
     Measure(windows);
     std::string stored;
@@ -88,21 +88,6 @@ class RecommendCommand {
                             flags_.chunks, 1);
   }
 
-  // A side of a layer is measured beside f16 on the other.
-  void CheckDevice() const {
-    CachePolicy mixed = request_.shape;
-    std::ranges::fill(mixed.k, Codec::kF16);
-    std::ranges::fill(mixed.v, kDefaultValueCodec);
-    try {
-      engine_->backend().CheckCache(request_.geometry, mixed, engine_->spec().q_heads);
-    } catch (const Error& error) {
-      Throw(error.code(),
-            "recommend measures each side of a layer beside f16, and {}. Run it with --device cpu: "
-            "what it stores serves every device",
-            error.what());
-    }
-  }
-
   void Measure(const lab::TextWindows& windows) {
     SessionOptions session;
     session.context = windows.context;
@@ -123,17 +108,26 @@ class RecommendCommand {
       bar.Update(static_cast<uint64_t>(done += tokens), static_cast<uint64_t>(total));
     };
     const ThreadPool pool(engine_->backend().threads());
-    CachePolicy f16 = request_.shape;
-    std::ranges::fill(f16.k, Codec::kF16);
-    std::ranges::fill(f16.v, Codec::kF16);
-    lab::SessionLogits reference_run = source(f16);
-    const lab::ReferenceLogits reference(reference_run, windows, pool, options);
-    positions_ = reference.positions();
-    result_ = lab::Recommend(request_, [&](const CachePolicy& policy) {
-      lab::SessionLogits run = source(policy);
-      return lab::BlockMean(reference.Divergence(run),
-                            std::max(kErrorBlock / reference.stride(), 1));
-    });
+    // One reference at a time is in memory: all places are measured before the first policy.
+    std::optional<lab::ReferenceLogits> reference;
+    std::optional<Codec> held;
+    const auto from = [&](Codec codec) {
+      return [&, codec](const CachePolicy& policy) {
+        if (held != codec) {
+          reference.reset();
+          lab::SessionLogits run =
+              source(lab::UniformPolicy(request_.geometry, request_.shape, codec));
+          reference.emplace(run, windows, pool, options);
+          held = codec;
+        }
+        lab::SessionLogits run = source(policy);
+        return lab::BlockMean(reference->Divergence(run),
+                              std::max(kErrorBlock / reference->stride(), 1));
+      };
+    };
+    result_ =
+        lab::Recommend(request_, {.place = from(lab::kElsewhere), .policy = from(Codec::kF16)});
+    positions_ = reference->positions();
     bar.Done();
   }
 
@@ -159,7 +153,7 @@ class RecommendCommand {
     fmt::print("{}: {} tokens of {}, {} positions compared with an f16 cache, {} runs\n\n",
                engine_->spec().name, windows.tokens.size(),
                flags_.file.empty() ? "the built-in text" : flags_.file, positions_,
-               result_.runs + 1);
+               result_.runs + 2);
     const std::string alone = fmt::format("KLD of {} alone", InfoOf(result_.probe).name);
     Table table({"layer", "K: " + alone, "type", "its share", "V: " + alone, "type", "its share"});
     for (size_t i = 0; i < result_.places.size(); i += 2) {
@@ -203,7 +197,7 @@ class RecommendCommand {
     json["within_limits"] = result_.within_divergence;
     json["tokens"] = windows.tokens.size();
     json["positions"] = positions_;
-    json["runs"] = result_.runs + 1;
+    json["runs"] = result_.runs + 2;
     json["probe"] = InfoOf(result_.probe).name;
     json["stored"] = stored;
     json["places"] = nlohmann::ordered_json::array();

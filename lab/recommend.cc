@@ -43,15 +43,15 @@ int64_t SealedTokens(const RecommendRequest& request, int layer) {
   const int sliding = request.geometry.sliding_window[static_cast<size_t>(layer)];
   const int64_t held = sliding > 0 ? std::min<int64_t>(sliding, request.context) : request.context;
   const int open_pages =
-      request.shape.window_pages() + (sliding > 0 ? 0 : request.shape.sink_pages) + 1;
+      request.shape.window_pages(sliding) + (sliding > 0 ? 0 : request.shape.sink_pages) + 1;
   return std::max<int64_t>(held - int64_t{open_pages} * kPageTokens, 0);
 }
 
 class Recommender {
  public:
-  Recommender(const RecommendRequest& request, const MeasurePolicy& measure)
+  Recommender(const RecommendRequest& request, const PolicyMeasures& measures)
       : request_(request),
-        measure_(measure),
+        measures_(measures),
         candidates_(Candidates(request.geometry.head_dim)),
         probe_(PickProbe()) {}
 
@@ -89,10 +89,7 @@ class Recommender {
   }
 
   CachePolicy Uniform(Codec codec) const {
-    CachePolicy policy = request_.shape;
-    policy.k.assign(static_cast<size_t>(request_.geometry.num_layers), codec);
-    policy.v = policy.k;
-    return policy;
+    return UniformPolicy(request_.geometry, request_.shape, codec);
   }
   uint64_t Bytes(const CachePolicy& policy) const {
     return KvCache::BytesForContext(request_.geometry, policy, request_.context);
@@ -116,9 +113,10 @@ class Recommender {
   void MeasurePlaces() {
     for (int layer = 0; layer < request_.geometry.num_layers; ++layer) {
       for (const Side side : {Side::kKey, Side::kValue}) {
-        CachePolicy policy = Uniform(Codec::kF16);
+        CachePolicy policy = Uniform(kElsewhere);
         (side == Side::kKey ? policy.k : policy.v)[static_cast<size_t>(layer)] = probe_.codec;
-        places_.push_back({layer, side, std::max(Measure(policy).value, 0.0)});
+        ++runs_;
+        places_.push_back({layer, side, std::max(measures_.place(policy).value, 0.0)});
         slots_.push_back(Options(places_.back()));
       }
     }
@@ -136,7 +134,7 @@ class Recommender {
   }
 
   CachePolicy PolicyOf(const Allocation& allocation) const {
-    CachePolicy policy = Uniform(Codec::kF16);
+    CachePolicy policy = Uniform(kElsewhere);
     for (size_t i = 0; i < places_.size(); ++i) {
       (places_[i].side == Side::kKey ? policy.k : policy.v)[static_cast<size_t>(places_[i].layer)] =
           slots_[i][allocation.choice[i]].codec;
@@ -166,13 +164,10 @@ class Recommender {
     trial.allocation = allocation;
     trial.policy = PolicyOf(allocation);
     trial.bytes = Bytes(trial.policy);
-    trial.measured = Measure(trial.policy);
+    ++runs_;
+    trial.measured = measures_.policy(trial.policy);
     trial.upper = UpperLimit(trial.measured);
     return trial;
-  }
-  Estimate Measure(const CachePolicy& policy) {
-    ++runs_;
-    return measure_(policy);
   }
 
   bool Within(const Trial& trial) const {
@@ -222,7 +217,7 @@ class Recommender {
   }
 
   const RecommendRequest& request_;
-  const MeasurePolicy& measure_;
+  const PolicyMeasures& measures_;
   std::vector<Candidate> candidates_;
   Candidate probe_;
   std::vector<SideChoice> places_;
@@ -236,8 +231,15 @@ double UpperLimit(const Estimate& divergence) {
   return kForeignText * (std::max(divergence.value, 0.0) + kOneSided95 * divergence.error);
 }
 
-RecommendResult Recommend(const RecommendRequest& request, const MeasurePolicy& measure) {
-  return Recommender(request, measure).Run();
+CachePolicy UniformPolicy(const KvGeometry& geometry, const CachePolicy& shape, Codec codec) {
+  CachePolicy policy = shape;
+  policy.k.assign(static_cast<size_t>(geometry.num_layers), codec);
+  policy.v = policy.k;
+  return policy;
+}
+
+RecommendResult Recommend(const RecommendRequest& request, const PolicyMeasures& measures) {
+  return Recommender(request, measures).Run();
 }
 
 }  // namespace tq::lab

@@ -24,7 +24,7 @@ struct RecommendRequest {
 struct SideChoice {
   int layer = 0;
   Side side = Side::kKey;
-  double sensitivity = 0;  // divergence with the probe codec here and f16 everywhere else
+  double sensitivity = 0;  // divergence of the probe codec here from kElsewhere here
   Codec codec = Codec::kF16;
   double divergence = 0;  // its share of the expected one
 };
@@ -36,7 +36,7 @@ struct RecommendResult {
   uint64_t bytes = 0;              // at the context
   Estimate measured;               // divergence of the policy itself on the calibration text
   double upper = 0;                // UpperLimit(measured)
-  int runs = 0;                    // over the text, without the reference's
+  int runs = 0;                    // over the text, without the references'
   bool within_divergence = true;   // upper <= max_divergence
   // If not: what would reach it according to the model of sums; 0 bytes: nothing here would.
   uint64_t bytes_needed = 0;
@@ -47,14 +47,22 @@ struct RecommendResult {
 inline constexpr double kForeignText = 1.5;
 double UpperLimit(const Estimate& divergence);
 
-// The runs a recommendation takes over the calibration text at most: one per layer and side, two of
-// the policies chosen, and the reference's own.
-inline int MostRuns(const KvGeometry& geometry) { return 2 * geometry.num_layers + 3; }
+// What all places but the one being measured are held in. Tokens enter in it, so that every device
+// runs it beside any codec; its own divergence is in what is compared with and does not count.
+inline constexpr Codec kElsewhere = Codec::kTurbo8;
+CachePolicy UniformPolicy(const KvGeometry& geometry, const CachePolicy& shape, Codec codec);
 
-// Divergence of a policy from an f16 cache.
+// The runs a recommendation takes over the calibration text at most: one per layer and side, two of
+// the policies chosen, and both references' own.
+inline int MostRuns(const KvGeometry& geometry) { return 2 * geometry.num_layers + 4; }
+
 using MeasurePolicy = std::function<Estimate(const CachePolicy&)>;
+struct PolicyMeasures {
+  MeasurePolicy place;   // divergence from a cache of kElsewhere alone; all are asked first
+  MeasurePolicy policy;  // from an f16 cache
+};
 
 // Throws kOutOfMemory before anything is measured if no policy fits max_bytes, saying what would.
-RecommendResult Recommend(const RecommendRequest& request, const MeasurePolicy& measure);
+RecommendResult Recommend(const RecommendRequest& request, const PolicyMeasures& measures);
 
 }  // namespace tq::lab

@@ -180,7 +180,7 @@ TEST_F(SessionSaveTest, WhatDiffersIsNamed) {
   bytes[offsetof(SessionPreamble, version)] = 9;
   WriteAll(file_, bytes);
   EXPECT_THAT(RestoreError(ErrorCode::kUnsupported),
-              AllOf(HasSubstr("version 9"), HasSubstr("version 2")));
+              AllOf(HasSubstr("version 9"), HasSubstr("version 3")));
   WriteAll(file_, "{\"a session\": \"of another program, long enough to hold a whole header\"}");
   EXPECT_THAT(RestoreError(ErrorCode::kCorruptFile), HasSubstr("no TurboQuant session file"));
 }

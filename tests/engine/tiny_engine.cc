@@ -16,7 +16,7 @@ namespace tq::test {
 namespace {
 
 constexpr uint32_t kEmbedding = 128, kFeedForward = 192, kHeads = 4, kKvHeads = 2, kHeadDim = 64;
-constexpr uint32_t kContext = 8192, kSlidingWindow = 200;
+constexpr uint32_t kContext = 8192, kSlidingWindow = 700;
 constexpr uint64_t kVocabulary = 288;  // what the tiny tokenizer has, rounded up
 
 class Builder {

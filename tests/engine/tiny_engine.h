@@ -13,7 +13,7 @@
 namespace tq::test {
 
 struct TinyModel {
-  std::string architecture = "llama";  // "gemma3": five layers of sliding window 200, one global
+  std::string architecture = "llama";  // "gemma3": five layers of sliding window 700, one global
   std::string name = "tiny";           // part of the model's identity
   uint64_t seed = 1;
 };

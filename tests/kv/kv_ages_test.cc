@@ -240,16 +240,19 @@ TEST(KvAges, LayersHaveTheFormsThatTheyNeed) {
   CachePolicy policy = TestPolicy({kTurbo4, kTurbo3, kTurbo2, kF16, kTurbo8, kTurbo4},
                                   {kTurbo4, kTurbo3, kTurbo2, kF16, kTurbo8, kTurbo4});
   policy.ages = {{300, kTurbo3, kTurbo3}, {512, kTurbo2, kTurbo2}};
-  auto cache = MakeTestCache(TestGeometry({0, 0, 0, 0, 0, 450}), policy);
+  auto cache = MakeTestCache(TestGeometry({0, 0, 0, 0, 0, 700}), policy);
   const SequenceId id = cache->NewSequence();
   Step(*cache, id, 1000);
-  const int aged[] = {2, 1, 0, 0, 1, 1};
+  const int aged[] = {2, 1, 0, 0, 1, 0};
   for (int layer = 0; layer < 6; ++layer) {
     const KvLayerView view = cache->View(id, layer);
     EXPECT_EQ(view.num_aged, aged[layer]) << layer;
     EXPECT_EQ(view.visibility.seals, layer != 3) << layer;
   }
   EXPECT_EQ(cache->View(id, 4).visibility.window_pages, 3);  // turbo8 until its first age
+  // Sliding: 8 bits for four times the window, then what either age has come to by then.
+  EXPECT_EQ(cache->View(id, 5).visibility.window_pages, 4);
+  EXPECT_EQ(cache->View(id, 5).sealed.k, kTurbo2);
 }
 
 }  // namespace

@@ -260,7 +260,7 @@ TEST(KvCache, BitsPerValueIsThatOfTheCodecsWhateverTheWindows) {
 }
 
 TEST(KvCache, SlidingWindowsGiveUpPages) {
-  auto cache = MakeTestCache(TestGeometry({0, 300}), TestPolicy(std::vector<Codec>(2, kTurbo3),
+  auto cache = MakeTestCache(TestGeometry({0, 800}), TestPolicy(std::vector<Codec>(2, kTurbo3),
                                                                 std::vector<Codec>(2, kTurbo3)));
   const SequenceId id = cache->NewSequence();
   Step(*cache, id, 2000);
@@ -268,15 +268,17 @@ TEST(KvCache, SlidingWindowsGiveUpPages) {
   EXPECT_EQ(full.visibility.sink_pages, 1);
   EXPECT_EQ(sliding.visibility.sink_pages, 0);
   EXPECT_TRUE(sliding.visibility.seals);
-  // One can go back to 1936, whose query sees 1637..: page 12 on.
+  EXPECT_EQ(full.visibility.window_pages, 1);
+  EXPECT_EQ(sliding.visibility.window_pages, kSlidingWindowFactor);
+  // One can go back to 1936, whose query sees 1137..: page 8 on.
   for (int page = 0; page < sliding.num_pages; ++page) {
     EXPECT_EQ(sliding.open_pages[page] == kNoPage && sliding.sealed_pages[page] == kNoPage,
-              page < 12)
+              page < 8)
         << page;
     EXPECT_FALSE(full.open_pages[page] == kNoPage && full.sealed_pages[page] == kNoPage) << page;
   }
-  // A window so short that no page is ever read sealed.
-  auto brief = MakeTestCache(TestGeometry({129}), TestPolicy({kTurbo3}, {kTurbo3}));
+  // A sliding window so short that no page is ever read sealed.
+  auto brief = MakeTestCache(TestGeometry({513}), TestPolicy({kTurbo3}, {kTurbo3}));
   const SequenceId other = brief->NewSequence();
   EXPECT_EQ(Tasks(Step(*brief, other, 1000)), 0u);
   EXPECT_FALSE(brief->View(other, 0).visibility.seals);

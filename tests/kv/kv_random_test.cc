@@ -23,13 +23,13 @@ std::vector<Scenario> Scenarios() {
       {"turbo3", TestGeometry({0, 0}, 2), TestPolicy({kTurbo3, kTurbo3}, {kTurbo3, kTurbo3})},
       {"mixed", TestGeometry({0, 0, 0}),
        TestPolicy({kTurbo8, kTurbo8, kF16}, {kTurbo2, kTurbo8, kTurbo4})},
-      {"sliding", TestGeometry({200, 0, 200, 100}),
+      {"sliding", TestGeometry({700, 0, 700, 100}),
        TestPolicy(std::vector<Codec>(4, kTurbo4), std::vector<Codec>(4, kTurbo3))},
       {"rows", TestGeometry({0, 300}, 1, 32), TestPolicy({kQ8_0, kF16}, {kQ4_0, kF32})},
       {"no window", TestGeometry({0, 300}), TestPolicy({kTurbo2, kTurbo2}, {kTurbo2, kTurbo4})},
       {"wide window", TestGeometry({0, 600}), TestPolicy({kTurbo3, kTurbo4}, {kTurbo2, kTurbo4})},
       {"ages", TestGeometry({0, 0}, 2), TestPolicy({kTurbo4, kTurbo3}, {kTurbo4, kTurbo2})},
-      {"ages, mixed", TestGeometry({0, 400, 0, 200}),
+      {"ages, mixed", TestGeometry({0, 900, 0, 700}),
        TestPolicy({kTurbo8, kTurbo4, kF16, kTurbo8}, {kTurbo8, kTurbo4Tcq, kTurbo4, kTurbo8})},
       {"ages, no window", TestGeometry({0, 300}), TestPolicy({kTurbo4, kTurbo3}, {kTurbo3, kF16})},
   };
@@ -40,7 +40,8 @@ std::vector<Scenario> Scenarios() {
   scenarios[5].policy.rollback = 200;
   scenarios[6].policy.ages = {
       {256, kTurbo3, kTurbo3}, {300, kTurbo2, kTurbo3}, {513, kTurbo2, kTurbo2}};
-  scenarios[7].policy.ages = {{200, kTurbo4, kTurbo3}, {384, kTurbo3, kTurbo2}};
+  scenarios[7].policy.ages = {
+      {200, kTurbo4, kTurbo3}, {384, kTurbo3, kTurbo2}, {640, kTurbo2, kTurbo2}};
   scenarios[7].policy.rollback = 150;
   scenarios[8].policy.ages = {{1, kTurbo2, kTurbo2}};
   scenarios[8].policy.window = scenarios[8].policy.rollback = 0;

@@ -232,7 +232,7 @@ TEST_F(SessionFileTest, OtherThingsAreRefusedByName) {
   bytes[8] = 1;
   WriteAll(file_, bytes);
   EXPECT_THAT(LoadError(ErrorCode::kUnsupported),
-              AllOf(HasSubstr("version 2"), HasSubstr("version 1")));
+              AllOf(HasSubstr("version 3"), HasSubstr("version 1")));
 
   SaveOne(300);
   const auto message = [&](const KvGeometry& geometry, const CachePolicy& policy,

@@ -11,7 +11,7 @@
 namespace tq::lab {
 namespace {
 
-constexpr int kContext = 768;
+constexpr int kContext = 896;
 
 class SimulationTest : public testing::TestWithParam<const char*> {
  protected:

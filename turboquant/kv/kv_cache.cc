@@ -141,7 +141,10 @@ int64_t KvCache::Truncate(SequenceId id, int64_t length) {
     sequence.recomputed = length;
     // Whole pages before the window are kept, in whatever form they have; the window's tokens are
     // appended again.
-    length = std::max<int64_t>(0, length / kPageTokens - s.policy.window_pages()) * kPageTokens;
+    int window = 0;
+    for (const KvGroup& group : s.layout.groups)
+      window = std::max(window, group.visibility.window_pages);
+    length = std::max<int64_t>(0, length / kPageTokens - window) * kPageTokens;
     for (size_t g = 0; g < sequence.tables.size(); ++g) {
       if (s.layout.groups[g].FirstPage(length) < sequence.tables[g].first_page) length = 0;
     }

@@ -69,20 +69,22 @@ struct LayerForm {
 };
 
 // Open first, then each that differs from the one before. Pages that leave a sliding window before
-// they would be read in a form never get it.
+// they would be read in a form never get it; ages within a layer's window count from its end.
 std::vector<LayerForm> FormsOf(const CachePolicy& policy, size_t layer, int sliding_window) {
   std::vector<LayerForm> forms = {{OpenCodec(policy.k[layer]), OpenCodec(policy.v[layer]), 0}};
   const auto add = [&](Codec k, Codec v, int window_pages) {
     if (k == forms.back().k && v == forms.back().v) return;
     if (sliding_window != 0 && sliding_window <= window_pages * kPageTokens + 1) return;
+    if (forms.size() > 1 && forms.back().window_pages == window_pages) forms.pop_back();
     forms.push_back({k, v, window_pages});
   };
   Codec k = policy.k[layer], v = policy.v[layer];
-  add(k, v, policy.window_pages());
+  const int window = policy.window_pages(sliding_window);
+  add(k, v, window);
   for (const AgeStep& step : policy.ages) {
     k = AgedCodec(k, step.k);
     v = AgedCodec(v, step.v);
-    add(k, v, step.window_pages());
+    add(k, v, std::max(step.window_pages(), window));
   }
   return forms;
 }

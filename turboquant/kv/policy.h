@@ -42,6 +42,11 @@ std::vector<AgeStep> ParseAgeSteps(std::string_view text);
 // The text that parses back to the same steps.
 std::string AgeStepsText(const std::vector<AgeStep>& steps);
 
+// A sliding window holds the same few tokens at any context and all of them are recent: what its
+// layers keep at 8 bits is the policy's window times this. Gemma 3 (windows of 512), 8K of
+// WikiText, turbo3_tcq: 1 KLD .0058, 2 .0037, 4 .0015, for 0, 2.4 and 7 % more bytes at 32K.
+inline constexpr int kSlidingWindowFactor = 4;
+
 struct CachePolicy {
   std::vector<Codec> k;            // [L] codec of keys behind the window
   std::vector<Codec> v;            // [L]
@@ -52,6 +57,10 @@ struct CachePolicy {
   std::vector<AgeStep> ages = {};  // fewer bits for older tokens; at most kMaxAges (kv_view.h)
 
   int window_pages() const { return (window + kPageTokens - 1) / kPageTokens; }
+  // Of a layer; sliding_window 0: it sees everything.
+  int window_pages(int sliding_window) const {
+    return window_pages() * (sliding_window == 0 ? 1 : kSlidingWindowFactor);
+  }
   bool operator==(const CachePolicy&) const = default;
 };
 

@@ -14,7 +14,7 @@
 
 namespace tq {
 
-inline constexpr uint32_t kSessionVersion = 2;
+inline constexpr uint32_t kSessionVersion = 3;
 inline constexpr uint64_t kSessionAlignment = 64;  // of the head, and of where the pages begin
 inline constexpr std::array<char, 8> kSessionMagic = {'T', 'Q', 'S', 'E', 'S', 'S', '\x1a', '\n'};
 
