@@ -58,11 +58,11 @@ std::shared_ptr<const Calibration> CalibrationFor(const Engine& engine,
   return calibration;
 }
 
-int HeadsWithMap(const Calibration& calibration, const CachePolicy& policy) {
+int HeadsWithMap(const Calibration& calibration, const std::vector<Codec>& codecs) {
   int heads = 0;
   for (int layer = 0; layer < calibration.num_layers; ++layer) {
     for (int g = 0; g < calibration.kv_heads; ++g)
-      heads += calibration.head(layer, g).Uses(FinalKeyCodec(policy, static_cast<size_t>(layer)));
+      heads += calibration.head(layer, g).Uses(codecs[static_cast<size_t>(layer)]);
   }
   return heads;
 }

@@ -30,7 +30,7 @@ std::shared_ptr<const Calibration> CalibrationFor(const Engine& engine,
 // A line per layer: what the transform gains, and how many heads use it.
 std::string CalibrationTable(const Calibration& calibration);
 
-// KV heads whose keys pass through a map under `policy`.
-int HeadsWithMap(const Calibration& calibration, const CachePolicy& policy);
+// KV heads whose keys pass through a map if layers [L] come to hold them in `codecs`.
+int HeadsWithMap(const Calibration& calibration, const std::vector<Codec>& codecs);
 
 }  // namespace tq::app

@@ -17,6 +17,8 @@ void AddInspectCommand(Command root);
 void AddLabCommand(Command root);
 void AddTokenizeCommand(Command root);
 void AddCalibrateCommand(Command root);
+void AddCodecCommand(Command root);
+void AddDumpKvCommand(Command root);
 void AddFetchCommand(Command root);
 void AddDoctorCommand(Command root);
 

@@ -289,7 +289,8 @@ void PrintCacheSummary(const Session& session) {
   }
   if (options.calibration != nullptr) {
     fmt::print(stderr, "; keys calibrated ({} of {} heads)",
-               HeadsWithMap(*options.calibration, policy), options.calibration->heads.size());
+               HeadsWithMap(*options.calibration, KvCache::FinalKeyCodecs(geometry, policy)),
+               options.calibration->heads.size());
   }
   fmt::print(stderr,
              "\ncontext  {} tokens, at most {} of cache; {} products, {} prefill in passes of {}\n",

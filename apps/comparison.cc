@@ -179,7 +179,8 @@ lab::SimulatedCache ComparedCaches::Simulated(const ComparisonRow& row) {
   const ModelSpec& spec = engine_->spec();
   lab::KeyMapsOfLayer maps;
   if (const auto calibration = CalibrationOf(row)) {
-    simulated_maps_.push_back(std::make_unique<KeyMapSet>(*calibration, row.policy));
+    simulated_maps_.push_back(std::make_unique<KeyMapSet>(
+        *calibration, KvCache::FinalKeyCodecs(spec.kv_geometry(), row.policy)));
     maps = [&spec, set = simulated_maps_.back().get()](int layer) {
       return &set->maps()[static_cast<size_t>(layer * spec.kv_heads)];
     };

@@ -43,6 +43,8 @@ int Run(std::span<char* const> argv) {
   AddLabCommand(root);
   AddTokenizeCommand(root);
   AddCalibrateCommand(root);
+  AddCodecCommand(root);
+  AddDumpKvCommand(root);
   AddFetchCommand(root);
   AddDoctorCommand(root);
 

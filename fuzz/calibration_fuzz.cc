@@ -19,9 +19,8 @@ void Read(std::span<const std::byte> bytes) {
   }
   const std::vector<std::byte> again = WriteCalibration(calibration);
   TQ_CHECK(std::ranges::equal(again, bytes));
-  CachePolicy policy;
-  policy.k.assign(static_cast<size_t>(calibration.num_layers), Codec::kTurbo3);
-  TQ_CHECK(KeyMapSet(calibration, policy).maps().size() == calibration.heads.size());
+  const std::vector<Codec> codecs(static_cast<size_t>(calibration.num_layers), Codec::kTurbo3);
+  TQ_CHECK(KeyMapSet(calibration, codecs).maps().size() == calibration.heads.size());
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "apps/exit_codes.h"
 #include "tests/apps/cli_model.h"
 #include "tests/apps/cli_process.h"
+#include "turboquant/codec/codec.h"
 
 namespace tq::test {
 namespace {
@@ -75,8 +76,9 @@ TEST(CliTest, VersionNamesTheInstructionSets) {
 
 TEST(CliTest, HelpListsCommandsAndExitCodes) {
   const std::string help = RunWell({"--help"}).out;
-  for (const char* command : {"run", "chat", "compare", "perplexity", "recommend", "bench",
-                              "inspect", "lab", "tokenize", "calibrate", "fetch", "doctor"}) {
+  for (const char* command :
+       {"run", "chat", "compare", "perplexity", "recommend", "bench", "inspect", "lab", "tokenize",
+        "calibrate", "fetch", "doctor", "codec", "dump-kv"}) {
     EXPECT_THAT(help, HasSubstr(command));
     EXPECT_THAT(RunWell({command, "--help"}).out, HasSubstr("Usage:"));
   }
@@ -423,6 +425,39 @@ TEST(RecommendTest, TableSaysWhyAndLimitsThatCannotHoldSayWhatWould) {
   const CliResult strict = RunCli(Tiny("recommend", {"-c", "1024", "--max-kld", "1e-12"}));
   EXPECT_EQ(strict.status, app::kExitUsage);
   EXPECT_THAT(strict.err, AllOf(HasSubstr("--max-kld"), HasSubstr("Nothing was stored")));
+}
+
+TEST(VectorsTest, DumpedAndPassedThroughCodecs) {
+  const std::string folder = (CliFolder() / "dump").string();
+  const CliResult dumped =
+      RunWell(Tiny("dump-kv", {"-o", folder, "-c", "300", "--layers", "1", "-f", LongTextFile()}));
+  EXPECT_THAT(dumped.out, AllOf(HasSubstr("layer-01-q.npy"), HasSubstr("[300, ")));
+  EXPECT_FALSE(fs::exists(folder + "/layer-00-k.npy"));
+  const std::string keys = folder + "/layer-01-k.npy", back = folder + "/back.npy";
+  const auto shape = RunWell({"codec", "-i", keys}).out;  // every type, one line each
+  for (const CodecInfo& info : kCodecs) EXPECT_THAT(shape, HasSubstr(std::string(info.name)));
+
+  const auto passed = [&](const Words& words) {
+    Words all = {"codec", "-i", keys, "--json"};
+    all.insert(all.end(), words.begin(), words.end());
+    return nlohmann::json::parse(RunWell(all).out);
+  };
+  const nlohmann::json rows = passed({"-t", "turbo4,turbo3", "--side", "k"});
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_GT(rows[0]["db"], rows[1]["db"]);
+  EXPECT_GT(rows[0]["bits_per_value"], rows[1]["bits_per_value"]);
+  passed({"-t", "f16", "-o", back});
+  EXPECT_EQ(fs::file_size(back), fs::file_size(keys));
+  EXPECT_TRUE(passed({"-t", "f32"})[0]["db"].is_null());  // exact
+
+  EXPECT_THAT(RunCli({"codec", "-i", keys, "-o", back}).err, HasSubstr("name it with -t"));
+  EXPECT_THAT(RunCli({"codec", "-i", LongTextFile()}).err, HasSubstr("no .npy file"));
+  EXPECT_EQ(RunCli({"codec", "-i", folder + "/none.npy"}).status, app::kExitBadInput);
+  for (const char* layers : {"2", "1-0", "x", "0-"}) {
+    EXPECT_THAT(RunCli(Tiny("dump-kv", {"-o", folder, "--layers", layers})).err,
+                HasSubstr("--layers"))
+        << layers;
+  }
 }
 
 TEST(CacheWatchTest, FiguresAtTheEnd) {

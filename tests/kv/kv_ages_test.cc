@@ -250,6 +250,9 @@ TEST(KvAges, LayersHaveTheFormsThatTheyNeed) {
     EXPECT_EQ(view.visibility.seals, layer != 3) << layer;
   }
   EXPECT_EQ(cache->View(id, 4).visibility.window_pages, 3);  // turbo8 until its first age
+  EXPECT_EQ(KvCache::FinalKeyCodecs(cache->geometry(), policy),
+            (std::vector<Codec>{kTurbo2, kTurbo2, kTurbo2, kF16, kTurbo2, kTurbo2}));
+  EXPECT_EQ(KvCache::FinalKeyCodecs(TestGeometry({0, 0, 0, 0, 0, 513}), policy).back(), kTurbo8);
   // Sliding: 8 bits for four times the window, then what either age has come to by then.
   EXPECT_EQ(cache->View(id, 5).visibility.window_pages, 4);
   EXPECT_EQ(cache->View(id, 5).sealed.k, kTurbo2);

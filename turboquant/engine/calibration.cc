@@ -52,12 +52,12 @@ void CheckCalibrationBelongs(const Calibration& calibration, uint64_t model_id,
       geometry.head_dim);
 }
 
-KeyMapSet::KeyMapSet(const Calibration& calibration, const CachePolicy& policy)
+KeyMapSet::KeyMapSet(const Calibration& calibration, std::span<const Codec> codecs)
     : maps_(calibration.heads.size()) {
   const int dim = calibration.head_dim;
   const size_t square = static_cast<size_t>(dim) * dim;
   const auto codec_of = [&](size_t head) {
-    return FinalKeyCodec(policy, head / static_cast<size_t>(calibration.kv_heads));
+    return codecs[head / static_cast<size_t>(calibration.kv_heads)];
   };
   size_t floats = 0;
   for (size_t h = 0; h < maps_.size(); ++h) {

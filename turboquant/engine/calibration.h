@@ -66,10 +66,10 @@ bool UsesCalibration(const CachePolicy& policy);
 void CheckCalibrationBelongs(const Calibration& calibration, uint64_t model_id,
                              const KvGeometry& geometry);
 
-// The matrices that a backend reads, for one policy.
+// The matrices that a backend reads, for keys [L] that come to be held in `codecs`.
 class KeyMapSet {
  public:
-  KeyMapSet(const Calibration& calibration, const CachePolicy& policy);
+  KeyMapSet(const Calibration& calibration, std::span<const Codec> codecs);
   std::span<const KeyMap> maps() const { return maps_; }  // [L, G]
 
  private:

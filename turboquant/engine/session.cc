@@ -92,7 +92,9 @@ struct Session::State {
         cache(MakeCache(*engine, options)),
         key_maps(options.calibration == nullptr
                      ? nullptr
-                     : std::make_unique<KeyMapSet>(*options.calibration, options.cache)),
+                     : std::make_unique<KeyMapSet>(
+                           *options.calibration,
+                           KvCache::FinalKeyCodecs(cache->geometry(), options.cache))),
         decoder(engine->spec(), engine->weights(), engine->backend(), KeyMaps()),
         main(cache->NewSequence()) {
     if (options.cache_watch.on)

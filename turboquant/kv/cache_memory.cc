@@ -130,8 +130,10 @@ uint64_t KvCache::BytesPerToken(const KvGeometry& geometry, const CachePolicy& p
 
 double KvCache::BitsPerValue(const KvGeometry& given, const CachePolicy& policy, int64_t context) {
   KvGeometry geometry = given;
-  std::fill(geometry.sliding_window.begin(), geometry.sliding_window.end(), 0);
-  const double values = 2.0 * geometry.kv_heads * geometry.head_dim * geometry.num_layers;
+  std::vector<int>& windows = geometry.sliding_window;
+  if (std::ranges::find(windows, 0) == windows.end()) std::ranges::fill(windows, 0);
+  const double values = 2.0 * geometry.kv_heads * geometry.head_dim *
+                        static_cast<double>(std::ranges::count(windows, 0));
   return 8.0 * static_cast<double>(BytesPerToken(geometry, policy, context)) / values;
 }
 

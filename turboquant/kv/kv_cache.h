@@ -109,12 +109,14 @@ class KvCache {
   int64_t Truncate(SequenceId, int64_t length);
 
   KvMemory Memory() const;
+  // [L] What keys are held in at last: 8 bits where a short sliding window leaves them no more time.
+  static std::vector<Codec> FinalKeyCodecs(const KvGeometry&, const CachePolicy&);
   // What a token costs on average in a context of that many (0: one more token of a long context),
   // window and sinks left aside: sealed forms, aged ones by their share. Layers with a sliding
   // window have a fixed cost instead.
   static uint64_t BytesPerToken(const KvGeometry&, const CachePolicy&, int64_t context = 0);
-  // What a value takes, likewise, scales and reference vectors included; layers with a sliding
-  // window as if they had none.
+  // What a value of those layers takes, scales and reference vectors included; where all layers
+  // have a sliding window, as if none had.
   static double BitsPerValue(const KvGeometry&, const CachePolicy&, int64_t context = 0);
   // The most that one sequence commits while it grows to `tokens` in steps of at most `chunk`: open
   // pages, reference vectors, scales and partly used slabs included. A budget of this size is

@@ -107,6 +107,13 @@ bool ChangeTogether(const KvGroup& group, int sliding_window, const std::vector<
 
 }  // namespace
 
+std::vector<Codec> KvCache::FinalKeyCodecs(const KvGeometry& geometry, const CachePolicy& policy) {
+  std::vector<Codec> codecs;
+  for (size_t layer = 0; layer < policy.k.size(); ++layer)
+    codecs.push_back(FormsOf(policy, layer, geometry.sliding_window[layer]).back().k);
+  return codecs;
+}
+
 SealTask KvGroup::Task(SequenceId sequence, int page, int form, int number) const {
   const int per_layer = 2 * layers[0].open().kv_heads;
   return {sequence,

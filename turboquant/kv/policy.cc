@@ -145,12 +145,6 @@ Codec AgedCodec(Codec codec, Codec aged) {
   return InfoOf(codec).tiles && InfoOf(aged).bits < InfoOf(codec).bits ? aged : codec;
 }
 
-Codec FinalKeyCodec(const CachePolicy& policy, size_t layer) {
-  Codec codec = policy.k[layer];
-  for (const AgeStep& step : policy.ages) codec = AgedCodec(codec, step.k);
-  return codec;
-}
-
 bool Ages(const CachePolicy& policy) {
   return std::ranges::any_of(policy.ages, [&](const AgeStep& step) {
     const auto falls_to = [](Codec aged) {

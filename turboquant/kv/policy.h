@@ -69,8 +69,6 @@ Codec OpenCodec(Codec final_codec);
 
 // What a side in `codec` is held in after an age step to `aged`.
 Codec AgedCodec(Codec codec, Codec aged);
-// What a layer's keys are held in at last.
-Codec FinalKeyCodec(const CachePolicy& policy, size_t layer);
 // Does any side of any layer fall to fewer bits?
 bool Ages(const CachePolicy& policy);
 
