@@ -15,25 +15,11 @@ namespace tq::test {
 namespace {
 
 using Words = std::vector<std::string>;
-const std::vector<Words> kCommands = {{"run"},
-                                      {"chat"},
-                                      {"compare"},
-                                      {"perplexity"},
-                                      {"recommend"},
-                                      {"bench"},
-                                      {"inspect"},
-                                      {"calibrate"},
-                                      {"doctor"},
-                                      {"tokenize"},
-                                      {"fetch"},
-                                      {"codec"},
-                                      {"dump-kv"},
-                                      {"lab", "ablation"},
-                                      {"lab", "list"},
-                                      {"lab", "run"},
-                                      {"lab", "report"},
-                                      {"lab", "needle"},
-                                      {"lab", "trajectory"}};
+const std::vector<Words> kCommands = {
+    {"run"},        {"chat"},          {"compare"},       {"perplexity"},       {"recommend"},
+    {"bench"},      {"inspect"},       {"calibrate"},     {"doctor"},           {"tokenize"},
+    {"fetch"},      {"codec"},         {"dump-kv"},       {"lab", "ablation"},  {"lab", "list"},
+    {"lab", "run"}, {"lab", "report"}, {"lab", "needle"}, {"lab", "trajectory"}};
 
 std::string HelpOf(Words command) {
   command.push_back("--help");

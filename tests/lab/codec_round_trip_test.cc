@@ -63,7 +63,7 @@ TEST(CodecRoundTripTest, KeysLoseTheirBiasAndValuesKeepIt) {
   Vectors vectors(256, 128, 10);
   const double keys = vectors.Pass(Codec::kTurbo3, Side::kKey).Db(),
                values = vectors.Pass(Codec::kTurbo3, Side::kValue).Db();
-  EXPECT_NEAR(values, 14.7, 1);     // noise in proportion to all of it
+  EXPECT_NEAR(values, 14.7, 1);       // noise in proportion to all of it
   EXPECT_NEAR(keys, 14.7 + 20, 1.0);  // to a hundredth of the energy
 }
 

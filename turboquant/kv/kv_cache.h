@@ -109,7 +109,8 @@ class KvCache {
   int64_t Truncate(SequenceId, int64_t length);
 
   KvMemory Memory() const;
-  // [L] What keys are held in at last: 8 bits where a short sliding window leaves them no more time.
+  // [L] What keys are held in at last: 8 bits where a short sliding window leaves them no more
+  // time.
   static std::vector<Codec> FinalKeyCodecs(const KvGeometry&, const CachePolicy&);
   // What a token costs on average in a context of that many (0: one more token of a long context),
   // window and sinks left aside: sealed forms, aged ones by their share. Layers with a sliding
