@@ -123,6 +123,9 @@ void RunCodec(const CodecFlags& flags) {
     json.push_back(std::move(row));
   }
   bar.Done();
+  if (json.empty())
+    Throw(ErrorCode::kUnsupported, "none of these types knows vectors of {} dims:\n{}", dim,
+          refused);
   if (!flags.output.empty()) {
     lab::NpyWriter writer(flags.output, file.array().type, file.array().shape);
     writer.Write(decoded);

@@ -116,8 +116,8 @@ void RunDump(const DumpFlags& flags) {
   fs::create_directories(flags.folder, error);
   if (error) Throw(ErrorCode::kIo, "cannot make the folder {}: {}", flags.folder, error.message());
 
-  SessionOptions
-      options;  // exact products; an f16 cache, which nothing of what is dumped went into
+  // What a pass leaves to the ones after it is read from an f16 cache, on every device.
+  SessionOptions options;
   options.context = std::ssize(tokens);
   options.precision = Precision::kPrecise;
   options.cache.k.assign(static_cast<size_t>(spec.num_layers), Codec::kF16);

@@ -99,8 +99,7 @@ class RecommendCommand {
       return lab::SessionLogits(engine_, session);
     };
     Progress bar("measuring layers", Progress::Unit::kTokens);
-    const int64_t total =
-        int64_t{lab::MostRuns(request_.geometry)} * windows.count * windows.context;
+    const int64_t total = int64_t{lab::MostRuns(request_)} * windows.count * windows.context;
     int64_t done = 0;
     lab::ReferenceOptions options;
     options.on_fed = [&](int64_t tokens) {
@@ -150,10 +149,12 @@ class RecommendCommand {
 
   void Print(const lab::TextWindows& windows, const std::string& stored) const {
     const CachePolicy& policy = result_.policy;
-    fmt::print("{}: {} tokens of {}, {} positions compared with an f16 cache, {} runs\n\n",
-               engine_->spec().name, windows.tokens.size(),
-               flags_.file.empty() ? "the built-in text" : flags_.file, positions_,
-               result_.runs + 2);
+    fmt::print(
+        "{}: {} tokens of {}, {} positions compared: the policy with an f16 cache, single "
+        "sides with {} throughout; {} runs\n\n",
+        engine_->spec().name, windows.tokens.size(),
+        flags_.file.empty() ? "the built-in text" : flags_.file, positions_,
+        InfoOf(lab::kElsewhere).name, result_.runs + 2);
     const std::string alone = fmt::format("KLD of {} alone", InfoOf(result_.probe).name);
     Table table({"layer", "K: " + alone, "type", "its share", "V: " + alone, "type", "its share"});
     for (size_t i = 0; i < result_.places.size(); i += 2) {
@@ -199,6 +200,7 @@ class RecommendCommand {
     json["positions"] = positions_;
     json["runs"] = result_.runs + 2;
     json["probe"] = InfoOf(result_.probe).name;
+    json["elsewhere"] = InfoOf(lab::kElsewhere).name;
     json["stored"] = stored;
     json["places"] = nlohmann::ordered_json::array();
     for (const lab::SideChoice& place : result_.places) {

@@ -25,8 +25,8 @@ class HeadPages {
   HeadPages(Codec codec, Side side, int head_dim)
       : side_(side),
         tiles_(InfoOf(codec).tiles),
+        sealed_(Layout(codec, side, head_dim)),  // first: it is the codec that is refused
         open_(Layout(OpenCodec(codec), side, head_dim)),
-        sealed_(Layout(codec, side, head_dim)),
         seals_(OpenCodec(codec) != codec),
         open_bytes_(open_.head_bytes),
         sealed_bytes_(sealed_.head_bytes),
@@ -41,7 +41,8 @@ class HeadPages {
     Clock::time_point start = Clock::now();
     if (tiles_) RotateRows(rows.data, rows.rows, rows.stride, dim, side_);
     Store(rows);
-    sums.encode_seconds += SecondsSince(start);
+    sums.encode_seconds +=
+        SecondsSince(start) * static_cast<double>(wanted) / static_cast<double>(rows.rows);
     start = Clock::now();
     Load({rows.data, wanted, rows.cols, rows.stride});
     if (tiles_) RotateBackRows(rows.data, wanted, rows.stride, dim, side_);
@@ -76,7 +77,7 @@ class HeadPages {
   const PageCodec& codec_ = GetPageCodec();
   const Side side_;
   const bool tiles_;
-  const PageLayout open_, sealed_;
+  const PageLayout sealed_, open_;
   const bool seals_;
   AlignedBuffer<std::byte> open_bytes_, sealed_bytes_;
   std::vector<float> reference_;  // of the page that is next, stored basis
@@ -122,14 +123,22 @@ double StoredBitsPerValue(Codec codec, Side side, int head_dim) {
 
 RoundTripSums RoundTrip(Codec codec, Side side, MatrixView<const float> in, MatrixView<float> out) {
   const auto dim = static_cast<int>(in.cols);
-  HeadPages pages(codec, side, dim);
-  RoundTripSums sums;
   std::vector<float> rows(static_cast<size_t>(kPageTokens) * in.cols);
   const MatrixView<float> page(rows.data(), kPageTokens, in.cols);
-  for (int64_t begin = 0; begin < in.rows; begin += kPageTokens) {
+  const auto load = [&](int64_t begin) {  // gives how many vectors of it are to come back
     const int64_t count = std::min<int64_t>(kPageTokens, in.rows - begin);
     for (int64_t r = 0; r < kPageTokens; ++r)
       std::copy_n(in.row(begin + r % count), in.cols, page.row(r));
+    return count;
+  };
+  if (in.rows > 0) {  // tables that are made at their first use belong to no vector
+    RoundTripSums unmeasured;
+    HeadPages(codec, side, dim).Pass(page, load(0), unmeasured);
+  }
+  HeadPages pages(codec, side, dim);
+  RoundTripSums sums;
+  for (int64_t begin = 0; begin < in.rows; begin += kPageTokens) {
+    const int64_t count = load(begin);
     pages.Pass(page, count, sums);
     for (int64_t r = 0; r < count; ++r) std::copy_n(page.row(r), in.cols, out.row(begin + r));
   }

@@ -52,6 +52,8 @@ class HeaderParser {
       }
     }
     if (!type || !order || !shape) Fail("type, order or shape are missing");
+    SkipSpace();
+    if (at_ != text_.size()) Fail("something follows it");
   }
 
  private:

@@ -47,6 +47,15 @@ int64_t SealedTokens(const RecommendRequest& request, int layer) {
   return std::max<int64_t>(held - int64_t{open_pages} * kPageTokens, 0);
 }
 
+// [L] Not those whose sliding window is over before a page would be compressed.
+std::vector<bool> LayersThatSeal(const RecommendRequest& request) {
+  const CachePolicy policy = UniformPolicy(request.geometry, request.shape, Codec::kTurbo3);
+  std::vector<bool> seals;
+  for (const Codec codec : KvCache::FinalKeyCodecs(request.geometry, policy))
+    seals.push_back(codec != OpenCodec(codec));
+  return seals;
+}
+
 class Recommender {
  public:
   Recommender(const RecommendRequest& request, const PolicyMeasures& measures)
@@ -111,12 +120,17 @@ class Recommender {
   }
 
   void MeasurePlaces() {
+    const std::vector<bool> seals = LayersThatSeal(request_);
     for (int layer = 0; layer < request_.geometry.num_layers; ++layer) {
       for (const Side side : {Side::kKey, Side::kValue}) {
         CachePolicy policy = Uniform(kElsewhere);
         (side == Side::kKey ? policy.k : policy.v)[static_cast<size_t>(layer)] = probe_.codec;
-        ++runs_;
-        places_.push_back({layer, side, std::max(measures_.place(policy).value, 0.0)});
+        double sensitivity = 0;
+        if (seals[static_cast<size_t>(layer)]) {
+          ++runs_;
+          sensitivity = std::max(measures_.place(policy).value, 0.0);
+        }
+        places_.push_back({layer, side, sensitivity});
         slots_.push_back(Options(places_.back()));
       }
     }
@@ -229,6 +243,11 @@ class Recommender {
 
 double UpperLimit(const Estimate& divergence) {
   return kForeignText * (std::max(divergence.value, 0.0) + kOneSided95 * divergence.error);
+}
+
+int MostRuns(const RecommendRequest& request) {
+  const std::vector<bool> seals = LayersThatSeal(request);
+  return 2 * static_cast<int>(std::ranges::count(seals, true)) + 4;
 }
 
 CachePolicy UniformPolicy(const KvGeometry& geometry, const CachePolicy& shape, Codec codec) {

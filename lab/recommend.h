@@ -52,9 +52,9 @@ double UpperLimit(const Estimate& divergence);
 inline constexpr Codec kElsewhere = Codec::kTurbo8;
 CachePolicy UniformPolicy(const KvGeometry& geometry, const CachePolicy& shape, Codec codec);
 
-// The runs a recommendation takes over the calibration text at most: one per layer and side, two of
-// the policies chosen, and both references' own.
-inline int MostRuns(const KvGeometry& geometry) { return 2 * geometry.num_layers + 4; }
+// The runs a recommendation takes over the calibration text at most: one per side of each layer
+// that compresses anything, two of the policies chosen, and both references' own.
+int MostRuns(const RecommendRequest& request);
 
 using MeasurePolicy = std::function<Estimate(const CachePolicy&)>;
 struct PolicyMeasures {

@@ -114,6 +114,15 @@ void TurnQueries(const FakeSide& side, int head, MatrixView<float> rows) {
     RotateBackRows(rows.data, rows.rows, rows.stride, dims, Side::kKey);
 }
 
+std::vector<float> CalibratedMean(const FakeSide& side, int head, int64_t dims) {
+  if (side.maps == nullptr || side.maps[head].mean == nullptr) return {};
+  std::vector<float> mean(side.maps[head].mean, side.maps[head].mean + dims);
+  const KeyMap* map = MapOf(side, head);
+  if (map != nullptr) MultiplyRows({mean.data(), 1, dims}, map->queries);
+  if (map == nullptr) RotateBackRows(mean.data(), 1, dims, static_cast<int>(dims), Side::kKey);
+  return mean;
+}
+
 void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,
                    MatrixView<float> rows) {
   if (!side.codec) return;

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "turboquant/base/matrix_view.h"
 #include "turboquant/codec/codec.h"
@@ -27,7 +28,8 @@ FakeCodec WithCorrection(FakeCodec codec, FakeCorrection correct);
 enum class FakeCentring {
   kNone,
   kPage,      // the mean of the page's own vectors
-  kPrevious,  // the mean of the page before (0 for the first): what an open page has
+  kPrevious,  // the mean of the page before (of the first: the calibrated one, or 0): an open
+              // page's
   kFirst,     // one frozen mean for all: of the first page, without its first 4 tokens
 };
 
@@ -56,6 +58,9 @@ struct FakeStatistics {
 // Queries [n][D] of a head as they meet its codes, in place: the counterpart of what ApplyFakeSide
 // does to keys before it codes them. Channel scales are not known here.
 void TurnQueries(const FakeSide& side, int head, MatrixView<float> rows);
+
+// The calibrated mean [dims] of a head's keys, in the model's basis; empty: there is none.
+std::vector<float> CalibratedMean(const FakeSide& side, int head, int64_t dims);
 
 // Stores and reads back the vectors of one head: rows <- fake(rows).
 void ApplyFakeSide(const FakeSide& side, Side which, int head, const FakeStatistics& statistics,

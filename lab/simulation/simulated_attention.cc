@@ -86,13 +86,13 @@ const SimulatedAttention::Stored& SimulatedAttention::StoredOf(int layer, int he
 SimulatedAttention::Range SimulatedAttention::CodedAt(int layer, int64_t position) const {
   const bool slides = spec_.layers[static_cast<size_t>(layer)].sliding_window > 0;
   const auto pages = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
-  const int64_t window = cache_.window * (slides ? cache_.sliding_window_factor : 1);
+  const int64_t factor = slides ? cache_.sliding_window_factor : 1;
   Range range;
   range.begin = slides ? 0 : cache_.sinks;
-  range.end = position + 1 - window;
+  range.end = position + 1 - cache_.window * factor;
   if (cache_.whole_pages) {
     range.begin = pages(range.begin) * kPageTokens;
-    range.end = (position / kPageTokens - pages(window)) * kPageTokens;
+    range.end = (position / kPageTokens - pages(cache_.window) * factor) * kPageTokens;
   }
   return range.begin < range.end ? range : Range{0, 0};
 }
@@ -241,6 +241,11 @@ void SimulatedAttention::MakePage(int layer, const PageJob& job, Range coded) {
     if (fake.centring == FakeCentring::kFirst) known.reference = s.first_mean.data();
     if (fake.centring == FakeCentring::kPrevious && job.page > 0)
       known.reference = job.previous_mean.data();
+    std::vector<float> calibrated;
+    if (fake.centring == FakeCentring::kPrevious && job.page == 0) {
+      calibrated = CalibratedMean(fake, job.head, dims);
+      if (!calibrated.empty()) known.reference = calibrated.data();
+    }
     if (fake.subspace_rank > 0 && s.subspace && job.page > 0) known.subspace = &*s.subspace;
     if (fake.channel_scale) known.scales = s.channel_scales.data();
     Copy(job.rows, copy.data());

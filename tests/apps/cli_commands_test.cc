@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <sstream>
 
 #include "apps/exit_codes.h"
+#include "lab/npy_file.h"
 #include "tests/apps/cli_model.h"
 #include "tests/apps/cli_process.h"
 #include "turboquant/codec/codec.h"
@@ -446,12 +448,38 @@ TEST(VectorsTest, DumpedAndPassedThroughCodecs) {
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_GT(rows[0]["db"], rows[1]["db"]);
   EXPECT_GT(rows[0]["bits_per_value"], rows[1]["bits_per_value"]);
-  passed({"-t", "f16", "-o", back});
-  EXPECT_EQ(fs::file_size(back), fs::file_size(keys));
-  EXPECT_TRUE(passed({"-t", "f32"})[0]["db"].is_null());  // exact
+  EXPECT_TRUE(passed({"-t", "f32", "-o", back})[0]["db"].is_null());  // exact, in its place
+  const lab::NpyArray dumped_keys = lab::ReadNpy(keys);
+  EXPECT_EQ(lab::ReadNpy(back).values, dumped_keys.values);
+
+  // What a token's key is depends on no token behind it, nor on how the text is cut into passes.
+  const std::string longer = folder + "-longer", halves = folder + "-halves";
+  RunWell(Tiny("dump-kv", {"-o", longer, "-c", "700", "--layers", "0-1", "-f", LongTextFile()}));
+  RunWell(
+      Tiny("dump-kv", {"-o", halves, "-c", "300", "--layers", "1", "-f", LongTextFile(), "--f16"}));
+  const lab::NpyArray more = lab::ReadNpy(longer + "/layer-01-k.npy"),
+                      half = lab::ReadNpy(halves + "/layer-01-k.npy");
+  ASSERT_EQ(more.shape[0], 700);
+  EXPECT_EQ(half.type, lab::NpyType::kF16);
+  EXPECT_EQ(half.shape, dumped_keys.shape);
+  for (size_t i = 0; i < dumped_keys.values.size(); ++i) {
+    const float key = dumped_keys.values[i];
+    ASSERT_NEAR(more.values[i], key, 1e-4 * (1 + std::abs(key))) << i;
+    ASSERT_NEAR(half.values[i], key, 1e-3 * (1 + std::abs(key))) << i;
+  }
+  for (const char* other : {"/layer-01-v.npy", "/layer-00-k.npy"})
+    EXPECT_NE(lab::ReadNpy(longer + other).values, more.values) << other;
 
   EXPECT_THAT(RunCli({"codec", "-i", keys, "-o", back}).err, HasSubstr("name it with -t"));
   EXPECT_THAT(RunCli({"codec", "-i", LongTextFile()}).err, HasSubstr("no .npy file"));
+  const std::string odd = folder + "/odd.npy";
+  lab::NpyWriter writer(odd, lab::NpyType::kF32, {2, 100});
+  writer.Write(std::vector<float>(200, 1.0f));
+  writer.Finish();
+  const CliResult none = RunCli({"codec", "-i", odd, "-t", "turbo3,turbo4"});
+  EXPECT_EQ(none.status, app::kExitBadInput);
+  EXPECT_THAT(none.err, AllOf(HasSubstr("100 dims"), HasSubstr("cache type turbo4 has no")));
+  EXPECT_THAT(RunWell({"codec", "-i", odd}).err, HasSubstr("left out: cache type turbo3 has no"));
   EXPECT_EQ(RunCli({"codec", "-i", folder + "/none.npy"}).status, app::kExitBadInput);
   for (const char* layers : {"2", "1-0", "x", "0-"}) {
     EXPECT_THAT(RunCli(Tiny("dump-kv", {"-o", folder, "--layers", layers})).err,

@@ -284,6 +284,23 @@ TEST(KvCache, SlidingWindowsGiveUpPages) {
   EXPECT_FALSE(brief->View(other, 0).visibility.seals);
 }
 
+// Back beyond the rollback: the window is appended again, and no more of what is 8 bits for its
+// age.
+TEST(KvCache, DeepTruncationGoesBackByTheWindowOnly) {
+  const auto kept = [](int sliding_window, CachePolicy policy) {
+    auto cache = MakeTestCache(TestGeometry({0, sliding_window}), policy);
+    const SequenceId id = cache->NewSequence();
+    Step(*cache, id, 3000);
+    return cache->Truncate(id, 2500);
+  };
+  CachePolicy policy = TestPolicy({kTurbo3, kTurbo3}, {kTurbo3, kTurbo3});
+  EXPECT_EQ(kept(0, policy), (2500 / 128 - 1) * 128);
+  EXPECT_EQ(kept(4000, policy), (2500 / 128 - kSlidingWindowFactor) * 128);
+  policy = TestPolicy({kTurbo8, kTurbo8}, {kTurbo8, kTurbo8});
+  policy.ages = {{1000, kTurbo3, kTurbo3}};
+  EXPECT_EQ(kept(0, policy), (2500 / 128 - 1) * 128);
+}
+
 TEST(KvCache, ForksShareUntilTheyWrite) {
   auto cache = OneLayer();
   const SequenceId a = cache->NewSequence();

@@ -99,6 +99,8 @@ TEST_F(NpyFileTest, WhatCannotBeReadIsSaid) {
   EXPECT_THAT(damaged(File("{'descr': '<f4', 'shape': (2,), }", "12345678")), HasSubstr("missing"));
   EXPECT_THAT(damaged(File("{'shape': (2,), 'shape': (2,), }", "")), HasSubstr("twice"));
   EXPECT_THAT(damaged(File("nothing", "")), HasSubstr("byte 0"));
+  EXPECT_THAT(damaged(File(dict("'<f4'", "False", "(2,)") + " more", "12345678")),
+              HasSubstr("something follows"));
   const auto unsupported = [&](const std::string& bytes) {
     return RefusalOf(bytes, ErrorCode::kUnsupported);
   };

@@ -109,7 +109,7 @@ TEST(RecommendTest, SmallestThatStaysBelowADivergence) {
       if (result.bytes > BytesOf(request, Codec::kTurbo2)) {  // else nothing is smaller
         EXPECT_GT(result.upper, 0.5 * limit);                 // not wasteful
       }
-      EXPECT_LE(result.runs + 2, MostRuns(request.geometry));
+      EXPECT_LE(result.runs + 2, MostRuns(request));
       if (interaction != 1) continue;
       EXPECT_LT(static_cast<double>(result.bytes), bytes_before);
       bytes_before = static_cast<double>(result.bytes);
@@ -152,6 +152,19 @@ TEST(RecommendTest, MemoryThatNothingFitsIsRefusedBeforeAnyRun) {
                 testing::AllOf(testing::HasSubstr("turbo2"), testing::HasSubstr("32768 tokens")));
   }
   EXPECT_EQ(model.runs, 0);
+}
+
+TEST(RecommendTest, LayersThatNeverCompressTakeNoRuns) {
+  RecommendRequest request = Request();
+  request.geometry.sliding_window = {512, 0, 512, 512, 2048, 0};
+  request.max_divergence = 0.01;
+  FakeModel model;
+  const RecommendResult result = RecommendFor(request, model);
+  EXPECT_EQ(MostRuns(request), 2 * 3 + 4);
+  EXPECT_LE(model.runs + 2, MostRuns(request));
+  EXPECT_EQ(result.places.size(), 2u * kLayers);
+  EXPECT_EQ(result.places[0].sensitivity, 0);
+  EXPECT_GT(result.places[2].sensitivity, 0);
 }
 
 TEST(RecommendTest, AContextWithoutSealedPagesKeepsEightBits) {

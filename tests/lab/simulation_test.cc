@@ -38,12 +38,14 @@ TEST_P(SimulationTest, ExactCachesGiveTheModel) {
 TEST_P(SimulationTest, AgreesWithTheProduct) {
   struct Case {
     const char *k, *v;
-    int sink_pages;
+    int sink_pages, window = 128;
   };
-  for (const Case& c : {Case{"turbo4", "turbo3", 1}, Case{"turbo2", "turbo2", 0},
-                        Case{"q4_0", "turbo3", 1}, Case{"turbo8", "q8_0", 1}}) {
+  for (const Case& c :
+       {Case{"turbo4", "turbo3", 1}, Case{"turbo2", "turbo2", 0}, Case{"turbo2", "turbo2", 1, 1},
+        Case{"q4_0", "turbo3", 1}, Case{"turbo8", "q8_0", 1}}) {
     CachePolicy policy = model_.Policy(c.k, c.v);
     policy.sink_pages = c.sink_pages;
+    policy.window = c.window;
     const auto [a, b] = model_.Scores(model_.Product(policy),
                                       model_.Simulated(SimulateCache(model_.spec(), policy)));
     const double cost = Mean(a.kld).value;

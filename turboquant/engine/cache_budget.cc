@@ -44,12 +44,14 @@ CachePolicy PolicyOf(const CachePolicy& shape, size_t layers, const Rung& rung) 
 }
 
 // The part of what a full context holds that is older than that, window and sinks left aside.
-double PartOlder(const KvGeometry& geometry, int64_t context, int64_t age) {
+double PartOlder(const KvGeometry& geometry, const CachePolicy& shape, int64_t context,
+                 int64_t age) {
   double sum = 0;
   for (const int window : geometry.sliding_window) {
     const auto held =
         static_cast<double>(window == 0 ? context : std::min<int64_t>(window, context));
-    sum += std::max(0.0, 1 - static_cast<double>(age) / held);
+    const int64_t from = std::max(age, int64_t{shape.window_pages(window)} * kPageTokens);
+    sum += std::max(0.0, 1 - static_cast<double>(from) / held);
   }
   return sum / static_cast<double>(geometry.sliding_window.size());
 }
@@ -84,7 +86,7 @@ BudgetedCache FitBudget(const KvGeometry& geometry, const CachePolicy& shape, in
       continue;
     }
     age = middle;
-    const double part = PartOlder(geometry, context, int64_t{age} * kPageTokens);
+    const double part = PartOlder(geometry, shape, context, int64_t{age} * kPageTokens);
     const double divergence = upper.divergence + part * CostOfAgeing(upper, lower);
     if (divergence < lower.divergence) best = {std::move(policy), divergence};
   }

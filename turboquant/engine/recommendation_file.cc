@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kTitle = "turboquant recommendation ";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1: windows of sliding-window layers as those of the others
 constexpr std::string_view kChecksum = "checksum ";
 constexpr std::string_view kSuffix = ".recommendation";
 
@@ -71,7 +71,9 @@ Recommendation ParseRecommendation(std::string_view text) {
   if (!title.starts_with(kTitle)) Throw(ErrorCode::kCorruptFile, "it is not a recommendation");
   if (const auto version = Number<int>("version", title.substr(kTitle.size()));
       version != kVersion) {
-    Throw(ErrorCode::kUnsupported, "it has version {}, this build reads {}", version, kVersion);
+    Throw(ErrorCode::kUnsupported,
+          "it has version {}, this build reads {}; run `turboquant recommend` again", version,
+          kVersion);
   }
   const size_t end = text.rfind(kChecksum);
   if (end == std::string_view::npos ||

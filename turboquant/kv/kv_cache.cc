@@ -141,9 +141,11 @@ int64_t KvCache::Truncate(SequenceId id, int64_t length) {
     sequence.recomputed = length;
     // Whole pages before the window are kept, in whatever form they have; the window's tokens are
     // appended again.
-    int window = 0;
-    for (const KvGroup& group : s.layout.groups)
-      window = std::max(window, group.visibility.window_pages);
+    int window = s.policy.window_pages();
+    for (const KvGroup& group : s.layout.groups) {
+      if (group.visibility.seals)
+        window = std::max(window, s.policy.window_pages(group.visibility.sliding_window));
+    }
     length = std::max<int64_t>(0, length / kPageTokens - window) * kPageTokens;
     for (size_t g = 0; g < sequence.tables.size(); ++g) {
       if (s.layout.groups[g].FirstPage(length) < sequence.tables[g].first_page) length = 0;

@@ -74,7 +74,7 @@ std::vector<LayerForm> FormsOf(const CachePolicy& policy, size_t layer, int slid
   std::vector<LayerForm> forms = {{OpenCodec(policy.k[layer]), OpenCodec(policy.v[layer]), 0}};
   const auto add = [&](Codec k, Codec v, int window_pages) {
     if (k == forms.back().k && v == forms.back().v) return;
-    if (sliding_window != 0 && sliding_window <= window_pages * kPageTokens + 1) return;
+    if (sliding_window != 0 && sliding_window <= int64_t{window_pages} * kPageTokens + 1) return;
     if (forms.size() > 1 && forms.back().window_pages == window_pages) forms.pop_back();
     forms.push_back({k, v, window_pages});
   };

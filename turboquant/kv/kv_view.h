@@ -18,7 +18,7 @@ inline constexpr uint64_t kPageIdUnit = 256;  // bytes: page ids count these fro
 // the pages that a query reads sealed are one range behind the sinks, and never fewer at a later
 // position.
 struct Visibility {
-  int window_pages = 1;    // ceil(cache window / 128)
+  int window_pages = 1;    // full pages behind the query's own that it reads in open form
   int sink_pages = 1;      // leading pages that stay in open form; 0 for sliding-window layers
   int sliding_window = 0;  // tokens a query may look back, itself included; 0 = all
   bool seals = true;       // false if the open form is the final one (comparison types, turbo8)
