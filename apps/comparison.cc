@@ -105,7 +105,8 @@ bool ComparedCaches::Runs(const ComparisonRow& row) const {
       Throw(ErrorCode::kUnsupported, "no token of {} is {} old", flags_.step.context,
             row.policy.ages.front().age);
     }
-    engine_->backend().CheckCache(engine_->spec().kv_geometry(), row.policy,
+    if (row.type.IsSimulated()) lab::SimulateCache(engine_->spec(), row.policy);  // or it throws
+    engine_->backend().CheckCache(engine_->spec().kv_geometry(), HeldPolicy(row),
                                   engine_->spec().q_heads);
     return true;
   } catch (const Error& error) {
@@ -113,6 +114,15 @@ bool ComparedCaches::Runs(const ComparisonRow& row) const {
     fmt::print(stderr, "left out {}: {}\n", row.type.Name(), error.what());
     return false;
   }
+}
+
+// What the session of a simulated row holds is not read.
+CachePolicy ComparedCaches::HeldPolicy(const ComparisonRow& row) {
+  CachePolicy policy = row.policy;
+  if (!row.type.IsSimulated()) return policy;
+  std::ranges::fill(policy.k, Codec::kF16);
+  std::ranges::fill(policy.v, Codec::kF16);
+  return policy;
 }
 
 std::shared_ptr<const Calibration> ComparedCaches::CalibrationOf(const ComparisonRow& row) const {
@@ -197,14 +207,12 @@ lab::SimulatedCache ComparedCaches::Simulated(const ComparisonRow& row) {
 std::unique_ptr<lab::SessionLogits> ComparedCaches::MakeSource(const ComparisonRow& row) {
   SessionOptions options =
       MakeSessionOptions(*engine_, CacheShape(), flags_.step, StepUse::kMeasure);
-  options.cache = row.policy;
+  options.cache = HeldPolicy(row);
   options.chunk = row.type.pass.value_or(options.chunk);
   if (!row.type.IsSimulated()) {
     options.calibration = CalibrationOf(row);
     return std::make_unique<lab::SessionLogits>(engine_, options);
   }
-  options.cache.k.assign(row.policy.k.size(), Codec::kF16);  // what it holds is not read
-  options.cache.v = options.cache.k;
   return std::make_unique<lab::SessionLogits>(
       engine_, options,
       std::make_unique<lab::SimulatedAttention>(engine_->spec(), Simulated(row),

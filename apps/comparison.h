@@ -78,6 +78,7 @@ class ComparedCaches {
  private:
   // Says on stderr why not.
   bool Runs(const ComparisonRow& row) const;
+  static CachePolicy HeldPolicy(const ComparisonRow& row);
   ComparisonRow MakeRow(const CompareType& type) const;
   lab::SimulatedCache Simulated(const ComparisonRow& row);
 
