@@ -282,10 +282,11 @@ void PrintCacheSummary(const Session& session) {
   if (tiles) {
     fmt::print(stderr, "; newest {} and first {} tokens at 8 bits",
                policy.window_pages() * kPageTokens, policy.sink_pages * kPageTokens);
-    const auto slides = [](int window) { return window > 0; };
-    if (policy.window > 0 && std::ranges::any_of(geometry.sliding_window, slides))
+    const auto& windows = geometry.sliding_window;
+    const auto sliding = std::ranges::find_if(windows, [](int window) { return window > 0; });
+    if (policy.window > 0 && sliding != windows.end())
       fmt::print(stderr, " (newest {} in sliding-window layers)",
-                 policy.window_pages() * kSlidingWindowFactor * kPageTokens);
+                 policy.window_pages(*sliding) * kPageTokens);
   }
   if (options.calibration != nullptr) {
     fmt::print(stderr, "; keys calibrated ({} of {} heads)",

@@ -2,6 +2,7 @@
 // turboquant dump-kv: the queries, keys and values of a model's layers as arrays.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <map>
@@ -12,8 +13,7 @@
 #include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "apps/table.h"
-#include "apps/utf8.h"
-#include "lab/builtin_text.h"
+#include "apps/text_input.h"
 #include "lab/npy_file.h"
 #include "lab/session_logits.h"
 
@@ -102,9 +102,7 @@ class DumpObserver final : public Observer {
 };
 
 void RunDump(const DumpFlags& flags) {
-  const std::string text =
-      flags.text_file.empty() ? std::string(lab::BuiltinText()) : ReadTextFile(flags.text_file);
-  RequireUtf8(text, "the text");
+  const std::string text = ReadTextOrBuiltin(flags.text_file);
   const auto engine = LoadEngine(flags.model);
   const ModelSpec& spec = engine->spec();
   std::vector<TokenId> tokens = engine->tokenizer().Encode(text, true, false);
@@ -120,8 +118,7 @@ void RunDump(const DumpFlags& flags) {
   SessionOptions options;
   options.context = std::ssize(tokens);
   options.precision = Precision::kPrecise;
-  options.cache.k.assign(static_cast<size_t>(spec.num_layers), Codec::kF16);
-  options.cache.v = options.cache.k;
+  options.cache = MakePolicy(*engine, "f16", "f16");
   auto observer = std::make_unique<DumpObserver>(spec, flags, std::ssize(tokens));
   DumpObserver& dump = *observer;
   lab::SessionLogits session(engine, options, std::move(observer));

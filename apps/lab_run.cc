@@ -13,8 +13,7 @@
 #include "apps/interrupt.h"
 #include "apps/lab_commands.h"
 #include "apps/lab_text.h"
-#include "apps/utf8.h"
-#include "lab/builtin_text.h"
+#include "apps/text_input.h"
 #include "turboquant/base/hash.h"
 #include "turboquant/base/version.h"
 
@@ -83,8 +82,7 @@ class LabRun {
         known_(ReadLabFile(file_)) {}
 
   void Run() {
-    text_ = flags_.file.empty() ? std::string(lab::BuiltinText()) : ReadTextFile(flags_.file);
-    RequireUtf8(text_, "the text");
+    text_ = ReadTextOrBuiltin(flags_.file);
     if (std::ranges::any_of(list_, [](const Experiment* e) { return lab::NeedsModel(e->measure); }))
       engine_ = LoadEngine(flags_.model);
     for (const Experiment* experiment : Pending(Measure::kNone)) {

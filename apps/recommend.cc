@@ -15,8 +15,7 @@
 #include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "apps/table.h"
-#include "apps/utf8.h"
-#include "lab/builtin_text.h"
+#include "apps/text_input.h"
 #include "lab/reference_logits.h"
 #include "lab/session_logits.h"
 #include "turboquant/base/hash.h"
@@ -46,9 +45,7 @@ class RecommendCommand {
   explicit RecommendCommand(const RecommendFlags& flags) : flags_(flags) {}
 
   void Run() {
-    const std::string text =
-        flags_.file.empty() ? std::string(lab::BuiltinText()) : ReadTextFile(flags_.file);
-    RequireUtf8(text, "the text");
+    const std::string text = ReadTextOrBuiltin(flags_.file);
     engine_ = LoadEngine(flags_.model);
     request_ = MakeRequest();
     const lab::TextWindows windows = MakeTextWindows(text);

@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "apps/utf8.h"
+#include "lab/builtin_text.h"
 #include "turboquant/base/error.h"
 
 namespace tq::app {
@@ -30,6 +31,12 @@ std::string ReadText(const TextFlags& flags) {
   }
   std::string text = flags.no_escape ? flags.prompt : ProcessEscapes(flags.prompt);
   RequireUtf8(text, "the prompt");
+  return text;
+}
+
+std::string ReadTextOrBuiltin(const std::string& file) {
+  std::string text = file.empty() ? std::string(lab::BuiltinText()) : ReadTextFile(file);
+  RequireUtf8(text, "the text");
   return text;
 }
 

@@ -21,6 +21,10 @@ bool HasText(const TextFlags& flags);
 // Throws kInvalidArgument if both are given or the text is no UTF-8; empty if none is.
 std::string ReadText(const TextFlags& flags);
 
+// The text to measure on: of `file` (-: standard input), or the one built in if it is empty. Throws
+// kInvalidArgument if it is no UTF-8.
+std::string ReadTextOrBuiltin(const std::string& file);
+
 // \n \r \t \\ \' \" and \xNN; others stay as they are.
 std::string ProcessEscapes(const std::string& text);
 

@@ -86,7 +86,7 @@ const SimulatedAttention::Stored& SimulatedAttention::StoredOf(int layer, int he
 SimulatedAttention::Range SimulatedAttention::CodedAt(int layer, int64_t position) const {
   const bool slides = spec_.layers[static_cast<size_t>(layer)].sliding_window > 0;
   const auto pages = [](int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; };
-  const int64_t factor = slides ? cache_.sliding_window_factor : 1;
+  const int64_t factor = slides ? kSlidingWindowFactor : 1;
   Range range;
   range.begin = slides ? 0 : cache_.sinks;
   range.end = position + 1 - cache_.window * factor;

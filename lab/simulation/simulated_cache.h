@@ -23,8 +23,8 @@ struct SimulatedLayer {
 struct SimulatedCache {
   std::vector<SimulatedLayer> layers;  // [L]
   int sinks = 0;   // first tokens read in recent form; none in sliding-window layers
-  int window = 0;  // newest tokens in recent form, the query's own included ...
-  int sliding_window_factor = kSlidingWindowFactor;  // ... times this in sliding-window layers
+  int window = 0;  // newest tokens in recent form, the query's own included; kSlidingWindowFactor
+                   // times as many in sliding-window layers
   bool whole_pages = false;  // as the product: both rounded up, and the query's own page is recent
   // Values are skipped if their softmax weight is below this by the tokens read so far, which is
   // all that one pass over the cache can know; the weight itself counts in the sum. 0: none are.
