@@ -62,7 +62,7 @@ void MeasureMatVec(const char* name, int64_t rows, int64_t cols, int per_step) {
   DeviceBuffer<float> x(static_cast<size_t>(cuda::kFewTokens * cols));
   x.Fill(0x3c);
   DeviceBuffer<float> out(static_cast<size_t>(cuda::kFewTokens * rows));
-  DeviceBuffer<uint8_t> records(static_cast<size_t>(cols / 32 * cuda::kTokenRecordBytes));
+  DeviceBuffer<uint8_t> records(static_cast<size_t>(cuda::TokenRecordsBytes(cols)));
   for (const int tokens : {1, 2, 4, 8}) {
     const MatrixView<float> in = View(x, tokens, cols);
     cuda::LaunchQuantizeTokens(in, records.data(), nullptr);
@@ -86,7 +86,7 @@ void MeasureElementwise() {
       qkv(kQkv);
   for (const DeviceBuffer<float>* b : {&x, &y, &w, &gate, &qkv})
     CheckCuda(cudaMemset(b->data(), 0, b->size() * sizeof(float)), "memset");
-  DeviceBuffer<uint8_t> records(kFeedForward / 32 * cuda::kTokenRecordBytes);
+  DeviceBuffer<uint8_t> records(static_cast<size_t>(cuda::TokenRecordsBytes(kFeedForward)));
   DeviceBuffer<float> factors(2 * kDim);
   factors.Fill(0);
   const auto time = [](auto&& launch) { return TimeInGraph(kChain, kReplays, launch); };
@@ -235,7 +235,7 @@ void MeasureStep(Codec k, Codec v) {
       logits(kVocabulary), factors(2 * kDim);
   for (const DeviceBuffer<float>* b : {&x, &y, &norm, &gate_up, &factors})
     CheckCuda(cudaMemset(b->data(), 0, b->size() * sizeof(float)), "memset");
-  DeviceBuffer<uint8_t> records(kFeedForward / 32 * cuda::kTokenRecordBytes);
+  DeviceBuffer<uint8_t> records(static_cast<size_t>(cuda::TokenRecordsBytes(kFeedForward)));
   const auto all = [&](cudaStream_t stream) {
     const uint8_t* next = weights.data();
     const auto multiply = [&](int64_t rows, int64_t cols, MatrixView<const float> in, float* out) {

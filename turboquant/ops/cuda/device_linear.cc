@@ -59,7 +59,7 @@ void DeviceWeightMatrix::DecodeRow(int64_t r, float* out) const {
 uint8_t* DeviceLinear::RecordsFor(MatrixView<const float> x) {
   recorded_ = nullptr;
   if (x.rows > kFewTokens || x.cols % kGroupColumns != 0) return nullptr;
-  records_.EnsureSize(static_cast<size_t>(x.cols / kGroupColumns * kTokenRecordBytes), "tokens");
+  records_.EnsureSize(static_cast<size_t>(TokenRecordsBytes(x.cols)), "tokens");
   recorded_ = x.data;
   return records_.as<uint8_t>();
 }

@@ -77,7 +77,8 @@ __global__ void __launch_bounds__(1024)
     *reinterpret_cast<Vector*>(to + i) = values[j].vector;
     if constexpr (kWidth == 4) {
       if (records != nullptr)
-        WriteTokenGroup4(values[j].x, records, i / kGroupColumns, blockIdx.x, threadIdx.x % 32);
+        WriteTokenGroup4(values[j].x, {records, n / kGroupColumns}, i / kGroupColumns, blockIdx.x,
+                         threadIdx.x % 32);
     }
   }
 }
@@ -102,7 +103,8 @@ __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, i
   const float value = x / (1.0f + expf(-u)) * up[blockIdx.y * up_stride + i];
   out[blockIdx.y * out_stride + i] = value;
   if (records != nullptr)
-    WriteTokenGroup(value, records, i / kGroupColumns, blockIdx.y, threadIdx.x % 32);
+    WriteTokenGroup(value, {records, cols / kGroupColumns}, i / kGroupColumns, blockIdx.y,
+                    threadIdx.x % 32);
 }
 
 __global__ void RopeFactors(const RopeFactorsCall call) {

@@ -27,11 +27,15 @@ inline constexpr int kFewTokens = 8;
 //   int8 codes [8 tokens][4][2][4 columns]: columns 4t.. and 16 + 4t.. beside each other, as a lane
 //   of a product takes them
 //   f32 scale and scale * sum of codes [8 tokens][2]
+// behind all records, per group:
 //   f32 scale * sum of codes [2 halves of 16][8 tokens]
 // with the codes of the CPU's products (x = scale * code, scale = largest magnitude / 127).
 inline constexpr int kTokenScales = 256;
-inline constexpr int kTokenHalfSums = kTokenScales + 64;
-inline constexpr int64_t kTokenRecordBytes = kTokenHalfSums + 64;
+inline constexpr int kTokenRecordBytes = kTokenScales + 64;
+inline constexpr int kHalfSumBytes = 64;
+constexpr int64_t TokenRecordsBytes(int64_t cols) {
+  return cols / 32 * (kTokenRecordBytes + kHalfSumBytes);
+}
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream);
 
 struct MatVecCall {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of up to 8 tokens with packed weights. A block takes one panel of 16 rows; its warps
-// share the columns and add up in shared memory. 8-bit products run on the tensor cores: a panel's
-// group is the 16 x 32 operand of one integer product, 8 tokens are its other side, and
-// dequantising is a scale per row and token applied to the sums. f32 products dequantise in
-// registers.
+// Products of up to 8 tokens with packed weights: here f32 ones, which dequantise in registers, and
+// 8-bit ones of one token, where a panel's group is the 16 x 32 operand of an integer product and
+// dequantising is a scale per row applied to the sums. A block takes one panel of 16 rows; its
+// warps share the columns and add up in shared memory.
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
 #include "turboquant/ops/cuda/matvec_block.cuh"
+#include "turboquant/ops/cuda/matvec_few.h"
 #include "turboquant/ops/cuda/matvec_nibbles.h"
 
 namespace tq::cuda {
@@ -49,7 +49,10 @@ __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWo
   };
   int c[4] = {kMagic, kMagic, kMagic, kMagic};
   if constexpr (L::k16) {
-    const auto* half_sums = reinterpret_cast<const float2*>(x + kTokenHalfSums) + t;
+    const auto* half_sums =
+        reinterpret_cast<const float2*>(args.records + int64_t{args.groups} * kTokenRecordBytes +
+                                        group * kHalfSumBytes) +
+        t;
     Mma16(c, upper.low, lower.low, b.x);
     add(c, 0, __ldg(half_sums));
     c[0] = c[1] = c[2] = c[3] = kMagic;
@@ -188,7 +191,10 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.accumulate = call.accumulate;
   const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
   const dim3 grid(static_cast<unsigned>(panels));
-  if (call.records != nullptr && LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))
+  if (call.records != nullptr && args.tokens == 1 &&
+      LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))
+    return;
+  if (call.records != nullptr && args.tokens > 1 && LaunchFewTokensMatVec(w.layout, args, stream))
     return;
   ForLayout(w.layout, [&]<typename L>() {
     if constexpr (L::kQuantised && L::kBits != 4) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 8-bit products of up to 8 tokens with weights of 4-bit codes: the layouts that most models have.
+// 8-bit products of one token with weights of 4-bit codes: the layouts that most models have.
 #pragma once
 
 #include <cuda_runtime_api.h>

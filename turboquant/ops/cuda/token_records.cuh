@@ -23,23 +23,31 @@ struct TokenScale {
   }
 };
 
-// Word `word` of a token's 32 codes (columns 4 word..) lies here.
-__device__ __forceinline__ int PlaceOfCodes(int token, int word) {
-  return token * kGroupColumns + (word % 4 * 2 + word / 4) * 4;
-}
-__device__ __forceinline__ void WriteTokenScale(uint8_t* record, int token, float scale, int sum) {
-  reinterpret_cast<float2*>(record + kTokenScales)[token] = {scale,
-                                                             scale * static_cast<float>(sum)};
-}
-__device__ __forceinline__ void WriteHalfSum(uint8_t* record, int token, int half, float scale,
-                                             int sum) {
-  reinterpret_cast<float*>(record + kTokenHalfSums)[half * kFewTokens + token] =
-      scale * static_cast<float>(sum);
-}
+struct TokenRecords {
+  uint8_t* records;
+  int64_t groups;  // of a token
+
+  __device__ __forceinline__ uint8_t* Of(int64_t group) const {
+    return records + group * kTokenRecordBytes;
+  }
+  // Word `word` of a token's 32 codes (columns 4 word..).
+  __device__ __forceinline__ uint8_t* Codes(int64_t group, int token, int word) const {
+    return Of(group) + token * kGroupColumns + (word % 4 * 2 + word / 4) * 4;
+  }
+  __device__ __forceinline__ void WriteScale(int64_t group, int token, float scale, int sum) const {
+    reinterpret_cast<float2*>(Of(group) + kTokenScales)[token] = {scale,
+                                                                  scale * static_cast<float>(sum)};
+  }
+  __device__ __forceinline__ void WriteHalfSum(int64_t group, int token, int half, float scale,
+                                               int sum) const {
+    reinterpret_cast<float*>(Of(groups) + group * kHalfSumBytes)[half * kFewTokens + token] =
+        scale * static_cast<float>(sum);
+  }
+};
 
 // A group by a warp: `value` is column `lane`. All 32 lanes take part.
-__device__ __forceinline__ void WriteTokenGroup(float value, uint8_t* records, int64_t group,
-                                                int token, int lane) {
+__device__ __forceinline__ void WriteTokenGroup(float value, const TokenRecords& records,
+                                                int64_t group, int token, int lane) {
   float largest = fabsf(value);
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2)
@@ -50,15 +58,15 @@ __device__ __forceinline__ void WriteTokenGroup(float value, uint8_t* records, i
 #pragma unroll
   for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
   const int total = sum + __shfl_xor_sync(0xffffffffu, sum, 16);
-  uint8_t* record = records + group * kTokenRecordBytes;
-  record[PlaceOfCodes(token, lane / 4) + lane % 4] = static_cast<uint8_t>(code);
-  if (lane == 0) WriteTokenScale(record, token, scale.scale, total);
-  if (lane % 16 == 0) WriteHalfSum(record, token, lane / 16, scale.scale, sum);
+  records.Codes(group, token, lane / 4)[lane % 4] = static_cast<uint8_t>(code);
+  if (lane == 0) records.WriteScale(group, token, scale.scale, total);
+  if (lane % 16 == 0) records.WriteHalfSum(group, token, lane / 16, scale.scale, sum);
 }
 
 // A group by eight lanes: `values` are columns 4 (lane % 8).. of it. The eight take part together.
-__device__ __forceinline__ void WriteTokenGroup4(const float (&values)[4], uint8_t* records,
-                                                 int64_t group, int token, int lane) {
+__device__ __forceinline__ void WriteTokenGroup4(const float (&values)[4],
+                                                 const TokenRecords& records, int64_t group,
+                                                 int token, int lane) {
   const unsigned eight = 0xffu << (lane & 24);
   float largest =
       fmaxf(fmaxf(fabsf(values[0]), fabsf(values[1])), fmaxf(fabsf(values[2]), fabsf(values[3])));
@@ -77,11 +85,10 @@ __device__ __forceinline__ void WriteTokenGroup4(const float (&values)[4], uint8
   sum += __shfl_xor_sync(eight, sum, 1);
   sum += __shfl_xor_sync(eight, sum, 2);
   const int total = sum + __shfl_xor_sync(eight, sum, 4);
-  uint8_t* record = records + group * kTokenRecordBytes;
   const int in_group = lane % 8;
-  *reinterpret_cast<uint32_t*>(record + PlaceOfCodes(token, in_group)) = word;
-  if (in_group == 0) WriteTokenScale(record, token, scale.scale, total);
-  if (in_group % 4 == 0) WriteHalfSum(record, token, in_group / 4, scale.scale, sum);
+  *reinterpret_cast<uint32_t*>(records.Codes(group, token, in_group)) = word;
+  if (in_group == 0) records.WriteScale(group, token, scale.scale, total);
+  if (in_group % 4 == 0) records.WriteHalfSum(group, token, in_group / 4, scale.scale, sum);
 }
 
 }  // namespace tq::cuda

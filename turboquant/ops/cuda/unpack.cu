@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   if (index >= tokens * groups) return;
   const int token = index / groups, group = index % groups;
   const float value = x[token * stride + group * kGroupColumns + lane];
-  WriteTokenGroup(value, records, group, token, lane);
+  WriteTokenGroup(value, {records, groups}, group, token, lane);
 }
 
 __global__ void RandomPanels(uint32_t* words, uint64_t count, uint64_t seed, uint32_t scale) {

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// 8-bit products of 2 to 8 tokens with quantised weights.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace tq::cuda {
+
+struct MatVecParams;
+
+// False if the layout is not quantised.
+bool LaunchFewTokensMatVec(int layout, const MatVecParams& params, cudaStream_t stream);
+
+}  // namespace tq::cuda
