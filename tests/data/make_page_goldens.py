@@ -355,27 +355,31 @@ def seal_trellis_tile(x, bits, values_side):
             gain = np.clip(F(64 * 512) * square.astype(F) / product.astype(F), F(256), F(1024))
         return np.where(product > 0, np.rint(gain), 512).astype(int)
 
-    many = [1.30, 1.27, 1.23, 1.20, 1.17, 1.13, 1.10, 1.07, 1.03, 1.00, .97, .93, .90, .87, .83, .80]
-    few = [.86 + .03 * i for i in range(12)]
-    gains, rounds, most = {
-        (True, True): ([1.04], 28, 90), (True, False): (many, 4, 40),
-        (False, True): ([1.0], 8, 102), (False, False): (few, 2, 102)}[bits == 4, values_side]
-    classes = 2 if bits == 4 else 4
-    moves = [(int(F(g) * F(512) + F(0.5)), 0, None) for g in gains]
-    for r in range(rounds):
-        shake = most * (rounds - r) // rounds
-        moves += [(None, 1024 - shake if r % 2 else 1024 + shake, c) for c in range(classes)]
+    base, reach, foretold, moves = {
+        (2, False): (.52, 68, 5, [(1.11, 0), (.99, 0), (1.03, 0), (.935, 0), (.875, 0), (.96, 1.25), (1.03, 1.25),
+                                  (1.05, .75), (1, 1.75), (1, 1.75)]),
+        (3, False): (.26, 78, 4, [(1.08, 0), (1.04, 0), (1, 0), (.97, 0), (1, 1), (1.035, 1), (1.015, .75)]),
+        (4, False): (0, 120, 3, [(1.04, 0), (1.01, 0), (.975, 0), (1, .5), (1.01, .5)]),
+        (2, True): (.48, 68, 2, [(1.13, 0), (.98, 0), (.99, 0), (1.01, 2), (.98, 4), (1, 1.5), (1.055, 3), (.97, 3), (1, 2)]),
+        (3, True): (.26, 78, 2, [(1, 0), (1.045, 0), (.955, 1), (1, 2.25), (1.03, 2.25), (1, 2.25), (1, 2.25), (.98, 2.25),
+                                 (1, 2.25), (1, 2.25)]),
+        (4, True): (0, 120, 2, [(1, 0), (1.03, 0), (.98, .5), (1, 2), (1.015, 2), (1, 1.5)]),
+    }[bits, values_side]
+    first = int(F(base) * F(512) + F(0.5)) + reach * 32768 // np.maximum(np.abs(target).max(axis=1), 1)
+    first = np.clip(first, 256, 672)
+    before = None
     metrics = np.zeros((len(places), 32), int)
     best = None
-    for gain, shake, shaken in moves:
-        own = np.full(tokens, gain) if gain is not None else best_gain(*best[3])
-        factor = (own * code.grid)[token_of]
-        if shaken is not None:
-            factor[:, shaken::classes] = (((own * shake + 512) // 1024) * code.grid)[token_of[:, shaken::classes]]
+    for i, move in enumerate(moves):
+        c, m = (int(F(x) * F(1024) + F(0.5)) for x in move)
+        own = np.full(tokens, 512) if best is None else best_gain(*best[3])
+        gain = first * c if i < foretold else own * c + (own - before) * m
+        before = own
+        factor = (np.clip((gain + 512) >> 10, 256, 1024) * code.grid)[token_of]
         coded, free, levels, metrics = code.lap(np.clip(scaled(factor), -511, 511), metrics)
         both = sums(levels)
         if best is not None:
-            judged = scaled((best_gain(*both) * 8)[token_of])
+            judged = scaled((best_gain(both[0] + best[3][0], both[1] + best[3][1]) * 8)[token_of])
             nearer = ((levels - best[4]) * (2 * judged - 8 * (levels + best[4]))).sum(axis=1) > 0
             coded, free, levels = (np.where(nearer[:, None], new, old) for new, old in
                                    ((coded, best[1]), (free, best[2]), (levels, best[4])))

@@ -93,45 +93,100 @@ constexpr TrellisCosts TrellisCostsOf(const Trellis& trellis, int input) {
   return costs;
 }
 
-// The encodings of a tile: each of these gains for all vectors; then in rounds, every vector at the
-// gain that suits its best code. An encoding of a round shakes the inputs of one class of ring
-// positions (p mod TrellisClasses): multiplies them by 1 + shake, in odd rounds 1 - shake, less
-// from round to round. Keys, whose vectors own their rings, gain from a wide choice of gains;
-// values, of which 8 or 16 share a ring, do not.
-constexpr int TrellisClasses(int bits) { return bits == 4 ? 2 : 4; }
-inline constexpr int kTrellisShakeOne = 1024;
+// The encodings of a tile. A vector's gain in the first ones is `gain` times one that its greatest
+// target foretells: levels end where that one comes to lie. In all others it is `gain` times the
+// one that suits its best code, and `push` times what that one has changed by since the encoding
+// before: codes follow gains and gains codes, by small steps if not pushed.
+inline constexpr int kTrellisMoveShift = 10, kTrellisMoveOne = 1 << kTrellisMoveShift;
+inline constexpr int kTrellisMaxFirstGain = 672;  // vectors without tails want no more
+struct TrellisMove {
+  int16_t gain, push;  // in kTrellisMoveOne
+};
 struct TrellisMoves {
-  int gains[16];
-  int gain_count;
-  int rounds;
-  int shake;  // of the first round
+  TrellisMove moves[16];  // zeros after the last
+  int count;
+  int foretold;  // the first ones
+  int base, reach;
 
-  constexpr int Shake(int round) const {
-    const int left = shake * (rounds - round) / rounds;
-    return kTrellisShakeOne + (round % 2 != 0 ? -left : left);
+  // Of a vector whose greatest target is `most` (in magnitude).
+  constexpr int FirstGain(int most) const {
+    const int gain = base + reach * (kTrellisGainOne * kTrellisTargetGrid) / (most > 0 ? most : 1);
+    return gain < kTrellisMaxFirstGain ? ClampGain(gain) : kTrellisMaxFirstGain;
+  }
+  // `first`: FirstGain; own, before: gains that suit the best codes of now and of one encoding ago.
+  constexpr int Gain(int encoding, int first, int own, int before) const {
+    const TrellisMove& move = moves[encoding];
+    const int sum =
+        encoding < foretold ? first * move.gain : own * move.gain + (own - before) * move.push;
+    return ClampGain((sum + kTrellisMoveOne / 2) >> kTrellisMoveShift);
+  }
+  static constexpr int ClampGain(int gain) {
+    return gain < kTrellisMinGain   ? kTrellisMinGain
+           : gain > kTrellisMaxGain ? kTrellisMaxGain
+                                    : gain;
   }
 };
 constexpr TrellisMoves TrellisMovesOf(int bits, Side side) {
-  const auto make = [](std::initializer_list<float> gains, int rounds, int shake) {
-    TrellisMoves moves = {{}, 0, rounds, shake};
-    for (const float gain : gains) {
-      moves.gains[moves.gain_count++] = static_cast<int>(gain * kTrellisGainOne + 0.5f);
+  using List = std::initializer_list<std::array<float, 2>>;
+  const auto make = [](float base, int reach, int foretold, List list) {
+    TrellisMoves moves = {{}, 0, foretold, static_cast<int>(base * kTrellisGainOne + .5f), reach};
+    for (const auto& [gain, push] : list) {
+      moves.moves[moves.count++] = {static_cast<int16_t>(gain * kTrellisMoveOne + .5f),
+                                    static_cast<int16_t>(push * kTrellisMoveOne + .5f)};
     }
     return moves;
   };
-  if (side == Side::kValue) return bits == 4 ? make({1.04f}, 28, 90) : make({1.0f}, 8, 102);
-  if (bits == 4) {
-    return make({1.30f, 1.27f, 1.23f, 1.20f, 1.17f, 1.13f, 1.10f, 1.07f, 1.03f, 1.00f, .97f, .93f,
-                 .90f, .87f, .83f, .80f},
-                4, 40);
+  if (side == Side::kKey) {
+    switch (bits) {
+      case 2:
+        return make(.52f, 68, 5,
+                    {{1.11f, 0},
+                     {.99f, 0},
+                     {1.03f, 0},
+                     {.935f, 0},
+                     {.875f, 0},
+                     {.96f, 1.25f},
+                     {1.03f, 1.25f},
+                     {1.05f, .75f},
+                     {1, 1.75f},
+                     {1, 1.75f}});
+      case 3:
+        return make(
+            .26f, 78, 4,
+            {{1.08f, 0}, {1.04f, 0}, {1, 0}, {.97f, 0}, {1, 1}, {1.035f, 1}, {1.015f, .75f}});
+      default:
+        return make(0, 120, 3, {{1.04f, 0}, {1.01f, 0}, {.975f, 0}, {1, .5f}, {1.01f, .5f}});
+    }
   }
-  return make({.86f, .89f, .92f, .95f, .98f, 1.01f, 1.04f, 1.07f, 1.10f, 1.13f, 1.16f, 1.19f}, 2,
-              102);
+  switch (bits) {
+    case 2:
+      return make(.48f, 68, 2,
+                  {{1.13f, 0},
+                   {.98f, 0},
+                   {.99f, 0},
+                   {1.01f, 2},
+                   {.98f, 4},
+                   {1, 1.5f},
+                   {1.055f, 3},
+                   {.97f, 3},
+                   {1, 2}});
+    case 3:
+      return make(.26f, 78, 2,
+                  {{1, 0},
+                   {1.045f, 0},
+                   {.955f, 1},
+                   {1, 2.25f},
+                   {1.03f, 2.25f},
+                   {1, 2.25f},
+                   {1, 2.25f},
+                   {.98f, 2.25f},
+                   {1, 2.25f},
+                   {1, 2.25f}});
+    default:
+      return make(0, 120, 2, {{1, 0}, {1.03f, 0}, {.98f, .5f}, {1, 2}, {1.015f, 2}, {1, 1.5f}});
+  }
 }
-constexpr int TrellisShaken(int gain, int shake) {
-  return (gain * shake + kTrellisShakeOne / 2) / kTrellisShakeOne;
-}
-static_assert(kTrellisMaxGain * 2 * TrellisGrid(4) < 32768);
+static_assert(kTrellisMaxGain * TrellisGrid(4) < 32768 / 2);
 
 // Which codes of a tile lie where, and who shares units with whom. Tokens of a tile side fall into
 // groups: keys of a lane are cut into units every 32 codes, so D / 4 dims of one or a few tokens

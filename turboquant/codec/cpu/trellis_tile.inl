@@ -60,6 +60,7 @@ struct TrellisWork {
   uint8_t pairs[kMaxTrellisUnits][kUnitCodes];  // ring positions, two of a row after each other
   uint8_t first_tokens[kMaxTrellisRows];
   int row_count;
+  int first_gains[kMaxTrellisTokens];
   TrellisSums best_sums[kMaxTrellisTokens];
   float best_scores[kMaxTrellisTokens];  // of groups
 };
@@ -127,23 +128,18 @@ static inline int GainOf(const TrellisSums& sums) {
   return fits ? rounded : kTrellisGainOne;
 }
 
-// One lap over all rings, each token at its gain, the class of positions shaken.
-static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, int shaken_class,
-                       int shake, TrellisWork& work) {
-  const int grid = TrellisGrid(bits), classes = TrellisClasses(bits);
-  int16_t plain_gains[kMaxTrellisTokens], shaken_gains[kMaxTrellisTokens];
+// One lap over all rings, each token at its gain.
+static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, TrellisWork& work) {
+  int16_t of_token[kMaxTrellisTokens];
   for (int token = 0; token < groups.tile.tokens; ++token) {
-    plain_gains[token] = static_cast<int16_t>(gains[token] * grid);
-    shaken_gains[token] = static_cast<int16_t>(TrellisShaken(gains[token], shake) * grid);
+    of_token[token] = static_cast<int16_t>(gains[token] * TrellisGrid(bits));
   }
-  ByLane plain, shaken;
-  SpreadTokens(groups, work, plain_gains, plain);
-  SpreadTokens(groups, work, shaken_gains, shaken);
+  ByLane factors;
+  SpreadTokens(groups, work, of_token, factors);
   alignas(64) int16_t inputs[kUnitCodes][32];
   for (int unit = 0; unit < groups.tile.units; ++unit) {
     for (int p = 0; p < kUnitCodes; ++p) {
       const int16_t* targets = work.targets + (unit * kUnitCodes + p) * 32;
-      const ByLane& factors = p % classes == shaken_class ? shaken : plain;
       const int16_t* factor = factors.of[work.rows[unit][p]];
       for (int lane = 0; lane < 32; lane += kRings) {
         StoreU(inputs[p] + lane,
@@ -180,12 +176,14 @@ static inline void CopyRings(const uint8_t* mask, int unit, const int8_t* levels
 }
 
 // Of the rings encoded last, those that come no nearer to the targets than the best ones, every
-// vector at the gain that suits all that was encoded last, go back to the best ones.
+// vector at the gain that suits both together, go back to the best ones.
 static void KeepBetterRings(const TrellisGroups& groups, const TrellisSums* sums,
                             TrellisWork& work) {
   int16_t gains[kMaxTrellisTokens];
   for (int token = 0; token < groups.tile.tokens; ++token) {
-    gains[token] = static_cast<int16_t>(GainOf(sums[token]) * kTrellisJudgeGrid);
+    const TrellisSums& best = work.best_sums[token];
+    const TrellisSums both = {sums[token].product + best.product, sums[token].square + best.square};
+    gains[token] = static_cast<int16_t>(GainOf(both) * kTrellisJudgeGrid);
   }
   ByLane factors;
   SpreadTokens(groups, work, gains, factors);
@@ -241,9 +239,9 @@ static void AcceptBetter(const TrellisGroups& groups, bool first, const TrellisS
   }
 }
 
-static void TryEncoding(const TrellisGroups& groups, int bits, const int* gains, int shaken_class,
-                        int shake, bool first, TrellisWork& work) {
-  EncodeTile(groups, bits, gains, shaken_class, shake, work);
+static void TryEncoding(const TrellisGroups& groups, int bits, const int* gains, bool first,
+                        TrellisWork& work) {
+  EncodeTile(groups, bits, gains, work);
   TrellisSums sums[kMaxTrellisTokens];
   SumLevels(groups, work, sums);
   if (!first) {
@@ -255,18 +253,15 @@ static void TryEncoding(const TrellisGroups& groups, int bits, const int* gains,
 
 static void SearchTile(const TrellisGroups& groups, int bits, TrellisWork& work) {
   const TrellisMoves& moves = kTrellisMoves[bits - 2][groups.side == Side::kKey ? 0 : 1];
-  int gains[kMaxTrellisTokens];
-  for (int i = 0; i < moves.gain_count; ++i) {
-    for (int token = 0; token < groups.tile.tokens; ++token) gains[token] = moves.gains[i];
-    TryEncoding(groups, bits, gains, -1, 0, i == 0, work);
-  }
-  for (int round = 0; round < moves.rounds; ++round) {
-    for (int shaken = 0; shaken < TrellisClasses(bits); ++shaken) {
-      for (int token = 0; token < groups.tile.tokens; ++token) {
-        gains[token] = GainOf(work.best_sums[token]);
-      }
-      TryEncoding(groups, bits, gains, shaken, moves.Shake(round), false, work);
+  int gains[kMaxTrellisTokens], own_gains[kMaxTrellisTokens];
+  for (int i = 0; i < moves.count; ++i) {
+    for (int token = 0; token < groups.tile.tokens; ++token) {
+      const int own = i == 0 ? kTrellisGainOne : GainOf(work.best_sums[token]);
+      const int before = i == 0 ? own : own_gains[token];
+      gains[token] = moves.Gain(i, work.first_gains[token], own, before);
+      own_gains[token] = own;
     }
+    TryEncoding(groups, bits, gains, i == 0, work);
   }
 }
 
@@ -312,9 +307,10 @@ static void WriteWords(const TileSide& s, const TrellisWork& work, std::byte* co
 }
 
 // Which tokens and dims stand where, and what shall come near to them: x [tokens][D] by a factor
-// each.
+// each. Gives the greatest magnitudes of tokens' targets.
 static void SetTargets(const TrellisGroups& groups, const float* x, const float* factors,
-                       TrellisWork& work) {
+                       TrellisWork& work, int* most) {
+  for (int token = 0; token < groups.tile.tokens; ++token) most[token] = 0;
   uint8_t row_of[kMaxTrellisTokens];
   uint32_t known[kMaxTrellisTokens / 32] = {};
   work.row_count = 0;
@@ -341,8 +337,11 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
       for (int lane = 0; lane < 32; ++lane) {
         const int token = first + groups.TokenOfLane(lane);
         const float y = x[token * groups.tile.head_dim + dim + groups.DimOfLane(lane)];
-        work.targets[(unit * kUnitCodes + p) * 32 + lane] = static_cast<int16_t>(
+        const auto target = static_cast<int16_t>(
             RoundToInteger(ClampTo(y * factors[token] * kTrellisTargetGrid, kTrellisMaxTarget)));
+        work.targets[(unit * kUnitCodes + p) * 32 + lane] = target;
+        const int magnitude = target < 0 ? -target : target;
+        most[token] = magnitude > most[token] ? magnitude : most[token];
       }
     }
   }
@@ -359,7 +358,12 @@ static void SealTrellisTile(const TileSide& s, bool other_in_rows, const float* 
     norms[token] = SquareRoot(TrellisSquares(x + token * dims, dims));
     factors[token] = norms[token] > 0 ? target / norms[token] : 0.0f;
   }
-  SetTargets(groups, x, factors, work);
+  int most[kMaxTrellisTokens];
+  SetTargets(groups, x, factors, work, most);
+  for (int token = 0; token < tokens; ++token) {
+    work.first_gains[token] =
+        kTrellisMoves[s.bits - 2][s.side == Side::kKey ? 0 : 1].FirstGain(most[token]);
+  }
   __builtin_memset(work.metrics, 0, sizeof work.metrics);
   SearchTile(groups, s.bits, work);
   const auto write = s.bits == 2 ? WriteWords<2> : s.bits == 3 ? WriteWords<3> : WriteWords<4>;

@@ -39,7 +39,6 @@ template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
   static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
-  static constexpr int kClasses = TrellisClasses(kBits);
 
   const SealParams& p;
   const TileSide& from;
@@ -95,17 +94,30 @@ struct TrellisSealer {
     const float2 reference = References()[d];
     return SubRn(AddRn(x, reference.x), reference.y);
   }
+  struct Extent {
+    float squares, most;  // sum; greatest magnitude
+  };
   // 16 strided sums, then a tree: the order that the format fixes.
-  TQ_DEVICE float SumOfSquares(int token) const {
-    float sum = 0;
+  TQ_DEVICE Extent ExtentOf(int token) const {
+    Extent e = {};
 #pragma unroll 8
     for (int d = LaneId() & 15; d < Dims(); d += 16) {
-      const float x = Decoded(token, d);
-      sum = AddRn(sum, MulRn(x, x));
+      const float x = Decoded(token, d), magnitude = x < 0 ? -x : x;
+      e.squares = AddRn(e.squares, MulRn(x, x));
+      e.most = magnitude > e.most ? magnitude : e.most;
     }
 #pragma unroll
-    for (int width = 8; width > 0; width /= 2) sum = AddRn(sum, ShuffleXor(sum, width));
-    return sum;
+    for (int width = 8; width > 0; width /= 2) {
+      e.squares = AddRn(e.squares, ShuffleXor(e.squares, width));
+      const float other = ShuffleXor(e.most, width);
+      e.most = other > e.most ? other : e.most;
+    }
+    return e;
+  }
+  // x times its vector's factor.
+  TQ_DEVICE static int Target(float x, float factor) {
+    constexpr float kGrid = kTrellisTargetGrid, kMost = kTrellisMaxTarget;
+    return RoundToInt(Clamp(MulRn(MulRn(x, factor), kGrid), kMost));
   }
 
   TQ_DEVICE void LoadTables() const {
@@ -167,10 +179,13 @@ struct TrellisSealer {
     });
     SyncThreads();
     for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
-      const float norm = SqrtRn(SumOfSquares(token));
+      const Extent extent = ExtentOf(token);
+      const float norm = SqrtRn(extent.squares);
       if (LaneId() == 0) {
+        const float factor = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
         Shared<float>(at.norms)[token] = norm;
-        Shared<float>(at.factors)[token] = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
+        Shared<float>(at.factors)[token] = factor;
+        Shared<int>(at.first_gains)[token] = p.moves.FirstGain(Target(extent.most, factor));
       }
     }
     SyncThreads();
@@ -186,10 +201,8 @@ struct TrellisSealer {
         for (int e = 0; e < 4; ++e) {
           const int token = TokenOf(ring, w, e);
           const int d = groups.DimOfCode(Unit(ring), 8 * e + w) + first_dim;
-          const float y = MulRn(Decoded(token, d), Shared<float>(at.factors)[token]);
-          targets[e] = static_cast<uint32_t>(
-              RoundToInt(Clamp(MulRn(y, static_cast<float>(kTrellisTargetGrid)),
-                               static_cast<float>(kTrellisMaxTarget))));
+          targets[e] =
+              static_cast<uint32_t>(Target(Decoded(token, d), Shared<float>(at.factors)[token]));
         }
         words[ring] = {PackLower(targets[0], targets[2]), PackLower(targets[1], targets[3])};
       }
@@ -317,39 +330,36 @@ struct TrellisSealer {
     return RoundToInt(gain < kLeast ? kLeast : gain > kMost ? kMost : gain);
   }
 
-  // Twice the factors of a token's inputs in the encoding that comes, number `lap`.
+  // Twice the factor of a token's inputs in the encoding that comes, number `lap`.
   TQ_DEVICE void SetFactors(int token, int lap) const {
-    const int shaken = lap - p.moves.gain_count;
-    const int gain = shaken < 0 ? p.moves.gains[lap]
-                                : GainOf(Shared<int>(at.best_products)[token],
-                                         Shared<int>(at.best_squares)[token]);
-    const int shake = p.moves.Shake(shaken / kClasses);
-    Shared<int>(at.plain)[token] = 2 * gain * TrellisGrid(kBits);
-    Shared<int>(at.shaken)[token] = 2 * TrellisShaken(gain, shake) * TrellisGrid(kBits);
+    const int own = lap == 0 ? kTrellisGainOne
+                             : GainOf(Shared<int>(at.best_products)[token],
+                                      Shared<int>(at.best_squares)[token]);
+    const int before = lap == 0 ? own : Shared<int>(at.own_gains)[token];
+    Shared<int>(at.own_gains)[token] = own;
+    Shared<int>(at.inputs)[token] =
+        2 * p.moves.Gain(lap, Shared<int>(at.first_gains)[token], own, before) * TrellisGrid(kBits);
   }
   // Factors of elements of a word, by ring.
   struct Factors {
     int of[2][4];
   };
-  // arrays(e): where element e has its factor.
-  template <typename Arrays>
-  TQ_DEVICE void LoadFactors(const Arrays& arrays, int w, Factors& factors) const {
+  // From an array of them.
+  TQ_DEVICE void LoadFactors(int array, int w, Factors& factors) const {
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        factors.of[ring][e] = Shared<int>(arrays(e))[TokenOf(ring, w, e)];
-      }
+      for (int e = 0; e < 4; ++e) factors.of[ring][e] = Shared<int>(array)[TokenOf(ring, w, e)];
     }
   }
   // fn(w, targets, factors) of each word; factors are the same for all where a ring has one token.
-  template <typename Arrays, typename Fn>
-  TQ_DEVICE void ForWords(const Arrays& arrays, const Fn& fn) const {
+  template <typename Fn>
+  TQ_DEVICE void ForWords(int array, const Fn& fn) const {
     Factors factors;
-    LoadFactors(arrays, 0, factors);
+    LoadFactors(array, 0, factors);
 #pragma unroll 2
     for (int w = 0; w < kRingWordCount; ++w) {
-      if constexpr (!GroupsOf::kOneToken) LoadFactors(arrays, w, factors);
+      if constexpr (!GroupsOf::kOneToken) LoadFactors(array, w, factors);
       fn(w, Targets(w), factors);
     }
   }
@@ -367,11 +377,9 @@ struct TrellisSealer {
   }
 
   // One lap over both rings. Gives their coded bits, leaves their levels.
-  TQ_DEVICE void Encode(int shaken_class, typename Rings::Metrics& metrics,
-                        uint32_t (&coded)[2]) const {
+  TQ_DEVICE void Encode(typename Rings::Metrics& metrics, uint32_t (&coded)[2]) const {
     const Rings rings = RingsHere();
-    const auto arrays = [&](int e) { return e % kClasses == shaken_class ? at.shaken : at.plain; };
-    ForWords(arrays, [&](int w, const TargetWords& targets, const Factors& factors) {
+    ForWords(at.inputs, [&](int w, const TargetWords& targets, const Factors& factors) {
       const HalfWords a = Inputs(targets.of[0], factors.of[0]),
                       b = Inputs(targets.of[1], factors.of[1]);
       rings.SetInputs(4 * w, PackLower(a.even, b.even));
@@ -383,7 +391,7 @@ struct TrellisSealer {
     const RingParities<kBits> parities[2] = {RingParities<kBits>(coded[0]),
                                              RingParities<kBits>(coded[1])};
     const auto* levels = Shared<uint8_t>(at.levels);
-    ForWords(arrays, [&](int w, const TargetWords& targets, const Factors& factors) {
+    ForWords(at.inputs, [&](int w, const TargetWords& targets, const Factors& factors) {
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         const HalfWords inputs = Inputs(targets.of[ring], factors.of[ring]);
@@ -397,18 +405,19 @@ struct TrellisSealer {
   }
 
   // Do the new rings come nearer to the targets than the best ones, every vector at the gain that
-  // suits all that was encoded last?
+  // suits both together?
   TQ_DEVICE void Judge(bool (&best)[2]) const {
     ForTokens([&](int token) {
       Shared<int>(at.judged)[token] =
-          2 * GainOf(Shared<int>(at.products)[token], Shared<int>(at.squares)[token]) *
+          2 *
+          GainOf(Shared<int>(at.products)[token] + Shared<int>(at.best_products)[token],
+                 Shared<int>(at.squares)[token] + Shared<int>(at.best_squares)[token]) *
           kTrellisJudgeGrid;
       ClearSums(token);
     });
     SyncThreads();
     int product[2] = {}, square[2] = {};  // new less old
-    const auto arrays = [&](int) { return at.judged; };
-    ForWords(arrays, [&](int w, const TargetWords& targets, const Factors& factors) {
+    ForWords(at.judged, [&](int w, const TargetWords& targets, const Factors& factors) {
       const LevelWords now = NewLevels(w), old = BestLevels(w);
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
@@ -514,12 +523,10 @@ struct TrellisSealer {
     uint32_t best_coded[2] = {};
     ForTokens([&](int token) { SetFactors(token, 0); });
     SyncThreads();
-    const int laps = p.moves.gain_count + p.moves.rounds * kClasses;
 #pragma unroll 1
-    for (int lap = 0; lap < laps; ++lap) {
-      const int shaken = lap - p.moves.gain_count;
+    for (int lap = 0; lap < p.moves.count; ++lap) {
       uint32_t coded[2];
-      Encode(shaken < 0 ? -1 : shaken % kClasses, metrics, coded);
+      Encode(metrics, coded);
       bool best[2] = {};
       // The sums of what was encoded decide which rings stay; then those of what is left.
 #pragma unroll 1

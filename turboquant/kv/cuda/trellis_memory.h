@@ -31,7 +31,8 @@ struct TrellisMemory {
   int targets;                                         // uint4 [8][threads]: halves of both rings
   int best_levels;                                     // uint2 [8][threads]: bytes of both rings
   int rows;                                            // uint8 [units][positions]: token of lane 0
-  int plain, shaken, judged;                           // int per token: factors
+  int inputs, judged;                                  // int per token: factors
+  int first_gains, own_gains;                          // int per token
   int products, squares, best_products, best_squares;  // int per token
   int factors, scales, norms, scores;                  // float per token
   int best_scores, better;                             // float and int per group
@@ -55,10 +56,11 @@ constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) 
   m.best_levels = take(kRingWordCount * threads * 8);
   m.rows = take(tile.units * kUnitCodes);
   for (int* p :
-       {&m.plain, &m.shaken, &m.judged, &m.products, &m.squares, &m.best_products, &m.best_squares,
-        &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
+       {&m.inputs, &m.first_gains, &m.own_gains, &m.products, &m.squares, &m.best_products,
+        &m.best_squares, &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
     *p = take(tokens * 4);
   }
+  m.judged = m.inputs;  // an encoding's inputs are dead when it is judged
   m.size = used;
   return m;
 }
