@@ -352,21 +352,27 @@ def seal_trellis_tile(x, bits, values_side):
 
     def best_gain(product, square):
         with np.errstate(all="ignore"):
-            gain = np.clip(F(64 * 512) * square.astype(F) / product.astype(F), F(256), F(1024))
+            gain = np.clip(F(64 * 512) * square.astype(F) / product.astype(F), F(128), F(1024))
         return np.where(product > 0, np.rint(gain), 512).astype(int)
 
-    base, reach, foretold, moves = {
-        (2, False): (.52, 68, 5, [(1.11, 0), (.99, 0), (1.03, 0), (.935, 0), (.875, 0), (.96, 1.25), (1.03, 1.25),
-                                  (1.05, .75), (1, 1.75), (1, 1.75)]),
-        (3, False): (.26, 78, 4, [(1.08, 0), (1.04, 0), (1, 0), (.97, 0), (1, 1), (1.035, 1), (1.015, .75)]),
-        (4, False): (0, 120, 3, [(1.04, 0), (1.01, 0), (.975, 0), (1, .5), (1.01, .5)]),
-        (2, True): (.48, 68, 2, [(1.13, 0), (.98, 0), (.99, 0), (1.01, 2), (.98, 4), (1, 1.5), (1.055, 3), (.97, 3), (1, 2)]),
-        (3, True): (.26, 78, 2, [(1, 0), (1.045, 0), (.955, 1), (1, 2.25), (1.03, 2.25), (1, 2.25), (1, 2.25), (.98, 2.25),
-                                 (1, 2.25), (1, 2.25)]),
-        (4, True): (0, 120, 2, [(1, 0), (1.03, 0), (.98, .5), (1, 2), (1.015, 2), (1, 1.5)]),
+    base, growth, reach, foretold, moves = {
+        (2, False): (.6, .02, 53, 6, [(1.11, 0), (.97, 0), (1.035, 0), (.895, 0), (.925, 0), (.835, 0), (.97, .9),
+                                      (1.045, 1.5), (1.07, 1.3), (.985, 2.7), (1.015, 1.9), (.975, 2.1)]),
+        (3, False): (.325, .026, 73, 5, [(1.045, 0), (.995, 0), (.96, 0), (.93, 0), (.9, 0), (.96, .3), (1.015, 1.5),
+                                         (1.025, 1.3), (1, 1.4)]),
+        (4, False): (.01, .026, 116, 4, [(1.015, 0), (1.045, 0), (.99, 0), (.965, 0), (1.015, 1.3), (1, .6),
+                                         (1.01, .9)]),
+        (2, True): (.5, .02, 66, 2, [(1.135, 0), (.95, 0), (.99, 0), (1.01, 2), (.98, 4), (1.02, 1.5), (1.06, 3),
+                                     (.975, 3.6), (1, 2.3), (.99, 2.5), (.95, 3.1), (1.06, 3.8), (1, 2.8),
+                                     (1.03, 2.2), (.97, 1.9)]),
+        (3, True): (.28, .018, 78, 2, [(.975, 0), (1.025, 0), (.955, 1), (1, 2.2), (1.005, 2.2), (.995, 2.3),
+                                       (.98, 1.9), (1.005, 2.7), (1.04, 1.5), (1, 2), (.985, 1.7)]),
+        (4, True): (.045, .03, 113, 2, [(.995, 0), (1.03, 0), (.97, .3), (.99, 2.1), (1.03, 2), (.985, 2.1),
+                                        (.99, 2.1), (1.01, 1.8), (.995, 3.2), (1.005, 1.7)]),
     }[bits, values_side]
-    first = int(F(base) * F(512) + F(0.5)) + reach * 32768 // np.maximum(np.abs(target).max(axis=1), 1)
-    first = np.clip(first, 256, 672)
+    base = int(F(base) * F(512) + F(0.5)) + int(np.log2(d / 64)) * int(F(growth) * F(512) + F(0.5))
+    first = base + reach * 32768 // np.maximum(np.abs(target).max(axis=1), 1)
+    first = np.clip(first, 128, 720 if bits == 4 else 592)
     before = None
     metrics = np.zeros((len(places), 32), int)
     best = None
@@ -375,7 +381,7 @@ def seal_trellis_tile(x, bits, values_side):
         own = np.full(tokens, 512) if best is None else best_gain(*best[3])
         gain = first * c if i < foretold else own * c + (own - before) * m
         before = own
-        factor = (np.clip((gain + 512) >> 10, 256, 1024) * code.grid)[token_of]
+        factor = (np.clip((gain + 512) >> 10, 128, 1024) * code.grid)[token_of]
         coded, free, levels, metrics = code.lap(np.clip(scaled(factor), -511, 511), metrics)
         both = sums(levels)
         if best is not None:

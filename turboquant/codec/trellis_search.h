@@ -22,7 +22,7 @@ inline constexpr int kTrellisTargetGrid = 64;
 inline constexpr int kTrellisMaxTarget = 32767;
 constexpr int TrellisGrid(int bits) { return 1 << (bits - 2); }
 inline constexpr int kTrellisGainOne = 32768 / kTrellisTargetGrid;
-inline constexpr int kTrellisMinGain = kTrellisGainOne / 2, kTrellisMaxGain = 2 * kTrellisGainOne;
+inline constexpr int kTrellisMinGain = kTrellisGainOne / 4, kTrellisMaxGain = 2 * kTrellisGainOne;
 inline constexpr int kTrellisMaxInput =
     511;  // where all costs are 0, or the outermost levels' at 4 bits
 // What stands for the gain of a whole vector when two codes of a ring are compared.
@@ -94,11 +94,13 @@ constexpr TrellisCosts TrellisCostsOf(const Trellis& trellis, int input) {
 }
 
 // The encodings of a tile. A vector's gain in the first ones is `gain` times one that its greatest
-// target foretells: levels end where that one comes to lie. In all others it is `gain` times the
-// one that suits its best code, and `push` times what that one has changed by since the encoding
-// before: codes follow gains and gains codes, by small steps if not pushed.
+// target foretells: levels end where that one comes to lie, or before it among many dims. In all
+// others it is `gain` times the one that suits its best code, and `push` times what that one has
+// changed by since the encoding before: codes follow gains and gains codes, by small steps if not
+// pushed.
 inline constexpr int kTrellisMoveShift = 10, kTrellisMoveOne = 1 << kTrellisMoveShift;
-inline constexpr int kTrellisMaxFirstGain = 672;  // vectors without tails want no more
+// Of foretold gains: vectors without tails want no more.
+constexpr int TrellisMaxFirstGain(int bits) { return bits == 4 ? 720 : 592; }
 struct TrellisMove {
   int16_t gain, push;  // in kTrellisMoveOne
 };
@@ -107,11 +109,12 @@ struct TrellisMoves {
   int count;
   int foretold;  // the first ones
   int base, reach;
+  int ceiling;  // of foretold gains
 
   // Of a vector whose greatest target is `most` (in magnitude).
   constexpr int FirstGain(int most) const {
     const int gain = base + reach * (kTrellisGainOne * kTrellisTargetGrid) / (most > 0 ? most : 1);
-    return gain < kTrellisMaxFirstGain ? ClampGain(gain) : kTrellisMaxFirstGain;
+    return gain < ceiling ? ClampGain(gain) : ceiling;
   }
   // `first`: FirstGain; own, before: gains that suit the best codes of now and of one encoding ago.
   constexpr int Gain(int encoding, int first, int own, int before) const {
@@ -126,64 +129,106 @@ struct TrellisMoves {
                                     : gain;
   }
 };
-constexpr TrellisMoves TrellisMovesOf(int bits, Side side) {
+constexpr TrellisMoves TrellisMovesOf(int bits, Side side, int head_dim) {
   using List = std::initializer_list<std::array<float, 2>>;
-  const auto make = [](float base, int reach, int foretold, List list) {
-    TrellisMoves moves = {{}, 0, foretold, static_cast<int>(base * kTrellisGainOne + .5f), reach};
+  // growth: of the base, each time that vectors have twice as many dims.
+  const auto make = [=](float base, float growth, int reach, int foretold, List list) {
+    const auto of_one = [](float x, int one) {
+      return static_cast<int>(x * static_cast<float>(one) + .5f);
+    };
+    TrellisMoves moves = {};
+    moves.foretold = foretold;
+    moves.base = of_one(base, kTrellisGainOne);
+    for (int d = 128; d <= head_dim; d *= 2) moves.base += of_one(growth, kTrellisGainOne);
+    moves.reach = reach;
+    moves.ceiling = TrellisMaxFirstGain(bits);
     for (const auto& [gain, push] : list) {
-      moves.moves[moves.count++] = {static_cast<int16_t>(gain * kTrellisMoveOne + .5f),
-                                    static_cast<int16_t>(push * kTrellisMoveOne + .5f)};
+      moves.moves[moves.count++] = {static_cast<int16_t>(of_one(gain, kTrellisMoveOne)),
+                                    static_cast<int16_t>(of_one(push, kTrellisMoveOne))};
     }
     return moves;
   };
   if (side == Side::kKey) {
     switch (bits) {
       case 2:
-        return make(.52f, 68, 5,
+        return make(.6f, .02f, 53, 6,
                     {{1.11f, 0},
-                     {.99f, 0},
-                     {1.03f, 0},
-                     {.935f, 0},
-                     {.875f, 0},
-                     {.96f, 1.25f},
-                     {1.03f, 1.25f},
-                     {1.05f, .75f},
-                     {1, 1.75f},
-                     {1, 1.75f}});
+                     {.97f, 0},
+                     {1.035f, 0},
+                     {.895f, 0},
+                     {.925f, 0},
+                     {.835f, 0},
+                     {.97f, .9f},
+                     {1.045f, 1.5f},
+                     {1.07f, 1.3f},
+                     {.985f, 2.7f},
+                     {1.015f, 1.9f},
+                     {.975f, 2.1f}});
       case 3:
-        return make(
-            .26f, 78, 4,
-            {{1.08f, 0}, {1.04f, 0}, {1, 0}, {.97f, 0}, {1, 1}, {1.035f, 1}, {1.015f, .75f}});
+        return make(.325f, .026f, 73, 5,
+                    {{1.045f, 0},
+                     {.995f, 0},
+                     {.96f, 0},
+                     {.93f, 0},
+                     {.9f, 0},
+                     {.96f, .3f},
+                     {1.015f, 1.5f},
+                     {1.025f, 1.3f},
+                     {1, 1.4f}});
       default:
-        return make(0, 120, 3, {{1.04f, 0}, {1.01f, 0}, {.975f, 0}, {1, .5f}, {1.01f, .5f}});
+        return make(.01f, .026f, 116, 4,
+                    {{1.015f, 0},
+                     {1.045f, 0},
+                     {.99f, 0},
+                     {.965f, 0},
+                     {1.015f, 1.3f},
+                     {1, .6f},
+                     {1.01f, .9f}});
     }
   }
   switch (bits) {
     case 2:
-      return make(.48f, 68, 2,
-                  {{1.13f, 0},
-                   {.98f, 0},
+      return make(.5f, .02f, 66, 2,
+                  {{1.135f, 0},
+                   {.95f, 0},
                    {.99f, 0},
                    {1.01f, 2},
                    {.98f, 4},
-                   {1, 1.5f},
-                   {1.055f, 3},
-                   {.97f, 3},
-                   {1, 2}});
+                   {1.02f, 1.5f},
+                   {1.06f, 3},
+                   {.975f, 3.6f},
+                   {1, 2.3f},
+                   {.99f, 2.5f},
+                   {.95f, 3.1f},
+                   {1.06f, 3.8f},
+                   {1, 2.8f},
+                   {1.03f, 2.2f},
+                   {.97f, 1.9f}});
     case 3:
-      return make(.26f, 78, 2,
-                  {{1, 0},
-                   {1.045f, 0},
+      return make(.28f, .018f, 78, 2,
+                  {{.975f, 0},
+                   {1.025f, 0},
                    {.955f, 1},
-                   {1, 2.25f},
-                   {1.03f, 2.25f},
-                   {1, 2.25f},
-                   {1, 2.25f},
-                   {.98f, 2.25f},
-                   {1, 2.25f},
-                   {1, 2.25f}});
+                   {1, 2.2f},
+                   {1.005f, 2.2f},
+                   {.995f, 2.3f},
+                   {.98f, 1.9f},
+                   {1.005f, 2.7f},
+                   {1.04f, 1.5f},
+                   {1, 2},
+                   {.985f, 1.7f}});
     default:
-      return make(0, 120, 2, {{1, 0}, {1.03f, 0}, {.98f, .5f}, {1, 2}, {1.015f, 2}, {1, 1.5f}});
+      return make(.045f, .03f, 113, 2,
+                  {{.995f, 0},
+                   {1.03f, 0},
+                   {.97f, .3f},
+                   {.99f, 2.1f},
+                   {1.03f, 2},
+                   {.985f, 2.1f},
+                   {.99f, 2.1f},
+                   {1.01f, 1.8f},
+                   {.995f, 3.2f},
+                   {1.005f, 1.7f}});
   }
 }
 static_assert(kTrellisMaxGain * TrellisGrid(4) < 32768 / 2);

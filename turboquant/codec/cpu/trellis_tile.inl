@@ -17,12 +17,6 @@ static constexpr int kMaxTrellisRows = kMaxTrellisTokens / 4;
 #define TQ_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-// By bits and side.
-static constexpr TrellisMoves kTrellisMoves[3][2] = {
-    {TrellisMovesOf(2, Side::kKey), TrellisMovesOf(2, Side::kValue)},
-    {TrellisMovesOf(3, Side::kKey), TrellisMovesOf(3, Side::kValue)},
-    {TrellisMovesOf(4, Side::kKey), TrellisMovesOf(4, Side::kValue)}};
-
 // Half to even, |x| < 2^22.
 static inline float RoundToInteger(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 static inline float ClampTo(float x, float limit) {
@@ -60,7 +54,6 @@ struct TrellisWork {
   uint8_t pairs[kMaxTrellisUnits][kUnitCodes];  // ring positions, two of a row after each other
   uint8_t first_tokens[kMaxTrellisRows];
   int row_count;
-  int first_gains[kMaxTrellisTokens];
   TrellisSums best_sums[kMaxTrellisTokens];
   float best_scores[kMaxTrellisTokens];  // of groups
 };
@@ -251,14 +244,14 @@ static void TryEncoding(const TrellisGroups& groups, int bits, const int* gains,
   AcceptBetter(groups, first, sums, work);
 }
 
-static void SearchTile(const TrellisGroups& groups, int bits, TrellisWork& work) {
-  const TrellisMoves& moves = kTrellisMoves[bits - 2][groups.side == Side::kKey ? 0 : 1];
+static void SearchTile(const TrellisGroups& groups, int bits, const TrellisMoves& moves,
+                       const int* first_gains, TrellisWork& work) {
   int gains[kMaxTrellisTokens], own_gains[kMaxTrellisTokens];
   for (int i = 0; i < moves.count; ++i) {
     for (int token = 0; token < groups.tile.tokens; ++token) {
       const int own = i == 0 ? kTrellisGainOne : GainOf(work.best_sums[token]);
       const int before = i == 0 ? own : own_gains[token];
-      gains[token] = moves.Gain(i, work.first_gains[token], own, before);
+      gains[token] = moves.Gain(i, first_gains[token], own, before);
       own_gains[token] = own;
     }
     TryEncoding(groups, bits, gains, i == 0, work);
@@ -358,14 +351,12 @@ static void SealTrellisTile(const TileSide& s, bool other_in_rows, const float* 
     norms[token] = SquareRoot(TrellisSquares(x + token * dims, dims));
     factors[token] = norms[token] > 0 ? target / norms[token] : 0.0f;
   }
-  int most[kMaxTrellisTokens];
+  int most[kMaxTrellisTokens], first_gains[kMaxTrellisTokens];
   SetTargets(groups, x, factors, work, most);
-  for (int token = 0; token < tokens; ++token) {
-    work.first_gains[token] =
-        kTrellisMoves[s.bits - 2][s.side == Side::kKey ? 0 : 1].FirstGain(most[token]);
-  }
+  const TrellisMoves moves = TrellisMovesOf(s.bits, s.side, dims);
+  for (int token = 0; token < tokens; ++token) first_gains[token] = moves.FirstGain(most[token]);
   __builtin_memset(work.metrics, 0, sizeof work.metrics);
-  SearchTile(groups, s.bits, work);
+  SearchTile(groups, s.bits, moves, first_gains, work);
   const auto write = s.bits == 2 ? WriteWords<2> : s.bits == 3 ? WriteWords<3> : WriteWords<4>;
   write(s, work, head + s.CodesOffset(tile));
   for (int token = 0; token < tokens; ++token) {

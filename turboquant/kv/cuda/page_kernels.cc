@@ -151,7 +151,7 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
           std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
       if (!searches(side) || !any) continue;
       p.trellis_side = side;
-      p.moves = TrellisMovesOf(sealed_side.bits, side);
+      p.moves = TrellisMovesOf(sealed_side.bits, side, open.head_dim);
       const TileLayout& tile = sealed_side.tile;
       LaunchMaybeOverlapping(
           !first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
