@@ -14,7 +14,7 @@ namespace tq::cuda {
 namespace {
 
 // By bits - 2: bytes [input][parity], a cost and a level each.
-constexpr int kTableBytes = kTrellisInputs << kTrellisMaxParities;
+constexpr int kTableBytes = ((kTrellisInputs << kTrellisMaxParities) + 15) / 16 * 16;
 struct alignas(16) TrellisTable {
   uint8_t costs[kTableBytes];
   int8_t levels[kTableBytes];
@@ -127,9 +127,16 @@ struct TrellisSealer {
           trellis.Level(static_cast<uint32_t>(i % kFree), static_cast<uint32_t>(i / kFree)));
     }
     const TrellisTable& table = trellis_tables[kBits - 2];
-    for (int i = ThreadId(); i < kTrellisInputs * Rings::kParities / 4; i += BlockThreads()) {
-      Shared<uint32_t>(at.costs)[i] = reinterpret_cast<const uint32_t*>(table.costs)[i];
-      Shared<uint32_t>(at.levels)[i] = reinterpret_cast<const uint32_t*>(table.levels)[i];
+    constexpr int kWhole = kTrellisInputs * Rings::kParities / 16;  // 16 bytes at a time
+#pragma unroll 4
+    for (int i = ThreadId(); i < kWhole; i += BlockThreads()) {
+      Shared<uint4>(at.costs)[i] = reinterpret_cast<const uint4*>(table.costs)[i];
+      Shared<uint4>(at.levels)[i] = reinterpret_cast<const uint4*>(table.levels)[i];
+    }
+    for (int i = 16 * kWhole + ThreadId(); i < kTrellisInputs * Rings::kParities;
+         i += BlockThreads()) {
+      Shared<uint8_t>(at.costs)[i] = table.costs[i];
+      Shared<int8_t>(at.levels)[i] = table.levels[i];
     }
     for (int i = ThreadId(); i < Layout().units * kUnitCodes; i += BlockThreads()) {
       Shared<uint8_t>(at.rows)[i] =
@@ -357,7 +364,7 @@ struct TrellisSealer {
   TQ_DEVICE void ForWords(int array, const Fn& fn) const {
     Factors factors;
     LoadFactors(array, 0, factors);
-#pragma unroll 2
+#pragma unroll 4
     for (int w = 0; w < kRingWordCount; ++w) {
       if constexpr (!GroupsOf::kOneToken) LoadFactors(array, w, factors);
       fn(w, Targets(w), factors);
@@ -478,7 +485,7 @@ struct TrellisSealer {
       take[ring] = !best[ring] && Shared<int>(at.better)[GroupOfRing(ring)] != 0;
       if (take[ring]) best_coded[ring] = coded[ring];
     }
-#pragma unroll 2
+#pragma unroll 4
     for (int w = 0; w < kRingWordCount && (take[0] || take[1]); ++w) {
       const LevelWords now = NewLevels(w), old = BestLevels(w);
       BestLevelsAt(w) = {take[0] ? now.of[0] : old.of[0], take[1] ? now.of[1] : old.of[1]};
