@@ -126,6 +126,35 @@ TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
   }
 }
 
+// More panels than multiprocessors, which share warps in parts and whole; tokens that have no room
+// in shared memory.
+TEST_F(OpsDeviceTest, LinearOfManyPanelsAndLongRows) {
+  struct Shape {
+    int64_t rows, cols;
+  };
+  for (const PackedLayout& layout : kPackedLayouts) {
+    if (!layout.quantised()) continue;
+    for (const Shape shape : {Shape{5003, 512}, Shape{40, 32768}}) {
+      const Weight weight(layout.format, shape.rows, shape.cols);
+      for (const int64_t tokens : {1, 2, 5, 8}) {
+        const std::vector<float> x =
+            Gaussian(tokens * shape.cols, 31 + static_cast<uint64_t>(tokens));
+        std::vector<float> results[2];
+        for (int i = 0; i < 2; ++i) {
+          Backend& backend = i == 0 ? Cpu() : *Gpu();
+          OnDevice a(backend, x, tokens, shape.cols), out(backend, tokens, shape.rows);
+          const LinearOut one{weight.on[i].get(), nullptr, out.view()};
+          backend.Linear(a.view(), {&one, 1}, Precision::kFast);
+          results[i] = out.Host();
+        }
+        ExpectClose(results[1], results[0], 3e-6, shape.rows,
+                    fmt::format("Linear, {}, {} x {}, {} tokens", layout.name, shape.rows,
+                                shape.cols, tokens));
+      }
+    }
+  }
+}
+
 TEST_F(OpsDeviceTest, LargestOfRows) {
   std::vector<float> x = Gaussian(5 * 3001, 21);
   x[7] = x[3000] = 9;  // the first of equals
