@@ -126,15 +126,17 @@ TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
   }
 }
 
-// More panels than multiprocessors, which share warps in parts and whole; tokens that have no room
-// in shared memory.
+// More panels than multiprocessors, which share warps in parts and whole; fewer units than warps;
+// tokens that have no room in shared memory. The first product leaves shared memory full of sums,
+// which the others must not take for theirs.
 TEST_F(OpsDeviceTest, LinearOfManyPanelsAndLongRows) {
   struct Shape {
     int64_t rows, cols;
   };
   for (const PackedLayout& layout : kPackedLayouts) {
     if (!layout.quantised()) continue;
-    for (const Shape shape : {Shape{5003, 512}, Shape{40, 32768}}) {
+    for (const Shape shape : {Shape{4096, 4096}, Shape{64, 1280}, Shape{1024, 3072},
+                              Shape{5003, 512}, Shape{40, 32768}}) {
       const Weight weight(layout.format, shape.rows, shape.cols);
       for (const int64_t tokens : {1, 2, 5, 8}) {
         const std::vector<float> x =

@@ -105,7 +105,8 @@ struct TrellisMove {
   int16_t gain, push;  // in kTrellisMoveOne
 };
 struct TrellisMoves {
-  TrellisMove moves[16];  // zeros after the last
+  static constexpr int kMost = 16;
+  TrellisMove moves[kMost];  // zeros after the last, of which there is one
   int count;
   int foretold;  // the first ones
   int base, reach;
@@ -231,6 +232,14 @@ constexpr TrellisMoves TrellisMovesOf(int bits, Side side, int head_dim) {
                    {1.005f, 1.7f}});
   }
 }
+static_assert([] {  // a move behind the last one is read
+  for (int bits = 2; bits <= 4; ++bits) {
+    for (const Side side : {Side::kKey, Side::kValue}) {
+      if (TrellisMovesOf(bits, side, 128).count >= TrellisMoves::kMost) return false;
+    }
+  }
+  return true;
+}());
 static_assert(kTrellisMaxGain * TrellisGrid(4) < 32768 / 2);
 
 // Which codes of a tile lie where, and who shares units with whom. Tokens of a tile side fall into

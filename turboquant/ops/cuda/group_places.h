@@ -3,8 +3,8 @@
 // tests check it against LoadGroupCodes without a GPU.
 //
 // A warp works on a panel's 16 rows x 32 columns (a group). Lane 4 g + t, g 0..7, t 0..3, holds
-// rows g and g + 8, columns 4t..4t+3 and 16 + 4t..16 + 4t + 3: the fragment of a tensor core's 16 x
-// 32 operand, and in every packed layout whole words of 4 bytes.
+// rows g and g + 8 (of few tokens 2g and 2g + 1), columns 4t..4t+3 and 16 + 4t..16 + 4t + 3: the
+// fragment of a tensor core's 16 x 32 operand, and in every packed layout whole words of 4 bytes.
 #pragma once
 
 #include <cstdint>

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "turboquant/base/matrix_view.h"
+#include "turboquant/ops/packed_layouts.h"
 
 namespace tq::cuda {
 
@@ -34,7 +35,7 @@ inline constexpr int kTokenScales = 256;
 inline constexpr int kTokenRecordBytes = kTokenScales + 64;
 inline constexpr int kHalfSumBytes = 64;
 constexpr int64_t TokenRecordsBytes(int64_t cols) {
-  return cols / 32 * (kTokenRecordBytes + kHalfSumBytes);
+  return cols / kGroupColumns * (kTokenRecordBytes + kHalfSumBytes);
 }
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the matrix-vector kernels share: a block takes one panel of 16 rows, its warps share the
-// columns and add up in shared memory.
+// What the matrix-vector kernels share, and how warps of a block that has one panel of 16 rows add
+// up in shared memory.
 #pragma once
 
 #include <cstdint>

@@ -48,10 +48,10 @@ struct TokenGroup {
   // Places of the lane in the group's record and half sums.
   __device__ __forceinline__ TokenGroup(const uint8_t* lane_codes, const uint8_t* lane_scales,
                                         const uint8_t* lane_sums)
-      : codes(Read<uint2>(lane_codes)), scales_sums(Read<float4>(lane_scales)) {
+      : codes(ReadAs<uint2>(lane_codes)), scales_sums(ReadAs<float4>(lane_scales)) {
     if constexpr (L::k16) {
-      half_sums[0] = Read<float2>(lane_sums);
-      half_sums[1] = Read<float2>(lane_sums + kFewTokens * 4);
+      half_sums[0] = ReadAs<float2>(lane_sums);
+      half_sums[1] = ReadAs<float2>(lane_sums + kFewTokens * 4);
     }
   }
 };
@@ -69,7 +69,7 @@ struct RowPair {
     PlaneWords<L> planes[2];
 #pragma unroll
     for (int p = 0; p < PlaneWords<L>::kCount; ++p) {
-      const auto words = Read<uint2>(group + PlaneOffset<L>(p, row, t));
+      const auto words = ReadAs<uint2>(group + PlaneOffset<L>(p, row, t));
       planes[0].word[p] = words.x;
       planes[1].word[p] = words.y;
     }
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(32 * kMostShareWarps, 1) FewTokensMatVec(const
       share, run, weights, parts,
       [&](const uint8_t* unit, int number) {
         if constexpr (kStaged) staged.Wait(number);
-        const int first = number * kUnitGroups, groups = p.matvec.groups - first;
+        const int first = number * kStreamGroups, groups = p.matvec.groups - first;
         const uint8_t* records = kStaged ? staged.Records(number)
                                          : p.matvec.records + int64_t{first} * kTokenRecordBytes;
         const uint8_t* sums = kStaged ? staged.Sums(number) : all_sums + first * kHalfSumBytes;
@@ -145,9 +145,9 @@ __global__ void __launch_bounds__(32 * kMostShareWarps, 1) FewTokensMatVec(const
                                 sums + 8 * t + i * kHalfSumBytes);
           AddGroup(RowPair<L>(unit, i, lane), x, start, acc);
         };
-        if (L::kSuper || groups >= kUnitGroups) {
+        if (L::kSuper || groups >= kStreamGroups) {
 #pragma unroll
-          for (int i = 0; i < kUnitGroups; ++i) add(i);
+          for (int i = 0; i < kStreamGroups; ++i) add(i);
         } else {
 #pragma unroll 1
           for (int i = 0; i < groups; ++i) add(i);

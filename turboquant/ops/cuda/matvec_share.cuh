@@ -13,8 +13,8 @@
 namespace tq::cuda {
 
 inline constexpr int kMostShareWarps = 16;
-// Shared memory that a block asks for if that gives every warp two stages: less than half of a
-// multiprocessor's, so that the next kernel's blocks fit beside it.
+// Shared memory that a block asks for if that gives every warp two stages: more in flight than the
+// memory's latency asks for brought nothing (60, 80, 200 KB).
 inline constexpr int kShareBytes = 110 << 10;
 inline constexpr int kMostStages = 8;
 
@@ -123,48 +123,54 @@ __device__ __forceinline__ void FinishShare(const PanelShare& share,
     const int from = share.WarpOf(begin), to = share.WarpOf(begin + share.p.units - 1);
     if (from == to) continue;
     float sum = 0.0f;
-    for (int w = from; w <= to; ++w) sum += parts.of[w][share.Begin(w) >= begin ? 0 : 1][item];
+    for (int w = from; w <= to; ++w) {
+      if (share.Begin(w) == share.Begin(w + 1)) continue;  // has no units
+      sum += parts.of[w][share.Begin(w) >= begin ? 0 : 1][item];
+    }
     WriteSum(share.p.matvec, share.first + panel, item / kTokens, item % kTokens, sum);
   }
 }
 
 // token_bytes: of tokens in shared memory; `unstaged`: the kernel for tokens that have no room
-// there (null: they have).
+// there.
 template <typename L>
 void LaunchShare(void (*kernel)(ShareParams), void (*unstaged)(ShareParams),
                  const MatVecParams& params, int token_bytes, cudaStream_t stream) {
+  if (params.rows == 0 || params.groups == 0) return;
   int device = 0, processors = 1, shared_memory = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   constexpr int kStage = kUnitBytes<L> + 8;
-  constexpr int kParts = sizeof(PartSums<kFewTokens>);
+  const int limit = shared_memory - static_cast<int>(sizeof(PartSums<kFewTokens>)) - 16;
   ShareParams p = {};
   p.matvec = params;
   p.panels = (params.rows + kPanelRows - 1) / kPanelRows;
   p.units = UnitsOf(params.groups);
   const int blocks = p.panels < processors ? p.panels : processors;
   const int most = (p.panels + blocks - 1) / blocks * p.units;  // units of a block
-  const auto room = [&](int warps) {
-    return token_bytes + 2 * warps * kStage + 16 <= shared_memory - kParts;
+  const auto fit = [&](int warps, int stages) {
+    return token_bytes + stages * warps * kStage <= limit;
   };
-  int warps = kMostShareWarps;
-  while (warps > 1 && (warps / 2 >= most || (warps > 4 && !room(warps)))) warps /= 2;
-  if (!room(warps)) {
+  constexpr int kFewestWarps = 4;  // with fewer, tokens had better not be staged
+  if (!fit(kFewestWarps, 2)) {
     kernel = unstaged;
     token_bytes = 0;
-    while (warps < kMostShareWarps && warps < most) warps *= 2;
   }
-  p.warps_log = std::countr_zero(static_cast<unsigned>(warps));
-  p.stages = (kShareBytes - token_bytes) / (warps * kStage);
-  p.stages = p.stages < 2 ? 2 : p.stages > kMostStages ? kMostStages : p.stages;
+  int warps = kMostShareWarps;
+  while (warps > 1 && (warps / 2 >= most || (warps > kFewestWarps && !fit(warps, 2)))) warps /= 2;
   const int each = (most + warps - 1) / warps;
-  p.stages = p.stages < each ? p.stages : each;
+  p.stages = each < kMostStages ? each : kMostStages;
+  while (p.stages > 1 && (!fit(warps, p.stages) ||
+                          (p.stages > 2 && token_bytes + p.stages * warps * kStage > kShareBytes)))
+    --p.stages;
+  p.warps_log = std::countr_zero(static_cast<unsigned>(warps));
   p.tokens_at = (warps * p.stages * kStage + 15) / 16 * 16;
-  const int bytes = p.tokens_at + token_bytes;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  // The same for all shapes: a launch on another thread must not find it lowered.
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit + 16);
   LaunchChainedWithMemory(kernel, dim3(static_cast<unsigned>(blocks)),
-                          static_cast<unsigned>(32 * warps), static_cast<size_t>(bytes), stream, p);
+                          static_cast<unsigned>(32 * warps),
+                          static_cast<size_t>(p.tokens_at + token_bytes), stream, p);
 }
 
 }  // namespace tq::cuda

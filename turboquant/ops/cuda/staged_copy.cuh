@@ -15,8 +15,22 @@ __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
 __device__ __forceinline__ void CopyByLane(uint32_t to, const uint8_t* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
-// Of what this thread has copied.
-__device__ __forceinline__ void WaitForLane() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// For what this thread has copied, but for the last groups of it.
+__device__ __forceinline__ void WaitForLane(int groups) {
+  switch (groups) {
+    case 0:
+      asm volatile("cp.async.wait_group 0;" ::: "memory");
+      return;
+    case 1:
+      asm volatile("cp.async.wait_group 1;" ::: "memory");
+      return;
+    case 2:
+      asm volatile("cp.async.wait_group 2;" ::: "memory");
+      return;
+    default:
+      asm volatile("cp.async.wait_group 3;" ::: "memory");
+  }
+}
 
 // One such copy by a warp. Before the first one somebody calls Init, then EndInit.
 struct StagedCopy {
@@ -56,8 +70,9 @@ struct StagedCopy {
     for (int at = lane * 16; at < bytes; at += 512) CopyByLane(to + at, from + at);
 #endif
   }
-  // parity: of the copies that this place has had before.
-  __device__ __forceinline__ void Wait(uint32_t parity) const {
+  // parity: of the copies that this place has had before; later: groups of copies that were closed
+  // since this one's.
+  __device__ __forceinline__ void Wait(uint32_t parity, [[maybe_unused]] int later) const {
 #if __CUDA_ARCH__ >= 900
     asm volatile(
         "{\n"
@@ -69,8 +84,14 @@ struct StagedCopy {
         "r"(parity)
         : "memory");
 #else
-    WaitForLane();
+    WaitForLane(later);
     __syncwarp();
+#endif
+  }
+  // Between copies that are waited for one after the other.
+  __device__ __forceinline__ static void CloseGroup() {
+#if __CUDA_ARCH__ < 900
+    asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
   }
 };

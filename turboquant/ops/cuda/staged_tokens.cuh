@@ -12,8 +12,8 @@ namespace tq::cuda {
 // their own, their sums; then a barrier for each unit.
 template <bool kHalves>
 struct FewTokens {
-  static constexpr int kUnit = kUnitGroups * kTokenRecordBytes;
-  static constexpr int kSums = kHalves ? kUnitGroups * kHalfSumBytes : 0;
+  static constexpr int kUnit = kStreamGroups * kTokenRecordBytes;
+  static constexpr int kSums = kHalves ? kStreamGroups * kHalfSumBytes : 0;
   static constexpr int kBarriers = kHalves ? 2 : 1;
 
   uint8_t* shared;
@@ -50,21 +50,22 @@ struct FewTokens {
     const uint8_t* sums = records + int64_t{groups} * kTokenRecordBytes;
 #pragma unroll 1
     for (int unit = warp; unit < units; unit += warps) {
-      const int count = min(kUnitGroups, groups - unit * kUnitGroups);
+      const int count = min(kStreamGroups, groups - unit * kStreamGroups);
       RecordCopy(unit).Start(records + int64_t{unit} * kUnit, count * kTokenRecordBytes, lane);
       if constexpr (kHalves)
         SumCopy(unit).Start(sums + int64_t{unit} * kSums, count * kHalfSumBytes, lane);
     }
     if constexpr (!StagedCopy::kForBlock) {
-      WaitForLane();
+      StagedCopy::CloseGroup();
+      WaitForLane(0);
       __syncthreads();
     }
   }
   // Until a unit is here.
   __device__ __forceinline__ void Wait(int unit) const {
     if constexpr (StagedCopy::kForBlock) {
-      RecordCopy(unit).Wait(0);
-      if constexpr (kHalves) SumCopy(unit).Wait(0);
+      RecordCopy(unit).Wait(0, 0);
+      if constexpr (kHalves) SumCopy(unit).Wait(0, 0);
     }
   }
 };

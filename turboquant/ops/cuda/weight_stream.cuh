@@ -8,12 +8,12 @@
 
 namespace tq::cuda {
 
-inline constexpr int kUnitGroups = kGroupsPerSuper;  // a record of layouts with super-blocks
+inline constexpr int kStreamGroups = kGroupsPerSuper;  // a record of layouts with super-blocks
 template <typename L>
-inline constexpr int kUnitBytes = static_cast<int>(kUnitGroups / L::kGroupsPerRecord *
+inline constexpr int kUnitBytes = static_cast<int>(kStreamGroups / L::kGroupsPerRecord *
                                                    L::kRecordBytes);
 
-constexpr int UnitsOf(int groups) { return (groups + kUnitGroups - 1) / kUnitGroups; }
+constexpr int UnitsOf(int groups) { return (groups + kStreamGroups - 1) / kStreamGroups; }
 
 // Units of a warp: `count`, of which the first is number `unit` of the panel at `panel`.
 struct UnitRun {
@@ -50,7 +50,7 @@ class WeightStream {
   }
   // The next unit's bytes, once they are here.
   __device__ __forceinline__ const uint8_t* Wait() const {
-    At(stage_).Wait(parity_);
+    At(stage_).Wait(parity_, stages_ - 1);
     return ring_ + stage_ * kUnitBytes<L>;
   }
   __device__ __forceinline__ void Advance() {
@@ -68,9 +68,12 @@ class WeightStream {
             barriers_ + static_cast<uint32_t>(stage * 8)};
   }
   __device__ __forceinline__ void Ask(int stage) {
-    if (asked_ == run_.count) return;
+    if (asked_ < run_.count) Start(stage);
+    StagedCopy::CloseGroup();
+  }
+  __device__ __forceinline__ void Start(int stage) {
     ++asked_;
-    const int last = (run_.groups - (run_.units - 1) * kUnitGroups) / L::kGroupsPerRecord *
+    const int last = (run_.groups - (run_.units - 1) * kStreamGroups) / L::kGroupsPerRecord *
                      static_cast<int>(L::kRecordBytes);
     At(stage).Start(from_, left_ == 1 ? last : kUnitBytes<L>, lane_);
     from_ += kUnitBytes<L>;
@@ -102,7 +105,7 @@ __device__ __forceinline__ const uint8_t* CodesInUnit(const uint8_t* unit, int i
   return RecordInUnit<L>(unit, i) + L::kScaleBytes + i % L::kGroupsPerRecord * L::kGroupBytes;
 }
 template <typename T>
-__device__ __forceinline__ T Read(const uint8_t* p) {
+__device__ __forceinline__ T ReadAs(const uint8_t* p) {
   return *reinterpret_cast<const T*>(p);
 }
 
