@@ -21,8 +21,18 @@ constexpr uint64_t ParityBits(int bits, int t) {
   return result;
 }
 
+// Is the oldest bit of a window in the last parity alone?
+constexpr bool OldestBitIsInLastParity(const Trellis& trellis) {
+  const uint32_t last = 1u << (trellis.parities - 1);
+  for (uint32_t w = 0; w < kTrellisStates; ++w) {
+    if ((trellis.ParityOf(w) ^ trellis.ParityOf(w | kTrellisStates)) != last) return false;
+  }
+  return true;
+}
+
 template <int kBits>
 struct RingPair {
+  static_assert(OldestBitIsInLastParity(TrellisOfBits(kBits)));
   static constexpr int kParities = 1 << TrellisOfBits(kBits).parities;
   static constexpr uint32_t kStates = kTrellisStates;
   static constexpr uint32_t kBothStates = (kStates - 1) * 0x10001u;
@@ -46,7 +56,7 @@ struct RingPair {
                                  (kZ2 >> window & 1u) << 2);
   }
 
-  // Costs of both rings as metrics have them.
+  // Costs of both rings: as metrics have them where the last parity is 0, else to be shifted.
   TQ_DEVICE void LoadCosts(int position, uint32_t (&c)[kParities]) const {
     const uint32_t offsets = Word(kRingInputs + position);
     const auto* a = reinterpret_cast<const uint32_t*>(costs + (offsets & 0xffffu));
@@ -63,24 +73,40 @@ struct RingPair {
 #pragma unroll
     for (uint32_t z = 0; z < kParities; ++z) {  // bytes whose sign is the zero between them
       const uint32_t byte = z % 4;
-      c[z] = Prmt(first[z / 4], second[z / 4], 0xc480u + byte * 0x1111u) << kTrellisMetricShift;
+      c[z] = Prmt(first[z / 4], second[z / 4], 0xc480u + byte * 0x1111u);
+      if (z < kParities / 2) c[z] <<= kTrellisMetricShift;
     }
   }
 
-  TQ_DEVICE static void Advance(const uint32_t (&c)[kParities], Metrics& metrics) {
-    Metrics next;
+  // Where a state's metric is after some steps since the last mark: a step puts two states where
+  // their predecessors were, so that nothing moves, and after five all are in order again.
+  TQ_DEVICE static constexpr uint32_t Slot(uint32_t state, int steps) {
+    return (state >> steps | state << (kTrellisMarkStep - steps)) & (kStates - 1);
+  }
+  TQ_DEVICE static void Advance(const uint32_t (&c)[kParities], int steps, Metrics& metrics) {
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) {
-      next[s] = AddMin16x2(metrics[(s | kStates) >> 1], c[Parity(s | kStates)],
-                           metrics[s >> 1] + c[Parity(s)]);
+    for (uint32_t a = 0; a < kStates / 2; ++a) {
+      uint32_t& low = metrics[Slot(a, steps)];
+      uint32_t& high = metrics[Slot(a + kStates / 2, steps)];
+      uint32_t next[2];
+#pragma unroll
+      for (uint32_t i = 0; i < 2; ++i) {
+        // Of both windows one has the last parity at 0; the other one's cost is shifted and added
+        // in one instruction.
+        const uint32_t from_low = Parity(2 * a + i), from_high = Parity(2 * a + i + kStates);
+        next[i] = from_low < kParities / 2
+                      ? AddMin16x2(low, c[from_low], high + (c[from_high] << kTrellisMetricShift))
+                      : AddMin16x2(high, c[from_high], low + (c[from_low] << kTrellisMetricShift));
+      }
+      low = next[0];
+      high = next[1];
     }
-#pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = next[s];
   }
 
   TQ_DEVICE static void SetMarks(Metrics& metrics) {
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = (metrics[s] & ~kBothStates) | s * 0x10001u;
+    for (uint32_t s = 0; s < kStates; ++s)
+      metrics[s] = SelectBits(kBothStates, s * 0x10001u, metrics[s]);
   }
   TQ_DEVICE static uint32_t Least(const Metrics& metrics) {
     uint32_t least[4];
@@ -98,28 +124,43 @@ struct RingPair {
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) metrics[s] = s * 0x10001u;
   }
+  // Steps from a position on.
+  template <int kSteps>
+  TQ_DEVICE void Advance(int position, Metrics& metrics) const {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      uint32_t c[kParities];
+      LoadCosts(position + i, c);
+      Advance(c, i, metrics);
+    }
+  }
+  TQ_DEVICE void SaveMark(int mark, const Metrics& metrics) const {
+#pragma unroll
+    for (uint32_t s = 0; s < kStates; s += 2) {
+      Word(mark * kRingWordsOfMark + static_cast<int>(s / 2)) =
+          Prmt(metrics[s], metrics[s + 1], 0x6420u);
+    }
+  }
+
   // From one lap to the next. Gives the ends of both rings.
   TQ_DEVICE uint32_t Lap(Metrics& metrics) const {
+    constexpr int kWhole = kUnitCodes / kTrellisMarkStep, kRest = kUnitCodes % kTrellisMarkStep;
+    static_assert(kWhole + 1 == kTrellisMarkCount && kTrellisMarkStep == kTrellisMemory - 1);
 #pragma unroll 1
-    for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-#pragma unroll
-      for (int i = 0; i < kTrellisMarkStep; ++i) {
-        const int position = mark * kTrellisMarkStep + i;
-        if (position >= kUnitCodes) break;
-        uint32_t c[kParities];
-        LoadCosts(position, c);
-        Advance(c, metrics);
-      }
-#pragma unroll
-      for (uint32_t s = 0; s < kStates; s += 2) {
-        Word(mark * kRingWordsOfMark + static_cast<int>(s / 2)) =
-            Prmt(metrics[s], metrics[s + 1], 0x6420u);
-      }
+    for (int mark = 0; mark < kWhole; ++mark) {
+      Advance<kTrellisMarkStep>(mark * kTrellisMarkStep, metrics);
+      SaveMark(mark, metrics);
       SetMarks(metrics);
     }
-    const uint32_t least = Least(metrics);
+    Metrics turned;
+    Advance<kRest>(kWhole * kTrellisMarkStep, metrics);
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) metrics[s] -= least & ~kBothStates;
+    for (uint32_t s = 0; s < kStates; ++s) turned[s] = metrics[Slot(s, kRest)];
+    SaveMark(kWhole, turned);
+    SetMarks(turned);
+    const uint32_t least = Least(turned);
+#pragma unroll
+    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = turned[s] - (least & ~kBothStates);
     return least & kBothStates;
   }
 
