@@ -17,13 +17,6 @@ namespace {
 template <typename L>
 constexpr int kUnitGroups = PlaneWords<L>::kCount == 1 ? 4 : 2;
 
-__device__ __forceinline__ void Mma16(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a0), "r"(a1), "r"(b0));
-}
-
 // acc: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1.
 template <typename L>
 __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWords<L> (&planes)[2],
@@ -53,13 +46,13 @@ __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWo
         reinterpret_cast<const float2*>(args.records + int64_t{args.groups} * kTokenRecordBytes +
                                         group * kHalfSumBytes) +
         t;
-    Mma16(c, upper.low, lower.low, b.x);
+    Mma16(c, c, upper.low, lower.low, b.x);
     add(c, 0, __ldg(half_sums));
     c[0] = c[1] = c[2] = c[3] = kMagic;
-    Mma16(c, upper.high, lower.high, b.y);
+    Mma16(c, c, upper.high, lower.high, b.y);
     add(c, 1, __ldg(half_sums + kFewTokens / 2));
   } else {
-    Mma32(c, upper.low, lower.low, upper.high, lower.high, b.x, b.y);
+    Mma32(c, c, upper.low, lower.low, upper.high, lower.high, b.x, b.y);
     add(c, 0, make_float2(scales_sums.y, scales_sums.w));
   }
 }

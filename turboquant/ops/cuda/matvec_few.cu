@@ -17,25 +17,6 @@ __device__ __forceinline__ int Opaque(int x) {
   asm volatile("mov.b32 %0, %1;" : "=r"(y) : "r"(x));
   return y;
 }
-// c = start + A B.
-__device__ __forceinline__ void Mma32From(int (&c)[4], const int (&start)[4], uint32_t a0,
-                                          uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                          uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%10,%11,%12,%13};"
-      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "r"(start[0]), "r"(start[1]),
-        "r"(start[2]), "r"(start[3]));
-}
-__device__ __forceinline__ void Mma16From(int (&c)[4], const int (&start)[4], uint32_t a0,
-                                          uint32_t a1, uint32_t b0) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-      "{%7,%8,%9,%10};"
-      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-      : "r"(a0), "r"(a1), "r"(b0), "r"(start[0]), "r"(start[1]), "r"(start[2]), "r"(start[3]));
-}
 
 // What a lane needs of up to 8 tokens for a group. Columns of tokens that are not there come to
 // nothing that anybody reads.
@@ -103,12 +84,12 @@ __device__ __forceinline__ void AddGroup(const RowPair<L>& rows, const TokenGrou
   const CodeWordPair &upper = rows.codes[0], &lower = rows.codes[1];
   int c[4];
   if constexpr (L::k16) {
-    Mma16From(c, start, upper.low, lower.low, x.codes.x);
+    Mma16(c, start, upper.low, lower.low, x.codes.x);
     add(c, 0, x.half_sums[0]);
-    Mma16From(c, start, upper.high, lower.high, x.codes.y);
+    Mma16(c, start, upper.high, lower.high, x.codes.y);
     add(c, 1, x.half_sums[1]);
   } else {
-    Mma32From(c, start, upper.low, lower.low, upper.high, lower.high, x.codes.x, x.codes.y);
+    Mma32(c, start, upper.low, lower.low, upper.high, lower.high, x.codes.x, x.codes.y);
     add(c, 0, {x.scales_sums.y, x.scales_sums.w});
   }
 }

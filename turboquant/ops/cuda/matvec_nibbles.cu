@@ -130,8 +130,8 @@ __device__ __forceinline__ void AddUnit(const MatVecParams& p, const Unit<L>& un
     Codes<L>(unit.codes[i].y, low[1], high[1]);
     Codes<L>(unit.codes[i].z, low[2], high[2]);
     Codes<L>(unit.codes[i].w, low[3], high[3]);
-    Mma32(upper, low[0], low[1], high[0], high[1], b0, b1);
-    Mma32(lower, low[2], low[3], high[2], high[3], b0, b1);
+    Mma32(upper, upper, low[0], low[1], high[0], high[1], b0, b1);
+    Mma32(lower, lower, low[2], low[3], high[2], high[3], b0, b1);
   }
   AddRow(unit.scales, 0, half == 0 ? upper[0] : upper[1], scale_sum, acc[0]);
   AddRow(unit.scales, 1, half == 0 ? upper[2] : upper[3], scale_sum, acc[1]);

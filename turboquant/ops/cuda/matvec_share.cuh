@@ -67,13 +67,10 @@ struct PanelShare {
   }
 };
 
-__device__ __forceinline__ void WriteSum(const MatVecParams& p, int panel, int row, int token,
-                                         float sum) {
+__device__ __forceinline__ void WriteIfThere(const MatVecParams& p, int panel, int row, int token,
+                                             float sum) {
   const int64_t n = int64_t{panel} * kPanelRows + row;
-  if (n >= p.rows || token >= p.tokens) return;
-  if (p.bias != nullptr) sum += p.bias[n];
-  float* out = p.out + token * p.out_stride + n;
-  *out = p.accumulate ? *out + sum : sum;
+  if (n < p.rows && token < p.tokens) WriteSum(p, n, token, sum);
 }
 
 // Sums of panels that a warp has a part of: its first one, and the last one.
@@ -100,7 +97,7 @@ __device__ __forceinline__ void WorkOnShare(const PanelShare& share, const UnitR
     float* part = parts.of[share.warp][slot];
     flush([&](int row, int token, float sum) {
       if (whole) {
-        WriteSum(share.p.matvec, share.first + panel, row, token, sum);
+        WriteIfThere(share.p.matvec, share.first + panel, row, token, sum);
       } else {
         part[row * kTokens + token] = sum;
       }
@@ -127,7 +124,7 @@ __device__ __forceinline__ void FinishShare(const PanelShare& share,
       if (share.Begin(w) == share.Begin(w + 1)) continue;  // has no units
       sum += parts.of[w][share.Begin(w) >= begin ? 0 : 1][item];
     }
-    WriteSum(share.p.matvec, share.first + panel, item / kTokens, item % kTokens, sum);
+    WriteIfThere(share.p.matvec, share.first + panel, item / kTokens, item % kTokens, sum);
   }
 }
 
