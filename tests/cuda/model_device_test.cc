@@ -233,11 +233,15 @@ TEST_F(ModelDeviceTest, AgedCachesGoBack) {
   for (size_t i = 0; i < rows[0].size(); ++i)
     differences.push_back(Difference(rows[1][i], rows[0][i]));
   Course course;
-  course.Of(std::move(differences));
+  course.Of(differences);
   fmt::print("back: {}\n", course.Text());
-  // As in AgedCaches (measured: worst .50).
+  // One rounding that goes the other way becomes other codes of 2 and 3 bits, and these other
+  // gains. Measured: two appends of 159 beyond .4 on a GPU; between instruction sets of a CPU
+  // medians to .07, worst to .38; against an f16 cache, whose errors are others altogether, a
+  // median of .35 and a third beyond .4.
+  const auto far = std::ranges::count_if(differences, [](double d) { return !(d <= 4e-1); });
+  EXPECT_LE(far * 20, std::ssize(differences)) << course.Text();
   EXPECT_LE(course.median, 2e-1) << course.Text();
-  EXPECT_LE(course.worst, 8e-1) << course.Text();
 }
 
 TEST_F(ModelDeviceTest, FastProducts) {
