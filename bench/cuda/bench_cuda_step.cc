@@ -100,7 +100,7 @@ void MeasureElementwise() {
          0, 0);
   Report("AddRmsNorm", time([&](int, cudaStream_t stream) {
            cuda::LaunchRmsNorm(View(x, 1, kEmbedding), y.data(), kEmbedding, w.data(), 1e-5f,
-                               View(y, 1, kEmbedding), records.data(), stream);
+                               View(y, 1, kEmbedding), {.records = records.data()}, stream);
          }),
          0, 2 * kLayers);
   Report("Rope of q and k", time([&](int, cudaStream_t stream) {
@@ -112,7 +112,8 @@ void MeasureElementwise() {
            cuda::LaunchGatedActivation(
                false, {gate.data(), 1, kFeedForward, 2 * kFeedForward},
                {gate.data() + kFeedForward, 1, kFeedForward, 2 * kFeedForward},
-               {gate.data(), 1, kFeedForward, 2 * kFeedForward}, records.data(), stream);
+               {gate.data(), 1, kFeedForward, 2 * kFeedForward}, {.records = records.data()},
+               stream);
          }),
          0, kLayers);
 }
@@ -250,8 +251,8 @@ void MeasureStep(Codec k, Codec v) {
     const MatrixView<float> in = View(x, 1, kEmbedding), added = View(y, 1, kEmbedding);
     const MatrixView<float> gate(gate_up.data(), 1, kFeedForward);
     const auto add_and_norm = [&] {
-      cuda::LaunchRmsNorm(in, added.data, kEmbedding, norm.data(), 1e-5f, added, records.data(),
-                          stream);
+      cuda::LaunchRmsNorm(in, added.data, kEmbedding, norm.data(), 1e-5f, added,
+                          {.records = records.data()}, stream);
     };
     for (int layer = 0; layer < kLayers; ++layer) {
       add_and_norm();
@@ -264,7 +265,7 @@ void MeasureStep(Codec k, Codec v) {
       add_and_norm();
       multiply(2 * kFeedForward, kEmbedding, added, gate_up.data());
       cuda::LaunchGatedActivation(false, gate, {gate_up.data() + kFeedForward, 1, kFeedForward},
-                                  gate, records.data(), stream);
+                                  gate, {.records = records.data()}, stream);
       multiply(kEmbedding, kFeedForward, gate, added.data);
     }
     add_and_norm();

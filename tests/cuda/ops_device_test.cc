@@ -11,7 +11,7 @@ class OpsDeviceTest : public DeviceTest {};
 
 TEST_F(OpsDeviceTest, RmsNormAddAndActivations) {
   for (const int64_t cols : {33, 64, 576, 4096}) {
-    for (const int64_t rows : {1, 5}) {
+    for (const int64_t rows : {1, 5, 37}) {
       const std::vector<float> x = Gaussian(rows * cols, 1), y = Gaussian(rows * cols, 2, 3);
       const std::vector<float> weight = Gaussian(cols, 3);
       std::vector<std::vector<float>> results[2];
@@ -46,17 +46,22 @@ TEST_F(OpsDeviceTest, Rope) {
     table.rotary_dim = 48;
     table.magnitude = 1.2f;
     for (int i = 0; i < 24; ++i) table.frequencies.push_back(std::pow(10000.0, -i / 24.0));
-    const std::vector<int32_t> positions = {0, 1, 17, 131071};
-    const std::vector<float> x = Gaussian(4 * 3 * 64, 5);
-    std::vector<float> results[2];
-    for (int i = 0; i < 2; ++i) {
-      Backend& backend = i == 0 ? Cpu() : *Gpu();
-      OnDevice a(backend, x, 4, 3 * 64);
-      backend.Rope(a.view(), 3, 64, positions, table);
-      results[i] = a.Host();
+    std::vector<int32_t> positions = {0, 1, 17, 131071};
+    for (const int64_t tokens : {4, 21}) {  // few and many have kernels of their own
+      for (auto i = static_cast<int64_t>(positions.size()); i < tokens; ++i)
+        positions.push_back(static_cast<int32_t>(i * 97));
+      const std::vector<float> x = Gaussian(tokens * 3 * 64, 5);
+      std::vector<float> results[2];
+      for (int i = 0; i < 2; ++i) {
+        Backend& backend = i == 0 ? Cpu() : *Gpu();
+        OnDevice a(backend, x, tokens, 3 * 64);
+        backend.Rope(a.view(), 3, 64, positions, table);
+        results[i] = a.Host();
+      }
+      ExpectClose(results[1], results[0], 1e-6, 3 * 64,
+                  fmt::format("Rope of {} tokens, {}", tokens,
+                              style == RopeStyle::kHalves ? "halves" : "interleaved"));
     }
-    ExpectClose(results[1], results[0], 1e-6, 3 * 64,
-                style == RopeStyle::kHalves ? "Rope, halves" : "Rope, interleaved");
   }
 }
 
@@ -122,6 +127,79 @@ TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
         if (tokens > 8)
           ExpectClose(results[1][0], results[0][1], 6e-3, rows, what + ", fast against precise");
       }
+    }
+  }
+}
+
+// What makes a product's tokens hands them over in the form that the product reads: the same bits
+// as if they had been converted, and never those of what was there before.
+class HandedOverTest : public DeviceTest {
+ protected:
+  static constexpr int64_t kCols = 512, kRows = 75;
+
+  static std::vector<float> Product(const Weight& weight, MatrixView<const float> x,
+                                    Precision precision, OnDevice& out) {
+    const LinearOut one{weight.on[1].get(), nullptr, {out.data(), x.rows, kRows}};
+    Gpu()->Linear(x, {&one, 1}, precision);
+    std::vector<float> got = out.Host();
+    got.resize(static_cast<size_t>(x.rows * kRows));
+    return got;
+  }
+  // The same tokens as data that come from the host.
+  static std::vector<float> Wanted(const Weight& weight, MatrixView<const float> x,
+                                   Precision precision) {
+    std::vector<float> rows, row(static_cast<size_t>(x.cols));
+    for (int64_t r = 0; r < x.rows; ++r) {
+      Gpu()->Read(x.row(r), row.data(), row.size());
+      rows.insert(rows.end(), row.begin(), row.end());
+    }
+    OnDevice out(*Gpu(), x.rows, kRows), copy(*Gpu(), rows, x.rows, x.cols);
+    return Product(weight, copy.view(), precision, out);
+  }
+};
+
+TEST_F(HandedOverTest, TokensOfProducts) {
+  const Weight weight(BlockFormat::kQ4_K, kRows, kCols);
+  Backend& gpu = *Gpu();
+  for (const Precision precision : {Precision::kFast, Precision::kPrecise, Precision::kFast}) {
+    for (const int64_t tokens : {3, 8, 9, 40}) {
+      OnDevice x(gpu, Gaussian(tokens * kCols, 1), tokens, kCols);
+      OnDevice y(gpu, Gaussian(tokens * kCols, 2), tokens, kCols);
+      OnDevice norm(gpu, Gaussian(kCols, 3), 1, kCols);
+      OnDevice both(gpu, Gaussian(tokens * 2 * kCols, 4), tokens, 2 * kCols);
+      const MatrixView<float> gate(both.data(), tokens, kCols, 2 * kCols);
+      const MatrixView<float> up(both.data() + kCols, tokens, kCols, 2 * kCols);
+      // Memory is there before: whatever writes floats makes the backend forget what was handed
+      // over.
+      OnDevice out(gpu, tokens, kCols), product(gpu, tokens, kRows);
+      const auto check = [&](MatrixView<const float> made, const char* what) {
+        const std::vector<float> got = Product(weight, made, precision, product);
+        EXPECT_EQ(got, Wanted(weight, made, precision))
+            << what << " of " << tokens << " tokens, precision " << static_cast<int>(precision);
+      };
+      gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
+      check(out.view(), "RmsNorm");
+      gpu.AddRmsNorm(x.view(), y.view(), norm.data(), 1e-5f, y.view());
+      check(y.view(), "AddRmsNorm");
+      gpu.GatedActivation(Activation::kSilu, gate, up, gate);
+      check(gate, "GatedActivation");
+      gpu.GatedActivation(Activation::kGeluTanh, gate, up, out.view());
+      check(out.view(), "GatedActivation elsewhere");
+
+      gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
+      gpu.Add(out.view(), y.view());
+      check(out.view(), "RmsNorm, then Add");
+      gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
+      gpu.RmsNorm(out.view(), norm.data(), 1e-5f, out.view());
+      check(out.view(), "RmsNorm, then one in place");
+      gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
+      check(y.view(), "RmsNorm of other tokens");
+      gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
+      check({out.data(), tokens - 1, kCols}, "RmsNorm, fewer tokens");
+      gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
+      const std::vector<float> host = Gaussian(tokens * kCols, 6);
+      gpu.Write(host.data(), out.data(), host.size());
+      check(out.view(), "RmsNorm, then Write");
     }
   }
 }

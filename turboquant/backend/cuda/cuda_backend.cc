@@ -81,6 +81,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<Buffer> Allocate(size_t floats) override {
     graphs_.Clear();
+    linear_.Forget();  // the memory may be some that was there before
     return std::make_unique<DeviceBuffer>(floats);
   }
   std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) override {
@@ -145,7 +146,9 @@ class CudaBackend final : public Backend {
     for (RopeEntry& rope : ropes_) rope.ready = false;
   }
   void RunStep(const StepKey& key, const std::function<void()>& body) override {
+    linear_.Forget();
     graphs_.Run(key, body);
+    linear_.Forget();  // a body that is repeated leaves no word of what it makes
   }
 
   void Finish() override {
@@ -164,7 +167,6 @@ class CudaBackend final : public Backend {
   void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
               Precision precision) override {
     linear_.Run(x, outs, precision);
-    linear_.Forget();  // outs may be what the next product reads
   }
   void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                MatrixView<float> out) override {
@@ -172,14 +174,14 @@ class CudaBackend final : public Backend {
     CheckNorm(x.cols);
     // Without y the kernel only reads x.
     LaunchRmsNorm({const_cast<float*>(x.data), x.rows, x.cols, x.stride}, nullptr, 0, weight, eps,
-                  out, linear_.RecordsFor(out), stream_);
+                  out, TokensOfNorm(x.data, out), stream_);
     CheckLaunch("norming");
   }
   void AddRmsNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
                   MatrixView<float> out) override {
     if (x.rows == 0) return;
     CheckNorm(x.cols);
-    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.RecordsFor(out), stream_);
+    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.TokensFor(out), stream_);
     CheckLaunch("adding and norming");
   }
   void Add(MatrixView<float> x, MatrixView<const float> y) override {
@@ -191,7 +193,7 @@ class CudaBackend final : public Backend {
                        MatrixView<const float> up, MatrixView<float> out) override {
     if (gate.rows == 0) return;
     LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out,
-                          linear_.RecordsFor(out), stream_);
+                          linear_.TokensFor(out), stream_);
     CheckLaunch("activating");
   }
   void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
@@ -230,6 +232,13 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  // A norm in place is of heads, or of what is added to something next: no product reads it.
+  ProductTokens TokensOfNorm(const float* x, MatrixView<const float> out) {
+    if (x != out.data) return linear_.TokensFor(out);
+    linear_.Forget();
+    return {};
+  }
+
   struct RopeEntry {
     RopeTable table;
     DeviceBytes frequencies;
@@ -266,7 +275,7 @@ class CudaBackend final : public Backend {
   ThreadPool pool_;  // packs weights
   OwnedStream stream_{OwnedStream::Priority::kHigh};
   PageWork page_work_{stream_};
-  DeviceLinear linear_{stream_};
+  DeviceLinear linear_{stream_, [this] { graphs_.Clear(); }};
   DeviceAttention attention_{stream_, page_work_};
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};

@@ -56,17 +56,39 @@ void DeviceWeightMatrix::DecodeRow(int64_t r, float* out) const {
   panel.DecodeRow(r % kPanelRows, out);
 }
 
-uint8_t* DeviceLinear::RecordsFor(MatrixView<const float> x) {
-  recorded_ = nullptr;
-  if (x.rows > kFewTokens || x.cols % kGroupColumns != 0) return nullptr;
-  records_.EnsureSize(static_cast<size_t>(TokenRecordsBytes(x.cols)), "tokens");
-  recorded_ = x.data;
-  return records_.as<uint8_t>();
+ProductTokens DeviceLinear::PlaceOf(MatrixView<const float> x) const {
+  if (x.rows > kFewTokens) return {.bf16 = bf16_.as<uint16_t>()};
+  return {.records = records_.as<uint8_t>()};
+}
+
+ProductTokens DeviceLinear::TokensFor(MatrixView<const float> x) {
+  Forget();
+  if (x.rows > kFewTokens) {
+    if (!fast_) return {};
+    Reserve(bf16_, static_cast<size_t>(x.rows * x.cols) * sizeof(uint16_t), "tokens");
+  } else {
+    if (x.cols % kGroupColumns != 0) return {};
+    Reserve(records_, static_cast<size_t>(TokenRecordsBytes(x.cols)), "tokens");
+  }
+  made_ = x;
+  return PlaceOf(x);
+}
+
+// Of a fast product's tokens: as the operation that made them left them, else converted here.
+ProductTokens DeviceLinear::Converted(MatrixView<const float> x) {
+  const bool there = made_.data == x.data && made_.rows == x.rows && made_.cols == x.cols &&
+                     made_.stride == x.stride;
+  if (there) return PlaceOf(x);
+  const ProductTokens tokens = TokensFor(x);
+  if (tokens.records != nullptr) LaunchQuantizeTokens(x, tokens.records, stream_);
+  if (tokens.bf16 != nullptr) LaunchToBf16(x, tokens.bf16, stream_);
+  return tokens;
 }
 
 void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> outs,
                        Precision precision) {
   if (x.rows == 0) return;
+  fast_ = precision == Precision::kFast;
   for (const LinearOut& out : outs) {
     const DeviceWeight& weight = static_cast<const DeviceWeightMatrix&>(*out.weight).view();
     TQ_CHECK(weight.cols == x.cols && out.out.cols == weight.rows && out.out.rows == x.rows);
@@ -74,16 +96,16 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
       Many(x, out, weight, precision);
       continue;
     }
-    const bool int8 = precision == Precision::kFast && LayoutAt(weight.layout).quantised();
-    if (int8 && recorded_ != x.data) LaunchQuantizeTokens(x, RecordsFor(x), stream_);
+    const bool int8 = fast_ && LayoutAt(weight.layout).quantised();
     MatVecCall call;
     call.weight = weight;
     call.x = x;
-    call.records = int8 ? records_.as<uint8_t>() : nullptr;
+    call.records = int8 ? Converted(x).records : nullptr;
     call.bias = out.bias;
     call.out = out.out;
     LaunchMatVec(call, stream_);
   }
+  Forget();
   CheckLaunch("multiplying matrices");
 }
 
@@ -93,11 +115,8 @@ void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out, const D
   const int64_t row_bytes = weight.cols * (fast ? 2 : 4);
   const int64_t step = std::clamp(kPanelWorkspace / row_bytes / kPanelRows * kPanelRows,
                                   int64_t{kPanelRows}, weight.rows);
-  panels_.EnsureSize(static_cast<size_t>((step + kPanelRows) * row_bytes), "dequantised weights");
-  if (fast) {
-    x_.EnsureSize(static_cast<size_t>(x.rows * x.cols * 2), "tokens");
-    LaunchToBf16(x, x_.as<uint16_t>(), stream_);
-  }
+  Reserve(panels_, static_cast<size_t>((step + kPanelRows) * row_bytes), "dequantised weights");
+  const uint16_t* tokens = fast ? Converted(x).bf16 : nullptr;
   if (out.bias != nullptr) LaunchFillRows(out.out, out.bias, stream_);
   for (int64_t row = 0; row < weight.rows; row += step) {
     const int64_t rows = std::min(step, weight.rows - row);
@@ -105,7 +124,7 @@ void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out, const D
     const bool accumulate = out.bias != nullptr;
     if (fast) {
       LaunchDequantizeBf16(weight, row, rows, panels_.as<uint16_t>(), stream_);
-      cublas_.ProductBf16(x_.as<uint16_t>(), panels_.as<uint16_t>(), x.cols, part, accumulate);
+      cublas_.ProductBf16(tokens, panels_.as<uint16_t>(), x.cols, part, accumulate);
     } else {
       LaunchDequantizeF32(weight, row, rows, panels_.as<float>(), stream_);
       cublas_.ProductF32(x, panels_.as<float>(), part, accumulate);

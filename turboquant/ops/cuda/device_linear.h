@@ -6,8 +6,10 @@
 // precise ones.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/ops/cuda/cublas.h"
@@ -40,26 +42,38 @@ class DeviceWeightMatrix final : public PackedWeight {
 // Grow-only workspace and the order of launches. One stream.
 class DeviceLinear {
  public:
-  explicit DeviceLinear(cudaStream_t stream) : stream_(stream), cublas_(stream) {}
+  // moved: called when memory that launches of before refer to has gone.
+  DeviceLinear(cudaStream_t stream, std::function<void()> moved)
+      : stream_(stream), moved_(std::move(moved)), cublas_(stream) {}
 
-  // outs share x. Every weight is a DeviceWeightMatrix.
+  // outs share x. Every weight is a DeviceWeightMatrix. What was noted of x is forgotten then: outs
+  // may be what the next product reads.
   void Run(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision);
 
-  // Where the operation that makes x may write it at 8 bits too, so that the product that follows
-  // need not: null if x is not of that kind. What it writes holds until Forget.
-  uint8_t* RecordsFor(MatrixView<const float> x);
-  void Forget() { recorded_ = nullptr; }
+  // Where the operation that makes x must write it too, so that the product that follows need not
+  // convert it: nowhere if that product is not of a kind that does. Products of just this x take
+  // what is there until Forget, which every operation calls that writes floats and has not come
+  // here.
+  ProductTokens TokensFor(MatrixView<const float> x);
+  void Forget() { made_ = {}; }
 
  private:
   void Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight,
             Precision precision);
+  ProductTokens Converted(MatrixView<const float> x);
+  ProductTokens PlaceOf(MatrixView<const float> x) const;
+  void Reserve(DeviceBytes& memory, size_t bytes, const char* what) {
+    if (memory.EnsureSize(bytes, what)) moved_();
+  }
 
   cudaStream_t stream_;
+  std::function<void()> moved_;
   Cublas cublas_;
-  DeviceBytes records_;              // tokens at 8 bits
-  const float* recorded_ = nullptr;  // whose they are
-  DeviceBytes x_;                    // tokens as bf16
-  DeviceBytes panels_;               // a piece of a weight
+  bool fast_ = true;              // the last product was: the next one will be, as a rule
+  MatrixView<const float> made_;  // whose tokens are there
+  DeviceBytes records_;           // few tokens at 8 bits
+  DeviceBytes bf16_;              // many tokens
+  DeviceBytes panels_;            // a piece of a weight
 };
 
 }  // namespace tq::cuda

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cuda_bf16.h>
-
-#include <type_traits>
-
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
 #include "turboquant/ops/cuda/token_records.cuh"
+#include "turboquant/ops/cuda/wide_floats.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -26,23 +23,17 @@ __device__ float BlockSum(float value) {
 }
 
 // A thread has kWidth columns beside each other, blockDim.x * kWidth further on the next, kPer
-// times at most. kWidth 4: addresses and strides are multiples of 16 bytes.
+// times at most.
 template <int kWidth, int kPer>
 __global__ void __launch_bounds__(1024)
     RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
-            float eps, int n, float* out, int64_t out_stride, uint8_t* records) {
-  using Vector = std::conditional_t<kWidth == 4, float4, float>;
+            float eps, int n, float* out, int64_t out_stride, const ProductTokens tokens) {
   LetNextStart();
-  union Values {
-    Vector vector;
-    float x[kWidth];
-  };
-  Values weights[kPer], values[kPer];
+  Floats<kWidth> weights[kPer], values[kPer];
   const auto place = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x) * kWidth; };
-  const auto at = [](auto* p, int i) { return *reinterpret_cast<const Vector*>(p + i); };
 #pragma unroll
   for (int j = 0; j < kPer; ++j) {
-    if (place(j) < n) weights[j].vector = at(weight, place(j));
+    if (place(j) < n) weights[j] = LoadFloats<kWidth>(weight + place(j));
   }
   WaitForInputs();
   float* in = x + blockIdx.x * x_stride;
@@ -51,10 +42,9 @@ __global__ void __launch_bounds__(1024)
   for (int j = 0; j < kPer; ++j) {
     values[j].vector = {};
     if (place(j) >= n) continue;
-    values[j].vector = at(in, place(j));
+    values[j] = LoadFloats<kWidth>(in + place(j));
     if (y == nullptr) continue;
-    Values addend;
-    addend.vector = at(more, place(j));
+    const Floats<kWidth> addend = LoadFloats<kWidth>(more + place(j));
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) values[j].x[c] += addend.x[c];
   }
@@ -71,84 +61,80 @@ __global__ void __launch_bounds__(1024)
   for (int j = 0; j < kPer; ++j) {
     const int i = place(j);
     if (i >= n) break;  // with records: the lanes of a group together
-    if (y != nullptr) *reinterpret_cast<Vector*>(in + i) = values[j].vector;
+    if (y != nullptr) StoreFloats(in + i, values[j]);
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) values[j].x[c] *= scale * weights[j].x[c];
-    *reinterpret_cast<Vector*>(to + i) = values[j].vector;
+    StoreFloats(to + i, values[j]);
+    if (tokens.bf16 != nullptr)
+      StoreBf16(tokens.bf16 + static_cast<int64_t>(blockIdx.x) * n + i, values[j]);
     if constexpr (kWidth == 4) {
-      if (records != nullptr)
-        WriteTokenGroup4(values[j].x, {records, n / kGroupColumns}, i / kGroupColumns, blockIdx.x,
-                         threadIdx.x % 32);
+      if (tokens.records != nullptr)
+        WriteTokenGroup4(values[j].x, {tokens.records, n / kGroupColumns}, i / kGroupColumns,
+                         blockIdx.x, threadIdx.x % 32);
     }
   }
 }
 
+// The first of a thread's kWidth columns; rows are blockIdx.y.
+template <int kWidth>
+__device__ __forceinline__ int64_t FirstColumn() {
+  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWidth;
+}
+
+template <int kWidth>
 __global__ void Add(float* x, int64_t x_stride, const float* y, int64_t y_stride, int64_t cols) {
   LetNextStart();
   WaitForInputs();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < cols) x[blockIdx.y * x_stride + i] += y[blockIdx.y * y_stride + i];
-}
-
-template <bool kGeluTanh>
-__global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
-                      float* out, int64_t out_stride, int64_t cols, uint8_t* records) {
-  LetNextStart();
-  WaitForInputs();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i = FirstColumn<kWidth>();
   if (i >= cols) return;
-  const float x = gate[blockIdx.y * gate_stride + i];
-  // SiLU: x / (1 + e^-x); GELU by tanh: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+  float* to = x + blockIdx.y * x_stride + i;
+  Floats<kWidth> sum = LoadFloats<kWidth>(to);
+  const Floats<kWidth> addend = LoadFloats<kWidth>(y + blockIdx.y * y_stride + i);
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) sum.x[c] += addend.x[c];
+  StoreFloats(to, sum);
+}
+
+// SiLU: x / (1 + e^-x); GELU by tanh: x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+template <bool kGeluTanh>
+__device__ __forceinline__ float Activated(float x) {
   const float u = kGeluTanh ? x * (x * x * 0.044715f + 1.0f) * 1.5957691216f : x;
-  const float value = x / (1.0f + expf(-u)) * up[blockIdx.y * up_stride + i];
-  out[blockIdx.y * out_stride + i] = value;
-  if (records != nullptr)
-    WriteTokenGroup(value, {records, cols / kGroupColumns}, i / kGroupColumns, blockIdx.y,
-                    threadIdx.x % 32);
+  return x / (1.0f + expf(-u));
 }
 
-__global__ void RopeFactors(const RopeFactorsCall call) {
-  const int half = call.rotary_dim / 2;
-  const int index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= call.tokens * half) return;
-  const int token = index / half, i = index % half;
-  const double angle = call.positions[token] * call.frequencies[i];
-  double sine, cosine;
-  sincos(angle, &sine, &cosine);
-  const float c = static_cast<float>(cosine * call.magnitude);
-  const float s = static_cast<float>(sine * call.magnitude);
-  float* self = call.factors + static_cast<int64_t>(token) * 2 * call.rotary_dim;
-  float* partner = self + call.rotary_dim;
-  const int first = call.halves ? i : 2 * i, second = call.halves ? i + half : 2 * i + 1;
-  self[first] = self[second] = c;
-  partner[first] = -s;
-  partner[second] = s;
-}
-
-// A thread per pair of dims; blocks y: tokens.
-__global__ void Rope(float* x, int64_t stride, int heads, int head_dim, int rotary_dim, bool halves,
-                     const float* factors) {
+// Records are written by kWidth 1 alone: few tokens want many threads.
+template <bool kGeluTanh, int kWidth>
+__global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
+                      float* out, int64_t out_stride, int64_t cols, const ProductTokens tokens) {
   LetNextStart();
   WaitForInputs();
-  const int half = rotary_dim / 2;
-  const int index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= heads * half) return;
-  const int head = index / half, i = index % half;
-  const int first = halves ? i : 2 * i, second = halves ? i + half : 2 * i + 1;
-  const float* self = factors + static_cast<int64_t>(blockIdx.y) * 2 * rotary_dim;
-  const float* partner = self + rotary_dim;
-  float* row = x + blockIdx.y * stride + static_cast<int64_t>(head) * head_dim;
-  const float a = row[first], b = row[second];
-  row[first] = a * self[first] + b * partner[first];
-  row[second] = b * self[second] + a * partner[second];
+  const int64_t i = FirstColumn<kWidth>();
+  if (i >= cols) return;
+  Floats<kWidth> values = LoadFloats<kWidth>(gate + blockIdx.y * gate_stride + i);
+  const Floats<kWidth> factors = LoadFloats<kWidth>(up + blockIdx.y * up_stride + i);
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) values.x[c] = Activated<kGeluTanh>(values.x[c]) * factors.x[c];
+  StoreFloats(out + blockIdx.y * out_stride + i, values);
+  if (tokens.bf16 != nullptr) StoreBf16(tokens.bf16 + blockIdx.y * cols + i, values);
+  if constexpr (kWidth == 1) {
+    if (tokens.records != nullptr)
+      WriteTokenGroup(values.vector, {tokens.records, cols / kGroupColumns}, i / kGroupColumns,
+                      blockIdx.y, threadIdx.x % 32);
+  }
 }
 
-__global__ void ToBf16(const float* x, int64_t stride, int64_t cols, __nv_bfloat16* out) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < cols) out[blockIdx.y * cols + i] = __float2bfloat16_rn(x[blockIdx.y * stride + i]);
+template <int kWidth>
+__global__ void ToBf16(const float* x, int64_t stride, int64_t cols, uint16_t* out) {
+  LetNextStart();
+  WaitForInputs();
+  const int64_t i = FirstColumn<kWidth>();
+  if (i < cols)
+    StoreBf16(out + blockIdx.y * cols + i, LoadFloats<kWidth>(x + blockIdx.y * stride + i));
 }
 
 __global__ void FillRows(float* out, int64_t stride, int64_t cols, const float* row) {
+  LetNextStart();
+  WaitForInputs();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < cols) out[blockIdx.y * stride + i] = row[i];
 }
@@ -199,62 +185,59 @@ __global__ void __launch_bounds__(1024)
   if (threadIdx.x == 0) out[blockIdx.x] = best.index == kNone ? -1 : best.index;
 }
 
-unsigned BlocksFor(int64_t n) { return static_cast<unsigned>((n + kThreads - 1) / kThreads); }
-dim3 GridFor(int64_t cols, int64_t rows) { return {BlocksFor(cols), static_cast<unsigned>(rows)}; }
+// wide: four columns a thread.
+dim3 GridFor(int64_t cols, int64_t rows, bool wide) {
+  const int64_t columns = kThreads * (wide ? 4 : 1);
+  return {static_cast<unsigned>((cols + columns - 1) / columns), static_cast<unsigned>(rows)};
+}
 
 }  // namespace
 
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
-                   float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
-  const auto aligned = [](const float* p, int64_t stride) {
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 4 == 0;
-  };
-  const bool wide = x.cols % 4 == 0 && aligned(x.data, x.stride) && aligned(y, y_stride) &&
-                    aligned(weight, 0) && aligned(out.data, out.stride);
+                   float eps, MatrixView<float> out, const ProductTokens& tokens,
+                   cudaStream_t stream) {
+  const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride) && HasQuads(y, y_stride) &&
+                    HasQuads(weight, 0) && HasQuads(out.data, out.stride);
   const int64_t units = wide ? x.cols / 4 : x.cols;
   const int threads = units > 512 ? 1024 : units > 64 ? 256 : 64;
   const bool one = units <= threads;
   const auto kernel = wide ? (one ? RmsNorm<4, 1> : RmsNorm<4, 4>) : RmsNorm<1, 16>;
-  if (!wide && records != nullptr) {
-    LaunchRmsNorm(x, y, y_stride, weight, eps, out, nullptr, stream);
-    LaunchQuantizeTokens(out, records, stream);
+  if (!wide && tokens.records != nullptr) {
+    LaunchRmsNorm(x, y, y_stride, weight, eps, out, {}, stream);
+    LaunchQuantizeTokens(out, tokens.records, stream);
     return;
   }
   LaunchChained(kernel, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads), stream,
-                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, records);
+                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, tokens);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {
-  LaunchChained(Add, GridFor(x.cols, x.rows), kThreads, stream, x.data, x.stride, y.data, y.stride,
-                x.cols);
+  const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride) && HasQuads(y.data, y.stride);
+  LaunchChained(wide ? Add<4> : Add<1>, GridFor(x.cols, x.rows, wide), kThreads, stream, x.data,
+                x.stride, y.data, y.stride, x.cols);
 }
 
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixView<const float> up,
-                           MatrixView<float> out, uint8_t* records, cudaStream_t stream) {
-  const auto kernel = gelu_tanh ? Gated<true> : Gated<false>;
-  LaunchChained(kernel, GridFor(gate.cols, gate.rows), kThreads, stream, gate.data, gate.stride,
-                up.data, up.stride, out.data, out.stride, gate.cols, records);
-}
-
-void LaunchRopeFactors(const RopeFactorsCall& call, cudaStream_t stream) {
-  RopeFactors<<<BlocksFor(int64_t{call.tokens} * (call.rotary_dim / 2)), kThreads, 0, stream>>>(
-      call);
-}
-
-void LaunchRope(MatrixView<float> x, int heads, int head_dim, int rotary_dim, bool halves,
-                const float* factors, cudaStream_t stream) {
-  LaunchChained(Rope, GridFor(int64_t{heads} * (rotary_dim / 2), x.rows), kThreads, stream, x.data,
-                x.stride, heads, head_dim, rotary_dim, halves, factors);
+                           MatrixView<float> out, const ProductTokens& tokens,
+                           cudaStream_t stream) {
+  const bool wide = tokens.records == nullptr && gate.cols % 4 == 0 &&
+                    HasQuads(gate.data, gate.stride) && HasQuads(up.data, up.stride) &&
+                    HasQuads(out.data, out.stride);
+  const auto kernel = wide ? (gelu_tanh ? Gated<true, 4> : Gated<false, 4>)
+                           : (gelu_tanh ? Gated<true, 1> : Gated<false, 1>);
+  LaunchChained(kernel, GridFor(gate.cols, gate.rows, wide), kThreads, stream, gate.data,
+                gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, tokens);
 }
 
 void LaunchToBf16(MatrixView<const float> x, uint16_t* out, cudaStream_t stream) {
-  ToBf16<<<GridFor(x.cols, x.rows), kThreads, 0, stream>>>(x.data, x.stride, x.cols,
-                                                           reinterpret_cast<__nv_bfloat16*>(out));
+  const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride);
+  LaunchChained(wide ? ToBf16<4> : ToBf16<1>, GridFor(x.cols, x.rows, wide), kThreads, stream,
+                x.data, x.stride, x.cols, out);
 }
 
 void LaunchFillRows(MatrixView<float> out, const float* row, cudaStream_t stream) {
-  FillRows<<<GridFor(out.cols, out.rows), kThreads, 0, stream>>>(out.data, out.stride, out.cols,
-                                                                 row);
+  LaunchChained(FillRows, GridFor(out.cols, out.rows, false), kThreads, stream, out.data,
+                out.stride, out.cols, row);
 }
 
 void LaunchArgmax(MatrixView<const float> x, int32_t* out, cudaStream_t stream) {

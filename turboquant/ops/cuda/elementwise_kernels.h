@@ -8,22 +8,23 @@
 #include <cstdint>
 
 #include "turboquant/base/matrix_view.h"
+#include "turboquant/ops/cuda/linear_kernels.h"
 
 namespace tq::cuda {
 
-// Where `records` is given (tokens <= kFewTokens, columns a multiple of 32), the result is also
-// written at 8 bits for the product that follows (linear_kernels.h).
+// The result is also written to `tokens`, for the product that follows.
 
 // Most columns of a row that LaunchRmsNorm takes.
 inline constexpr int kMostNormColumns = 16384;
 
 // out = norm of x; with y: x += y before. out may be x or y.
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
-                   float eps, MatrixView<float> out, uint8_t* records, cudaStream_t stream);
+                   float eps, MatrixView<float> out, const ProductTokens& tokens,
+                   cudaStream_t stream);
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream);
 // gelu_tanh: Activation::kGeluTanh, else kSilu.
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixView<const float> up,
-                           MatrixView<float> out, uint8_t* records, cudaStream_t stream);
+                           MatrixView<float> out, const ProductTokens& tokens, cudaStream_t stream);
 
 // factors [tokens][2][rotary_dim] as RopeAngles has them, from positions [tokens] and frequencies
 // [rotary_dim / 2] on the device.
