@@ -169,13 +169,22 @@ class Parts {
     }
   }
   void ConvertQueries(cudaStream_t stream) const {
-    cuda::LaunchRowsToHalf(prompt_.q(), kQkv, prompt_.queries(), kCols, q_.data(), stream);
+    cuda::LaunchRowsToHalf({.x = prompt_.q(),
+                            .out = q_.data(),
+                            .stride = kQkv,
+                            .rows = prompt_.queries(),
+                            .cols = kCols},
+                           stream);
   }
   void ConvertFresh(int64_t row, cudaStream_t stream) const {
-    cuda::LaunchRowsToHalf(prompt_.fresh_k(), kQkv, prompt_.queries(), kKvCols,
-                           k_.data() + row * kKvCols, stream);
-    cuda::LaunchRowsToHalf(prompt_.fresh_v(), kQkv, prompt_.queries(), kKvCols,
-                           v_.data() + row * kKvCols, stream);
+    cuda::LaunchRowsToHalf({.x = prompt_.fresh_k(),
+                            .out = k_.data() + row * kKvCols,
+                            .second_x = prompt_.fresh_v(),
+                            .second_out = v_.data() + row * kKvCols,
+                            .stride = kQkv,
+                            .rows = prompt_.queries(),
+                            .cols = kKvCols},
+                           stream);
   }
   // All keys in one range.
   cuda::CudnnAttentionArgs Whole(bool padded) const {

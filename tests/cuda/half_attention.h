@@ -2,6 +2,8 @@
 // Attention to f16 keys and values by straight loops in double, and what its tests share.
 #pragma once
 
+#include <bit>
+
 #include "tests/cuda/device_pair.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/cuda/device_memory.h"
@@ -23,6 +25,27 @@ inline std::vector<uint16_t> ToHalf(const std::vector<float>& x) {
   std::vector<uint16_t> halves;
   for (const float value : x) halves.push_back(FloatToHalf(value));
   return halves;
+}
+
+template <typename T>
+std::vector<T> Download(const cuda::DeviceBytes& memory, size_t count) {
+  std::vector<T> host(count);
+  cuda::Check(cudaMemcpy(host.data(), memory.as<T>(), count * sizeof(T), cudaMemcpyDeviceToHost),
+              "reading test data");
+  return host;
+}
+
+inline std::vector<uint32_t> Bits(const std::vector<float>& x) {
+  std::vector<uint32_t> bits;
+  for (const float value : x) bits.push_back(std::bit_cast<uint32_t>(value));
+  return bits;
+}
+
+inline std::vector<uint16_t> RoundedToBf16(const std::vector<float>& x) {
+  std::vector<uint16_t> rounded;
+  for (const uint32_t bits : Bits(x))
+    rounded.push_back(static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
+  return rounded;
 }
 
 struct HalfAttention {

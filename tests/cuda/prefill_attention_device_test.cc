@@ -3,6 +3,7 @@
 // against straight loops in double.
 #include "tests/cuda/half_attention.h"
 #include "turboquant/backend/cuda/prefill_attention.h"
+#include "turboquant/codec/cuda/transform_kernels.h"
 
 namespace tq::test {
 namespace {
@@ -86,6 +87,61 @@ TEST_P(PrefillAttentionDeviceTest, SeveralRanges) {
 
 TEST_P(PrefillAttentionDeviceTest, Windows) {
   for (const int d : {64, 128, 256}) Check({d, 1, 4, 200, 700, 150, 640});
+}
+
+// Rotations and bf16 results: the bits of the same steps by themselves.
+TEST_P(PrefillAttentionDeviceTest, Ends) {
+  for (const Shape shape : {Shape{64, 2, 4, 300, 200}, Shape{128, 2, 4, 300, 1500, 0, 640},
+                            Shape{256, 1, 2, 300, 5000, 0, 640}, Shape{128, 1, 4, 200, 700, 150}}) {
+    const HalfProblem problem(shape);
+    const int d = shape.head_dim, kv_cols = shape.kv_heads * d;
+    const int64_t cols = int64_t{problem.heads} * d;
+    const HalfPages pages(problem, d, shape.kv_heads);
+    const cuda::DeviceBytes fresh = Upload(Gaussian(int64_t{shape.tokens} * kv_cols, 5));
+    const auto attend = [&](bool by_ends, std::vector<uint16_t>& bf16_out) {
+      const cuda::DeviceBytes q = Upload(problem.q);
+      const cuda::DeviceBytes out = Upload(std::vector<float>(problem.q.size(), NAN));
+      const cuda::DeviceBytes bf16 = Upload(std::vector<uint16_t>(problem.q.size()));
+      AttentionArgs args;
+      args.q = q.as<float>();
+      args.out = out.as<float>();
+      args.q_stride = args.out_stride = cols;
+      args.tokens = shape.tokens;
+      args.first_position = shape.first_position;
+      args.q_heads = problem.heads;
+      args.scale = static_cast<float>(problem.scale);
+      args.fresh_k = args.fresh_v = fresh.as<float>();
+      args.fresh_stride = kv_cols;
+      cuda::TransformArgs transform = {.x = q.as<float>(),
+                                       .rows = shape.tokens,
+                                       .stride = cols,
+                                       .heads = problem.heads,
+                                       .head_dim = d,
+                                       .side = Side::kKey};
+      if (!by_ends) LaunchToStored(transform, nullptr);
+      cuda::PrefillEnds ends;
+      if (by_ends) ends = {true, true, bf16.as<uint16_t>()};
+      cuda::PrefillAttention attention(nullptr, GetParam(),
+                                       int64_t{shape.range_tokens} * kv_cols * 4);
+      const bool there =
+          attention.Run(args, pages.Tables(), pages.Layer(shape.sliding_window), 0, ends);
+      if (there) bf16_out = Download<uint16_t>(bf16, problem.q.size());
+      transform.x = out.as<float>();
+      transform.side = Side::kValue;
+      if (!by_ends) LaunchToModel(transform, nullptr);
+      return Download<float>(out, problem.q.size());
+    };
+    std::vector<uint16_t> bf16;
+    const std::vector<float> want = attend(false, bf16), got = attend(true, bf16);
+    const std::string what =
+        fmt::format("D {}, {} tokens at {}", d, shape.tokens, shape.first_position);
+    EXPECT_EQ(Bits(got), Bits(want)) << what;
+    EXPECT_EQ(!bf16.empty(), GetParam() == PrefillKernel::kBest && shape.sliding_window == 0)
+        << what;
+    if (!bf16.empty()) {
+      EXPECT_EQ(bf16, RoundedToBf16(got)) << what;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, PrefillAttentionDeviceTest,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What stands round an attention over f16 ranges: rows of floats to f16, and the results of ranges
-// put together by their softmax denominators.
+// put together by their softmax denominators; on the way queries and results change their basis.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,8 +10,28 @@
 namespace tq::cuda {
 
 // Rows of floats, `stride` apart, to contiguous f16. Multiples of 4 columns, rows aligned to them.
-void LaunchRowsToHalf(const float* x, int64_t stride, int64_t rows, int64_t cols, uint16_t* out,
-                      cudaStream_t stream);
+struct RowsToHalfArgs {
+  const float* x = nullptr;
+  uint16_t* out = nullptr;
+  const float* second_x = nullptr;  // of the same shape, or null
+  uint16_t* second_out = nullptr;
+  int64_t stride = 0;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+void LaunchRowsToHalf(const RowsToHalfArgs& args, cudaStream_t stream);
+
+// Queries [rows][H][D], rotated into the stored basis of keys first: the bits of LaunchToStored and
+// LaunchRowsToHalf, without writing floats. head_dim: one of kHeadDims.
+struct QueriesToHalfArgs {
+  const float* q = nullptr;
+  uint16_t* out = nullptr;
+  int64_t stride = 0;
+  int64_t rows = 0;
+  int q_heads = 0;
+  int head_dim = 0;
+};
+void LaunchQueriesToHalf(const QueriesToHalfArgs& args, cudaStream_t stream);
 
 // Results of attention to ranges of keys into that of all of them. Denominators are logarithms.
 struct MergePartsArgs {
@@ -28,6 +48,10 @@ struct MergePartsArgs {
   int tokens = 0;
   int q_heads = 0;
   int head_dim = 0;
+  // With the last parts:
+  bool rotate_back =
+      false;  // out of the stored basis of values: the bits of LaunchToModel after it
+  uint16_t* bf16 = nullptr;  // [tokens][H][D] of what out holds then, rounded to nearest; or null
 };
 void LaunchMergeParts(const MergePartsArgs& args, cudaStream_t stream);
 

@@ -276,7 +276,7 @@ class CudaBackend final : public Backend {
   OwnedStream stream_{OwnedStream::Priority::kHigh};
   PageWork page_work_{stream_};
   DeviceLinear linear_{stream_, [this] { graphs_.Clear(); }};
-  DeviceAttention attention_{stream_, page_work_};
+  DeviceAttention attention_{stream_, page_work_, linear_};
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};
   PinnedBytes staging_;

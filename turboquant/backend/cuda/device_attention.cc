@@ -9,7 +9,6 @@
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
 #include "turboquant/codec/cuda/map_kernels.h"
-#include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/kv/cuda/page_kernels.h"
 
 namespace tq::cuda {
@@ -23,6 +22,10 @@ LayerPages PagesOf(const KvLayerView& kv) {
 bool IsShort(const AttentionArgs& args) { return args.tokens <= DeviceStep::kMostShort; }
 // Where the step's own tokens are: in pages, or in fresh rows.
 bool ReadsNewPages(const AttentionArgs& args) { return IsShort(args) || args.fresh_k == nullptr; }
+// All heads' results: a product's tokens, if they are all of the step's.
+MatrixView<const float> ResultsOf(const AttentionArgs& args) {
+  return {args.out, args.tokens, int64_t{args.q_heads} * args.kv.open.head_dim, args.out_stride};
+}
 
 }  // namespace
 
@@ -86,7 +89,9 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
   for (size_t i = 0; i < calls.size(); ++i) {
     if (IsShort(calls[i])) continue;
     TQ_CHECK(!capturing);  // positions and ranges would be captured with it
-    AttendOne(calls[i], tables, static_cast<int>(i), key_maps);
+    uint16_t* bf16 = calls.size() == 1 ? linear_.TokensFor(ResultsOf(calls[i])).bf16 : nullptr;
+    const bool there = AttendPrompt(calls[i], tables, static_cast<int>(i), key_maps, bf16);
+    if (!there) linear_.Forget();
   }
   CheckLaunch("attending");
   return grew;
@@ -113,28 +118,18 @@ void DeviceAttention::WaitForKeys() {
 }
 
 // q <- H A^-T q, if the keys lie in tiles.
-void DeviceAttention::QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps) {
+void DeviceAttention::MapQueries(const AttentionArgs& args, const KeyMap* key_maps) {
   const PageLayout& layout = args.kv.open;
   if (!InfoOf(layout.k).tiles) return;
-  auto* q = const_cast<float*>(args.q);  // the contract: q is transformed in place
-  if (key_maps == nullptr) {
-    LaunchToStored({.x = q,
-                    .rows = args.tokens,
-                    .stride = args.q_stride,
-                    .heads = args.q_heads,
-                    .head_dim = layout.head_dim,
-                    .side = Side::kKey},
-                   stream_);
-  } else {
-    LaunchMapRows({.x = q,
-                   .rows = args.tokens,
-                   .stride = args.q_stride,
-                   .heads = args.q_heads,
-                   .head_dim = layout.head_dim,
-                   .matrices = MapsOf(key_maps, layout).queries,
-                   .map_heads = layout.kv_heads},
-                  stream_);
-  }
+  // The contract: q is transformed in place.
+  LaunchMapRows({.x = const_cast<float*>(args.q),
+                 .rows = args.tokens,
+                 .stride = args.q_stride,
+                 .heads = args.q_heads,
+                 .head_dim = layout.head_dim,
+                 .matrices = MapsOf(key_maps, layout).queries,
+                 .map_heads = layout.kv_heads},
+                stream_);
 }
 
 bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables,
@@ -144,7 +139,7 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
   if (IsRowPage(open)) return AttendRows(first, tables, tokens);
   if (key_maps != nullptr) {
     for (const AttentionArgs& call : calls)
-      if (IsShort(call)) QueriesToStored(call, key_maps);
+      if (IsShort(call)) MapQueries(call, key_maps);
   }
   DecodeArgs args;
   args.tables = tables;
@@ -191,20 +186,15 @@ bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
   return workspace.EnsureZeroed(static_cast<size_t>(bytes), "the workspace of attention", stream_);
 }
 
-void DeviceAttention::AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,
-                                const KeyMap* key_maps) {
+bool DeviceAttention::AttendPrompt(const AttentionArgs& args, const StepTables& tables, int slot,
+                                   const KeyMap* key_maps, uint16_t* bf16) {
   if (ReadsNewPages(args)) WaitForKeys();
-  QueriesToStored(args, key_maps);
-  prefill_.Run(args, tables, PagesOf(args.kv), slot);
-  if (InfoOf(args.kv.open.v).tiles) {
-    LaunchToModel({.x = args.out,
-                   .rows = args.tokens,
-                   .stride = args.out_stride,
-                   .heads = args.q_heads,
-                   .head_dim = args.kv.open.head_dim,
-                   .side = Side::kValue},
-                  stream_);
-  }
+  if (key_maps != nullptr) MapQueries(args, key_maps);
+  const PageLayout& layout = args.kv.open;
+  return prefill_.Run(args, tables, PagesOf(args.kv), slot,
+                      {.rotate_q = InfoOf(layout.k).tiles && key_maps == nullptr,
+                       .rotate_out = InfoOf(layout.v).tiles,
+                       .bf16 = bf16});
 }
 
 }  // namespace tq::cuda

@@ -10,6 +10,7 @@
 #include "turboquant/backend/cuda/prefill_attention.h"
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/kv/cuda/device_tables.h"
+#include "turboquant/ops/cuda/device_linear.h"
 
 namespace tq::cuda {
 
@@ -18,8 +19,9 @@ void CheckAttention(const PageLayout& layout, int q_heads);
 
 class DeviceAttention {
  public:
-  DeviceAttention(cudaStream_t stream, PageWork& work)
-      : stream_(stream), work_(work), prefill_(stream) {}
+  // Results of a step's only call, if it is a prompt, are handed over to `linear`.
+  DeviceAttention(cudaStream_t stream, PageWork& work, DeviceLinear& linear)
+      : stream_(stream), work_(work), linear_(linear), prefill_(stream) {}
 
   void Encode(std::span<const tq::EncodeArgs> calls, const StepTables& tables);
   // short_tables: sequences with more than kMostShort tokens are idle. True if the workspace of the
@@ -28,7 +30,9 @@ class DeviceAttention {
               const StepTables& short_tables, const KeyMap* key_maps, bool capturing);
   // One sequence by itself, whatever its length: through the prefill kernel.
   void AttendOne(const AttentionArgs& args, const StepTables& tables, int slot,
-                 const KeyMap* key_maps);
+                 const KeyMap* key_maps) {
+    AttendPrompt(args, tables, slot, key_maps, nullptr);
+  }
   void ForgetKeyMaps() { key_maps_.Clear(); }
 
  private:
@@ -37,7 +41,10 @@ class DeviceAttention {
   }
   void EncodeMany(EncodeArgs args, int64_t rows);
   void WaitForKeys();
-  void QueriesToStored(const AttentionArgs& args, const KeyMap* key_maps);
+  void MapQueries(const AttentionArgs& args, const KeyMap* key_maps);
+  // bf16: where results may go too. True if they are there.
+  bool AttendPrompt(const AttentionArgs& args, const StepTables& tables, int slot,
+                    const KeyMap* key_maps, uint16_t* bf16);
   bool AttendShort(std::span<const AttentionArgs> calls, const StepTables& tables, int tokens,
                    const KeyMap* key_maps, bool capturing);
   bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
@@ -52,6 +59,7 @@ class DeviceAttention {
 
   cudaStream_t stream_;
   PageWork& work_;
+  DeviceLinear& linear_;
   PrefillAttention prefill_;
   KeptKeys kept_keys_[PageWork::kLanes];
   bool keys_under_way_ = false;            // the chain of this step and layer may not have ended

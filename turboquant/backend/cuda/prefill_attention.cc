@@ -9,6 +9,7 @@
 #include "turboquant/attention/cuda/prefill_rows.h"
 #include "turboquant/base/cuda/cuda_error.h"
 #include "turboquant/base/error.h"
+#include "turboquant/codec/cuda/transform_kernels.h"
 #include "turboquant/kv/cuda/page_kernels.h"
 
 namespace tq::cuda {
@@ -50,21 +51,32 @@ PrefillAttention::PrefillAttention(cudaStream_t stream, PrefillKernel kernel,
     cudnn_ = std::make_unique<CudnnAttention>(stream);
 }
 
-void PrefillAttention::Run(const AttentionArgs& args, const StepTables& tables,
-                           const LayerPages& pages, int slot) {
-  const Call call{args, tables, pages, slot};
-  if (args.fresh_k != nullptr) {
-    RunFast(call);
-  } else {
-    RunExact(call);
+bool PrefillAttention::Run(const AttentionArgs& args, const StepTables& tables,
+                           const LayerPages& pages, int slot, const PrefillEnds& ends) {
+  const Call call{args, tables, pages, slot, ends};
+  const bool fast = args.fresh_k != nullptr;
+  const bool by_cudnn = fast && RunCudnn(call);
+  if (!by_cudnn) {
+    TransformArgs transform = {.x = const_cast<float*>(args.q),
+                               .rows = args.tokens,
+                               .stride = args.q_stride,
+                               .heads = args.q_heads,
+                               .head_dim = pages.open.head_dim,
+                               .side = Side::kKey};
+    if (ends.rotate_q) LaunchToStored(transform, stream_);
+    fast ? RunFast(call) : RunExact(call);
+    transform.x = args.out;
+    transform.stride = args.out_stride;
+    transform.side = Side::kValue;
+    if (ends.rotate_out) LaunchToModel(transform, stream_);
   }
   CheckLaunch("attending to a prompt");
+  return by_cudnn && ends.bf16 != nullptr;
 }
 
 void PrefillAttention::RunFast(const Call& call) {
   const AttentionArgs& args = call.args;
   const int64_t begin = FirstSeen(call.pages.visibility, args.first_position);
-  if (cudnn_ != nullptr && RunCudnn(call, begin)) return;
   InRanges(call, {0, args.tokens, args.first_position, begin, args.first_position + args.tokens},
            true);
 }
@@ -104,9 +116,11 @@ std::vector<CudnnAttentionArgs> PrefillAttention::CudnnRanges(const Call& call, 
   return ranges;
 }
 
-bool PrefillAttention::RunCudnn(const Call& call, int64_t begin) {
+bool PrefillAttention::RunCudnn(const Call& call) {
+  if (cudnn_ == nullptr) return false;
   const AttentionArgs& args = call.args;
   const PageLayout& layout = call.pages.open;
+  int64_t begin = FirstSeen(call.pages.visibility, args.first_position);
   std::vector<CudnnAttentionArgs> ranges = CudnnRanges(call, begin);
   if (ranges.empty()) return false;
   const int64_t rows = ranges.front().q_rows, cols = int64_t{args.q_heads} * layout.head_dim;
@@ -122,7 +136,7 @@ bool PrefillAttention::RunCudnn(const Call& call, int64_t begin) {
   state_.EnsureSize(static_cast<size_t>((at_once + 2) * denominators) * sizeof(float),
                     "the softmax state of a prompt");
   auto* q = halves_.as<uint16_t>();
-  LaunchRowsToHalf(args.q, args.q_stride, args.tokens, cols, q, stream_);
+  QueriesToHalf(call, q);
   MergePartsArgs merge;
   merge.parts = q + rows * cols;
   merge.denominators = state_.as<float>();
@@ -150,11 +164,34 @@ bool PrefillAttention::RunCudnn(const Call& call, int64_t begin) {
     if (part + 1 < at_once && !ends) continue;
     merge.count = static_cast<int>(part + 1);
     merge.after = ends ? nullptr : next_sums;
+    merge.rotate_back = ends && call.ends.rotate_out;
+    merge.bf16 = ends ? call.ends.bf16 : nullptr;
     LaunchMergeParts(merge, stream_);
     merge.before = next_sums;
     std::swap(sums, next_sums);
   }
   return true;
+}
+
+void PrefillAttention::QueriesToHalf(const Call& call, uint16_t* out) {
+  const AttentionArgs& args = call.args;
+  const int head_dim = call.pages.open.head_dim;
+  if (call.ends.rotate_q) {
+    LaunchQueriesToHalf({.q = args.q,
+                         .out = out,
+                         .stride = args.q_stride,
+                         .rows = args.tokens,
+                         .q_heads = args.q_heads,
+                         .head_dim = head_dim},
+                        stream_);
+  } else {
+    LaunchRowsToHalf({.x = args.q,
+                      .out = out,
+                      .stride = args.q_stride,
+                      .rows = args.tokens,
+                      .cols = int64_t{args.q_heads} * head_dim},
+                     stream_);
+  }
 }
 
 void PrefillAttention::RunExact(const Call& call) {
@@ -254,10 +291,14 @@ void PrefillAttention::Expand(const Call& call, int64_t position, int64_t begin,
 void PrefillAttention::TakeFresh(const Call& call, int64_t begin, int64_t end, int64_t row) {
   const AttentionArgs& args = call.args;
   const int64_t from = (begin - args.first_position) * args.fresh_stride;
-  LaunchRowsToHalf(args.fresh_k + from, args.fresh_stride, end - begin, RowValues(call.pages),
-                   KeyRow(call, row), stream_);
-  LaunchRowsToHalf(args.fresh_v + from, args.fresh_stride, end - begin, RowValues(call.pages),
-                   ValueRow(call, row), stream_);
+  LaunchRowsToHalf({.x = args.fresh_k + from,
+                    .out = KeyRow(call, row),
+                    .second_x = args.fresh_v + from,
+                    .second_out = ValueRow(call, row),
+                    .stride = args.fresh_stride,
+                    .rows = end - begin,
+                    .cols = RowValues(call.pages)},
+                   stream_);
 }
 
 int64_t PrefillAttention::MostTokens(const Call& call) const {

@@ -21,14 +21,23 @@ namespace tq::cuda {
 
 enum class PrefillKernel { kBest, kOwn };
 
+// What is done to queries before the attention and to results after it.
+struct PrefillEnds {
+  bool rotate_q = false;     // q comes in the model's basis; it may be rotated in place
+  bool rotate_out = false;   // out of the stored basis of values
+  uint16_t* bf16 = nullptr;  // results may go here too: [T, H, D], rounded to nearest
+};
+
 class PrefillAttention {
  public:
   // workspace_bytes: keys and values decoded at a time.
   explicit PrefillAttention(cudaStream_t stream, PrefillKernel kernel = PrefillKernel::kBest,
                             int64_t workspace_bytes = int64_t{256} << 20);
 
-  // q in the basis of the pages; slot: the call's sequence in `tables`.
-  void Run(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages, int slot);
+  // q in the basis of the pages, unless `ends` says otherwise; slot: the call's sequence in
+  // `tables`. True if results are at ends.bf16 too.
+  bool Run(const AttentionArgs& args, const StepTables& tables, const LayerPages& pages, int slot,
+           const PrefillEnds& ends = {});
 
  private:
   struct Call {
@@ -36,6 +45,7 @@ class PrefillAttention {
     const StepTables& tables;
     const LayerPages& pages;
     int slot;
+    const PrefillEnds& ends;
   };
   // Queries [first_query, last_query) of the call over keys from position `begin` on.
   struct Queries {
@@ -48,7 +58,8 @@ class PrefillAttention {
   void RunExact(const Call& call);
   void RunFast(const Call& call);
   // False, and nothing done: not a call for cuDNN.
-  bool RunCudnn(const Call& call, int64_t begin);
+  bool RunCudnn(const Call& call);
+  void QueriesToHalf(const Call& call, uint16_t* out);
   // What cuDNN is to run, without memory; empty if it has no plan for some of it.
   std::vector<CudnnAttentionArgs> CudnnRanges(const Call& call, int64_t begin);
   // Decodes positions [begin, end) to workspace rows from `row` on.

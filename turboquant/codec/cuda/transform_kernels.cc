@@ -11,14 +11,14 @@ namespace {
 void LaunchTransform(const TransformArgs& args, bool back, Stream stream) {
   TransformParams p = {};
   p.x = args.x;
-  p.rows = args.rows;
   p.stride = args.stride;
+  p.vectors = static_cast<int>(args.rows * args.heads);
   p.heads = args.heads;
   p.rotation = MakeRotationTable(args.head_dim, args.side, back);
   const TransformKernelFn kernel = TransformKernelOf(args.head_dim);
   TQ_CHECK(kernel != nullptr);  // MakeRotationTable refuses other head dims
-  const int64_t blocks = (args.rows * args.heads + kTransformVectors - 1) / kTransformVectors;
-  LaunchMaybeOverlapping(true, kernel, static_cast<int>(blocks), kTransformThreads,
+  const int vectors = TransformVectors(args.head_dim);
+  LaunchMaybeOverlapping(true, kernel, (p.vectors + vectors - 1) / vectors, kTransformThreads,
                          TransformMemory(args.head_dim), stream, p);
 }
 

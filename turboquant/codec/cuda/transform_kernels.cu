@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rotates head vectors in place, a warp each.
+// Rotates head vectors in place, a warp or a part of one each.
 #include "turboquant/codec/cuda/head_dims.h"
-#include "turboquant/codec/cuda/rotation.cuh"
+#include "turboquant/codec/cuda/quad_rotation.cuh"
 #include "turboquant/codec/cuda/transform_params.h"
 
 namespace tq::cuda {
@@ -10,16 +10,23 @@ namespace {
 template <int kDim>
 TQ_KERNEL(kTransformThreads, 1)
 TransformKernel(const TQ_GRID_CONSTANT TransformParams p) {
+  using Place = QuadPlace<kDim>;
   LetNextStart();
   WaitForInputs();
-  const int64_t vector = static_cast<int64_t>(BlockId()) * kTransformVectors + WarpId();
-  if (vector >= p.rows * p.heads) return;
-  float* scratch = reinterpret_cast<float*>(SharedMemory()) + WarpId() * kDim;
-  float* x = p.x + vector / p.heads * p.stride + vector % p.heads * kDim;
-  for (int d = LaneId(); d < kDim; d += 32) scratch[d] = x[d];
-  SyncWarp();
-  RotateRow<kDim>(p.rotation, scratch, LaneId());
-  for (int d = LaneId(); d < kDim; d += 32) x[d] = scratch[d];
+  Place place;
+  if (!place.Find(BlockId() * kTransformWarps + WarpId(), p.vectors, p.heads)) return;
+  float* x = p.x + place.row * p.stride + place.head * kDim;
+  float4 v[Place::kQuads];
+#pragma unroll
+  for (int i = 0; i < Place::kQuads; ++i) {
+    v[i] = {0, 0, 0, 0};
+    if (place.Has(i)) v[i] = *reinterpret_cast<const float4*>(x + place.Dim(i));
+  }
+  RotateQuads(p.rotation, place, v);
+#pragma unroll
+  for (int i = 0; i < Place::kQuads; ++i) {
+    if (place.Has(i)) *reinterpret_cast<float4*>(x + place.Dim(i)) = v[i];
+  }
 }
 
 }  // namespace
@@ -28,5 +35,7 @@ TransformKernelFn TransformKernelOf(int head_dim) {
   return ForHeadDim<TransformKernelFn>(
       head_dim, []<int kDim>() -> TransformKernelFn { return TransformKernel<kDim>; });
 }
+int TransformVectors(int head_dim) { return kTransformWarps * QuadVectorsOfWarp(head_dim); }
+int TransformMemory(int head_dim) { return kTransformWarps * QuadScratchBytes(head_dim); }
 
 }  // namespace tq::cuda

@@ -9,8 +9,8 @@
 
 namespace tq::cuda {
 
-// x [rows][heads][head_dim], `stride` floats between rows, device memory. The bits of RotateRows on
-// the CPU.
+// x [rows][heads][head_dim], `stride` floats between rows, device memory, rows at multiples of 16
+// bytes. The bits of RotateRows on the CPU.
 struct TransformArgs {
   float* x = nullptr;
   int64_t rows = 0;

@@ -6,20 +6,19 @@
 
 namespace tq::cuda {
 
-inline constexpr int kTransformThreads = 256;
+inline constexpr int kTransformThreads = 256, kTransformWarps = kTransformThreads / 32;
 
 struct TransformParams {
   float* x;
-  int64_t rows;
   int64_t stride;
+  int vectors;  // of all rows
   int heads;
   RotationTable rotation;
 };
 
 using TransformKernelFn = void (*)(TransformParams);
 TransformKernelFn TransformKernelOf(int head_dim);
-// A head vector per warp.
-inline constexpr int kTransformVectors = kTransformThreads / 32;
-constexpr int TransformMemory(int head_dim) { return kTransformVectors * head_dim * 4; }
+int TransformVectors(int head_dim);  // of a block
+int TransformMemory(int head_dim);
 
 }  // namespace tq::cuda

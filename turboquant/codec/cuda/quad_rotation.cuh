@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rotations of head vectors that lie in registers, four neighbouring dims at a time, so that
+// memory is read and written in 16 bytes a lane. The bits of RotateRow.
+#pragma once
+
+#include "turboquant/codec/cuda/rotation.cuh"
+
+namespace tq::cuda {
+
+// The place of a lane among a warp's head vectors: rows of `heads` of them, counted from one row to
+// the next.
+template <int kDim>
+struct QuadPlace {
+  // Otherwise by way of shared memory, a head vector for each warp.
+  static constexpr bool kInRegisters = FactorsOf(kDim).order == 1;
+  static constexpr int kLanes = kInRegisters && kDim < 128 ? kDim / 4 : 32;  // of a head vector
+  static constexpr int kVectors = 32 / kLanes;                               // of a warp
+  static constexpr int kQuads = (kDim + 4 * kLanes - 1) / (4 * kLanes);      // of a lane
+
+  // False: the warp has none.
+  TQ_DEVICE bool Find(int warp, int vectors, int heads) {
+    const int first = warp * kVectors, vector = first + LaneId() / kLanes;
+    here_ = vector < vectors;
+    row = vector / heads;
+    head = vector % heads;
+    return first < vectors;
+  }
+  TQ_DEVICE int Dim(int quad) const { return 4 * (LaneId() % kLanes + kLanes * quad); }
+  // False: the lane takes part in the rotation, with whatever it has.
+  TQ_DEVICE bool Has(int quad) const { return here_ && Dim(quad) < kDim; }
+
+  int64_t row;
+  int head;
+
+ private:
+  bool here_;
+};
+
+constexpr int QuadVectorsOfWarp(int head_dim) {
+  return FactorsOf(head_dim).order == 1 && head_dim < 128 ? 128 / head_dim : 1;
+}
+// Bytes of shared memory that a warp needs, in the order of warps.
+constexpr int QuadScratchBytes(int head_dim) {
+  return FactorsOf(head_dim).order == 1 ? 0 : head_dim * 4;
+}
+
+TQ_DEVICE float4 ShuffledXor(const float4& v, int mask) {
+  return {ShuffleXor(v.x, mask), ShuffleXor(v.y, mask), ShuffleXor(v.z, mask),
+          ShuffleXor(v.w, mask)};
+}
+TQ_DEVICE float4 AddQuads(const float4& a, const float4& b) {
+  return {AddRn(a.x, b.x), AddRn(a.y, b.y), AddRn(a.z, b.z), AddRn(a.w, b.w)};
+}
+TQ_DEVICE float4 SubQuads(const float4& a, const float4& b) {
+  return {SubRn(a.x, b.x), SubRn(a.y, b.y), SubRn(a.z, b.z), SubRn(a.w, b.w)};
+}
+// The butterflies of strides 1 and 2.
+TQ_DEVICE float4 ButterflyQuad(const float4& v) {
+  const float a = AddRn(v.x, v.y), b = SubRn(v.x, v.y), c = AddRn(v.z, v.w), d = SubRn(v.z, v.w);
+  return {AddRn(a, c), AddRn(b, d), SubRn(a, c), SubRn(b, d)};
+}
+
+// v[i]: dims Dim(i) .. + 3 of the lane's place. All lanes take part.
+template <int kDim>
+TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& place,
+                           float4 (&v)[QuadPlace<kDim>::kQuads]) {
+  using Place = QuadPlace<kDim>;
+  if constexpr (Place::kInRegisters) {
+    const auto signs = [&](const uint32_t* words, int quad) {
+      return words[place.Dim(quad) / 32] >> (place.Dim(quad) % 32);
+    };
+#pragma unroll
+    for (int i = 0; i < Place::kQuads; ++i) {
+      const uint32_t negative = signs(table.negate_before, i);
+      const auto signed_ = [&](float x, int bit) { return (negative >> bit & 1u) != 0 ? -x : x; };
+      v[i] = ButterflyQuad(
+          {signed_(v[i].x, 0), signed_(v[i].y, 1), signed_(v[i].z, 2), signed_(v[i].w, 3)});
+    }
+#pragma unroll
+    for (int step = 1; step < Place::kLanes; step *= 2) {
+#pragma unroll
+      for (int i = 0; i < Place::kQuads; ++i) {
+        const float4 other = ShuffledXor(v[i], step);
+        v[i] = (LaneId() & step) != 0 ? SubQuads(other, v[i]) : AddQuads(v[i], other);
+      }
+    }
+#pragma unroll
+    for (int step = 1; step < Place::kQuads; step *= 2) {
+#pragma unroll
+      for (int i = 0; i < Place::kQuads; ++i) {
+        if ((i & step) != 0) continue;
+        const float4 low = v[i], high = v[i + step];
+        v[i] = AddQuads(low, high);
+        v[i + step] = SubQuads(low, high);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < Place::kQuads; ++i) {
+      const uint32_t negative = signs(table.negate_after, i);
+      const auto scaled = [&](float x, int bit) {
+        return MulRn(x, (negative >> bit & 1u) != 0 ? -table.scale : table.scale);
+      };
+      v[i] = {scaled(v[i].x, 0), scaled(v[i].y, 1), scaled(v[i].z, 2), scaled(v[i].w, 3)};
+    }
+  } else {
+    float* scratch = reinterpret_cast<float*>(SharedMemory()) + WarpId() * kDim;
+    SyncWarp();
+#pragma unroll
+    for (int i = 0; i < Place::kQuads; ++i) {
+      if (place.Dim(i) < kDim) *reinterpret_cast<float4*>(scratch + place.Dim(i)) = v[i];
+    }
+    SyncWarp();
+    RotateRow<kDim>(table, scratch, LaneId());
+#pragma unroll
+    for (int i = 0; i < Place::kQuads; ++i) {
+      if (place.Dim(i) < kDim) v[i] = *reinterpret_cast<const float4*>(scratch + place.Dim(i));
+    }
+  }
+}
+
+}  // namespace tq::cuda
