@@ -31,6 +31,8 @@ __global__ void MergeParts(const MergePartsArgs args) {
 }
 
 __global__ void SetCounts(int32_t* counts, int32_t first, int32_t second) {
+  LetNextStart();
+  WaitForInputs();
   counts[0] = first;
   counts[1] = second;
 }
@@ -55,7 +57,7 @@ void LaunchMergeParts(const MergePartsArgs& args, cudaStream_t stream) {
 }
 
 void LaunchSetCounts(int32_t* counts, int32_t first, int32_t second, cudaStream_t stream) {
-  SetCounts<<<1, 1, 0, stream>>>(counts, first, second);
+  LaunchChained(SetCounts, dim3(1), 1, stream, counts, first, second);
 }
 
 }  // namespace tq::cuda

@@ -34,8 +34,14 @@ QueriesToHalf(const QueriesToHalfArgs args, const TQ_GRID_CONSTANT RotationTable
   }
 }
 
+// Blocks of a multiprocessor: enough loads on their way, as far as registers allow.
 template <int kDim>
-TQ_KERNEL(kWarps * 32, 1)
+inline constexpr int kMergeBlocks = !QuadPlace<kDim>::kInRegisters ? 1
+                                    : kDim == 128                  ? 6
+                                                                   : 4;
+
+template <int kDim>
+TQ_KERNEL(kWarps * 32, kMergeBlocks<kDim>)
 MergePartsBack(const MergePartsArgs args, const TQ_GRID_CONSTANT RotationTable rotation) {
   using Place = QuadPlace<kDim>;
   LetNextStart();

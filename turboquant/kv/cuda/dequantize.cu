@@ -157,6 +157,8 @@ struct Dequantizer {
 template <int kDim>
 TQ_KERNEL(kPageThreads, 1)
 DequantizeKernel(const TQ_GRID_CONSTANT DequantizeParams p) {
+  LetNextStart();
+  WaitForInputs();
   const bool keys = BlockId() % 2 == 0;
   const int head = BlockId() / 2 % p.kv_heads;
   const auto page = static_cast<int>(p.first / kPageTokens) + BlockId() / 2 / p.kv_heads;

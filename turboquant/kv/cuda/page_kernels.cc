@@ -183,8 +183,9 @@ void LaunchDequantize(const DequantizeArgs& args, Stream stream) {
   p.k = args.k;
   p.v = args.v;
   const int64_t pages = (args.first + args.count - 1) / kPageTokens - args.first / kPageTokens + 1;
-  Launch(DequantizeKernelOf(layout.head_dim), static_cast<int>(pages * layout.kv_heads * 2),
-         kPageThreads, MakeDequantizeMemory(layout.head_dim).size, stream, p);
+  LaunchMaybeOverlapping(true, DequantizeKernelOf(layout.head_dim),
+                         static_cast<int>(pages * layout.kv_heads * 2), kPageThreads,
+                         MakeDequantizeMemory(layout.head_dim).size, stream, p);
 }
 
 }  // namespace tq::cuda

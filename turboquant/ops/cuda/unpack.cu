@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights out of their packed form (for products of many tokens, embeddings), and tokens into 8
 // bits.
+#include "turboquant/base/cuda/bf16_quad.cuh"
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
@@ -12,45 +13,64 @@ namespace {
 
 constexpr int kWarps = 8;
 
-__device__ __forceinline__ void Store4(float* out, float a, float b, float c, float d) {
-  *reinterpret_cast<float4*>(out) = make_float4(a, b, c, d);
+// A lane's values of one row of a group, columns 4t.. and 16 + 4t.., as they are written.
+__device__ __forceinline__ void StoreGroup(const float (&w)[8], int t, bool wanted, float* row) {
+  if (!wanted) return;
+  reinterpret_cast<float4*>(row)[t] = make_float4(w[0], w[1], w[2], w[3]);
+  reinterpret_cast<float4*>(row)[t + 4] = make_float4(w[4], w[5], w[6], w[7]);
 }
-__device__ __forceinline__ void Store4(__nv_bfloat16* out, float a, float b, float c, float d) {
-  const __nv_bfloat162 low = __floats2bfloat162_rn(a, b), high = __floats2bfloat162_rn(c, d);
-  uint2 words;
-  words.x = *reinterpret_cast<const uint32_t*>(&low);
-  words.y = *reinterpret_cast<const uint32_t*>(&high);
-  *reinterpret_cast<uint2*>(out) = words;
+// 16 bytes a lane: two neighbours put their columns of one half together, the even one of the first
+// half.
+__device__ __forceinline__ void StoreGroup(const float (&w)[8], int t, bool wanted,
+                                           __nv_bfloat16* row) {
+  const uint2 first = ToBf16Quad({w[0], w[1], w[2], w[3]});
+  const uint2 second = ToBf16Quad({w[4], w[5], w[6], w[7]});
+  const bool odd = (t & 1) != 0;
+  const uint32_t x = __shfl_xor_sync(0xffffffffu, odd ? first.x : second.x, 1);
+  const uint32_t y = __shfl_xor_sync(0xffffffffu, odd ? first.y : second.y, 1);
+  const uint4 both =
+      odd ? make_uint4(x, y, second.x, second.y) : make_uint4(first.x, first.y, x, y);
+  if (wanted) reinterpret_cast<uint4*>(row)[odd ? 2 + t / 2 : t / 2] = both;
 }
 
-// Blocks: panels x runs of kWarps groups. out: row-major from the first panel's first row.
+constexpr int kGroupsOfWarp = 2;
+
+// Blocks: panels x runs of kWarps * kGroupsOfWarp groups. out: row-major from the first panel's
+// first row. Weights never change: they are decoded before `out` is free.
 template <typename L, typename Out>
 __global__ void __launch_bounds__(32 * kWarps)
     Dequantize(const uint8_t* panels, int64_t panel_bytes, int64_t cols, int64_t rows, Out* out) {
-  const int64_t group = blockIdx.y * kWarps + threadIdx.x / 32;
-  if (group * kGroupColumns >= cols) return;
+  LetNextStart();
+  const int64_t first = (blockIdx.y * kWarps + threadIdx.x / 32) * int64_t{kGroupsOfWarp};
   const int lane = threadIdx.x % 32, g = lane >> 2, t = lane & 3;
-  float w[2][8];
-  DecodeGroup<L>(panels + blockIdx.x * panel_bytes, group, lane, w);
+  float w[kGroupsOfWarp][2][8] = {};
+#pragma unroll
+  for (int n = 0; n < kGroupsOfWarp; ++n) {
+    if ((first + n) * kGroupColumns < cols)
+      DecodeGroup<L>(panels + blockIdx.x * panel_bytes, first + n, lane, w[n]);
+  }
+  WaitForInputs();
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int64_t row = static_cast<int64_t>(blockIdx.x) * kPanelRows + g + 8 * i;
-    if (row >= rows) continue;
-    Out* to = out + row * cols + group * kGroupColumns + 4 * t;
-    Store4(to, w[i][0], w[i][1], w[i][2], w[i][3]);
-    Store4(to + 16, w[i][4], w[i][5], w[i][6], w[i][7]);
+#pragma unroll
+    for (int n = 0; n < kGroupsOfWarp; ++n) {
+      const int64_t column = (first + n) * kGroupColumns;
+      StoreGroup(w[n][i], t, row < rows && column < cols, out + row * cols + column);
+    }
   }
 }
 
 template <typename Out>
 void LaunchDequantize(const DeviceWeight& weight, int64_t first_row, int64_t rows, Out* out,
                       cudaStream_t stream) {
+  constexpr int64_t kColumns = kWarps * kGroupsOfWarp * kGroupColumns;  // of a block
   const dim3 grid(static_cast<unsigned>((rows + kPanelRows - 1) / kPanelRows),
-                  static_cast<unsigned>((weight.cols / kGroupColumns + kWarps - 1) / kWarps));
+                  static_cast<unsigned>((weight.cols + kColumns - 1) / kColumns));
   const uint8_t* panels = weight.panels + first_row / kPanelRows * weight.panel_bytes;
   ForLayout(weight.layout, [&]<typename L>() {
-    Dequantize<L, Out>
-        <<<grid, 32 * kWarps, 0, stream>>>(panels, weight.panel_bytes, weight.cols, rows, out);
+    LaunchChained(Dequantize<L, Out>, grid, 32 * kWarps, stream, panels, weight.panel_bytes,
+                  weight.cols, rows, out);
   });
 }
 
