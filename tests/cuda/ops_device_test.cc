@@ -186,6 +186,20 @@ TEST_F(HandedOverTest, TokensOfProducts) {
       gpu.GatedActivation(Activation::kGeluTanh, gate, up, out.view());
       check(out.view(), "GatedActivation elsewhere");
 
+      // With the product in one call.
+      const LinearOut one{weight.on[1].get(), nullptr, product.view()};
+      OnDevice sum(gpu, x.Host(), tokens, kCols), made(gpu, tokens, kCols);
+      gpu.AddRmsNormLinear(sum.view(), y.view(), norm.data(), 1e-5f, made.view(), {&one, 1},
+                           precision);
+      std::vector<float> got = product.Host();
+      gpu.AddRmsNorm(x.view(), y.view(), norm.data(), 1e-5f, out.view());
+      EXPECT_EQ(got, Wanted(weight, out.view(), precision)) << tokens << " tokens";
+      EXPECT_EQ(sum.Host(), x.Host()) << tokens << " tokens";
+      gpu.GatedLinear(Activation::kSilu, gate, up, made.view(), {&one, 1}, precision);
+      got = product.Host();
+      gpu.GatedActivation(Activation::kSilu, gate, up, out.view());
+      EXPECT_EQ(got, Wanted(weight, out.view(), precision)) << tokens << " tokens";
+
       gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
       gpu.Add(out.view(), y.view());
       check(out.view(), "RmsNorm, then Add");

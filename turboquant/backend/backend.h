@@ -122,6 +122,20 @@ class Backend {
   }
   virtual void GatedActivation(Activation activation, MatrixView<const float> gate,
                                MatrixView<const float> up, MatrixView<float> out) = 0;
+  // The two and a product of what they give, which nothing else reads: `made` is where they may
+  // leave it, and holds nothing defined afterwards.
+  virtual void AddRmsNormLinear(MatrixView<float> x, MatrixView<const float> y, const float* weight,
+                                float eps, MatrixView<float> made, std::span<const LinearOut> outs,
+                                Precision precision) {
+    AddRmsNorm(x, y, weight, eps, made);
+    Linear(made, outs, precision);
+  }
+  virtual void GatedLinear(Activation activation, MatrixView<const float> gate,
+                           MatrixView<const float> up, MatrixView<float> made,
+                           std::span<const LinearOut> outs, Precision precision) {
+    GatedActivation(activation, gate, up, made);
+    Linear(made, outs, precision);
+  }
   virtual void Rope(MatrixView<float> x, int heads, int head_dim,
                     std::span<const int32_t> positions, const RopeTable& table) = 0;
 

@@ -36,8 +36,11 @@ struct Decoder::State {
     return key_maps.empty() ? nullptr : &key_maps[static_cast<size_t>(layer * spec.kv_heads)];
   }
   void Check(const StepPlan& plan);
+  std::span<const LinearOut> OutsOf(const Projection& projection, MatrixView<float> out);
   void Project(const Projection& projection, MatrixView<const float> x, MatrixView<float> out,
-               Precision precision);
+               Precision precision) {
+    backend.Linear(x, OutsOf(projection, out), precision);
+  }
   void NormHeads(MatrixView<float> qkv, int first_head, int heads, const Buffer& weight);
   void Observe(const StepPlan& plan, const AppendPlan& append, int layer);
   void EncodeAndAttend(const StepPlan& plan, const AppendPlan& append, const KvCache& cache,
@@ -117,10 +120,11 @@ void Decoder::State::MakeHeads(const RowBlock& rows, Precision precision, int la
   const LayerWeights& w = weights.layers[layer];
   if (layer == 0) {
     backend.RmsNorm(rows.x, w.attention_norm->data(), spec.norm_eps, rows.normed);
+    Project(w.qkv, rows.normed, rows.qkv, precision);
   } else {
-    backend.AddRmsNorm(rows.x, rows.normed, w.attention_norm->data(), spec.norm_eps, rows.normed);
+    backend.AddRmsNormLinear(rows.x, rows.normed, w.attention_norm->data(), spec.norm_eps,
+                             rows.normed, OutsOf(w.qkv, rows.qkv), precision);
   }
-  Project(w.qkv, rows.normed, rows.qkv, precision);
   if (spec.qk_norm) {
     NormHeads(rows.qkv, 0, spec.q_heads, *w.q_norm);
     NormHeads(rows.qkv, spec.q_heads, spec.kv_heads, *w.k_norm);
@@ -143,10 +147,10 @@ void Decoder::State::FeedForward(const RowBlock& rows, Precision precision, int 
   Project(w.output, rows.attended, rows.normed, precision);
   if (spec.post_norms)
     backend.RmsNorm(rows.normed, w.post_attention_norm->data(), spec.norm_eps, rows.normed);
-  backend.AddRmsNorm(rows.x, rows.normed, w.feed_forward_norm->data(), spec.norm_eps, rows.normed);
-  Project(w.gate_up, rows.normed, rows.gate_up, precision);
-  backend.GatedActivation(spec.activation, rows.gate, rows.up, rows.gate);
-  Project(w.down, rows.gate, rows.normed, precision);
+  backend.AddRmsNormLinear(rows.x, rows.normed, w.feed_forward_norm->data(), spec.norm_eps,
+                           rows.normed, OutsOf(w.gate_up, rows.gate_up), precision);
+  backend.GatedLinear(spec.activation, rows.gate, rows.up, rows.gate, OutsOf(w.down, rows.normed),
+                      precision);
   if (spec.post_norms)
     backend.RmsNorm(rows.normed, w.post_feed_forward_norm->data(), spec.norm_eps, rows.normed);
 }
@@ -251,8 +255,8 @@ void Decoder::State::Observe(const StepPlan& plan, const AppendPlan& append, int
 }
 
 // Parts that could not be stacked write to column ranges of one output.
-void Decoder::State::Project(const Projection& projection, MatrixView<const float> x,
-                             MatrixView<float> out, Precision precision) {
+std::span<const LinearOut> Decoder::State::OutsOf(const Projection& projection,
+                                                  MatrixView<float> out) {
   outs.clear();
   int64_t column = 0;
   for (size_t i = 0; i < projection.parts.size(); ++i) {
@@ -261,7 +265,7 @@ void Decoder::State::Project(const Projection& projection, MatrixView<const floa
     outs.push_back({&part, bias, {out.data + column, out.rows, part.rows(), out.stride}});
     column += part.rows();
   }
-  backend.Linear(x, outs, precision);
+  return outs;
 }
 
 void Decoder::State::Check(const StepPlan& plan) {

@@ -184,6 +184,16 @@ class CudaBackend final : public Backend {
     LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.TokensFor(out), stream_);
     CheckLaunch("adding and norming");
   }
+  void AddRmsNormLinear(MatrixView<float> x, MatrixView<const float> y, const float* weight,
+                        float eps, MatrixView<float> made, std::span<const LinearOut> outs,
+                        Precision precision) override {
+    if (x.rows == 0) return;
+    CheckNorm(x.cols);
+    linear_.Expect(precision);
+    const ProductTokens tokens = linear_.TokensFor(made);
+    LaunchRmsNorm(x, y.data, y.stride, weight, eps, FloatsBeside(tokens, made), tokens, stream_);
+    linear_.Run(made, outs, precision);
+  }
   void Add(MatrixView<float> x, MatrixView<const float> y) override {
     linear_.Forget();
     if (x.rows > 0) LaunchAdd(x, y, stream_);
@@ -195,6 +205,16 @@ class CudaBackend final : public Backend {
     LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out,
                           linear_.TokensFor(out), stream_);
     CheckLaunch("activating");
+  }
+  void GatedLinear(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
+                   MatrixView<float> made, std::span<const LinearOut> outs,
+                   Precision precision) override {
+    if (gate.rows == 0) return;
+    linear_.Expect(precision);
+    const ProductTokens tokens = linear_.TokensFor(made);
+    LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, FloatsBeside(tokens, made),
+                          tokens, stream_);
+    linear_.Run(made, outs, precision);
   }
   void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
             const RopeTable& table) override {
@@ -237,6 +257,12 @@ class CudaBackend final : public Backend {
     if (x != out.data) return linear_.TokensFor(out);
     linear_.Forget();
     return {};
+  }
+
+  // Products read nothing but bf16 tokens, if there are such.
+  static MatrixView<float> FloatsBeside(const ProductTokens& tokens, MatrixView<float> made) {
+    if (tokens.bf16 != nullptr) made.data = nullptr;
+    return made;
   }
 
   struct RopeEntry {

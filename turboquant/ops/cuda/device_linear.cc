@@ -88,7 +88,7 @@ ProductTokens DeviceLinear::Converted(MatrixView<const float> x) {
 void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> outs,
                        Precision precision) {
   if (x.rows == 0) return;
-  fast_ = precision == Precision::kFast;
+  Expect(precision);
   for (const LinearOut& out : outs) {
     const DeviceWeight& weight = static_cast<const DeviceWeightMatrix&>(*out.weight).view();
     TQ_CHECK(weight.cols == x.cols && out.out.cols == weight.rows && out.out.rows == x.rows);

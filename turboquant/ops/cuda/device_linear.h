@@ -50,6 +50,8 @@ class DeviceLinear {
   // may be what the next product reads.
   void Run(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision);
 
+  // What the next product is, where that is known: else it is taken to be as the last one was.
+  void Expect(Precision precision) { fast_ = precision == Precision::kFast; }
   // Where the operation that makes x must write it too, so that the product that follows need not
   // convert it: nowhere if that product is not of a kind that does. Products of just this x take
   // what is there until Forget, which every operation calls that writes floats and has not come
@@ -69,7 +71,7 @@ class DeviceLinear {
   cudaStream_t stream_;
   std::function<void()> moved_;
   Cublas cublas_;
-  bool fast_ = true;              // the last product was: the next one will be, as a rule
+  bool fast_ = true;              // the product that is expected
   MatrixView<const float> made_;  // whose tokens are there
   DeviceBytes records_;           // few tokens at 8 bits
   DeviceBytes bf16_;              // many tokens

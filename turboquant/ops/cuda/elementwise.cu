@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(1024)
     if (y != nullptr) StoreFloats(in + i, values[j]);
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) values[j].x[c] *= scale * weights[j].x[c];
-    StoreFloats(to + i, values[j]);
+    if (out != nullptr) StoreFloats(to + i, values[j]);
     if (tokens.bf16 != nullptr)
       StoreBf16(tokens.bf16 + static_cast<int64_t>(blockIdx.x) * n + i, values[j]);
     if constexpr (kWidth == 4) {
@@ -114,7 +114,7 @@ __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, i
   const Floats<kWidth> factors = LoadFloats<kWidth>(up + blockIdx.y * up_stride + i);
 #pragma unroll
   for (int c = 0; c < kWidth; ++c) values.x[c] = Activated<kGeluTanh>(values.x[c]) * factors.x[c];
-  StoreFloats(out + blockIdx.y * out_stride + i, values);
+  if (out != nullptr) StoreFloats(out + blockIdx.y * out_stride + i, values);
   if (tokens.bf16 != nullptr) StoreBf16(tokens.bf16 + blockIdx.y * cols + i, values);
   if constexpr (kWidth == 1) {
     if (tokens.records != nullptr)

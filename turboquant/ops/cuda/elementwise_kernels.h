@@ -12,7 +12,8 @@
 
 namespace tq::cuda {
 
-// The result is also written to `tokens`, for the product that follows.
+// The result is also written to `tokens`, for the product that follows. out.data may be null then,
+// if these are bf16: no floats are written.
 
 // Most columns of a row that LaunchRmsNorm takes.
 inline constexpr int kMostNormColumns = 16384;
