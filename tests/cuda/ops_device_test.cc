@@ -145,16 +145,14 @@ class HandedOverTest : public DeviceTest {
     got.resize(static_cast<size_t>(x.rows * kRows));
     return got;
   }
-  // The same tokens as data that come from the host.
+  // The same tokens, as far apart, as data that come from the host.
   static std::vector<float> Wanted(const Weight& weight, MatrixView<const float> x,
                                    Precision precision) {
-    std::vector<float> rows, row(static_cast<size_t>(x.cols));
-    for (int64_t r = 0; r < x.rows; ++r) {
-      Gpu()->Read(x.row(r), row.data(), row.size());
-      rows.insert(rows.end(), row.begin(), row.end());
-    }
-    OnDevice out(*Gpu(), x.rows, kRows), copy(*Gpu(), rows, x.rows, x.cols);
-    return Product(weight, copy.view(), precision, out);
+    std::vector<float> rows(static_cast<size_t>(x.rows * x.stride), NAN);
+    for (int64_t r = 0; r < x.rows; ++r)
+      Gpu()->Read(x.row(r), rows.data() + r * x.stride, static_cast<size_t>(x.cols));
+    OnDevice out(*Gpu(), x.rows, kRows), copy(*Gpu(), rows, x.rows, x.stride);
+    return Product(weight, {copy.data(), x.rows, x.cols, x.stride}, precision, out);
   }
 };
 

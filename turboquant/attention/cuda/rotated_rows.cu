@@ -36,9 +36,9 @@ QueriesToHalf(const QueriesToHalfArgs args, const TQ_GRID_CONSTANT RotationTable
 
 // Blocks of a multiprocessor: enough loads on their way, as far as registers allow.
 template <int kDim>
-inline constexpr int kMergeBlocks = !QuadPlace<kDim>::kInRegisters ? 1
-                                    : kDim == 128                  ? 6
-                                                                   : 4;
+inline constexpr int kMergeBlocks = !RotatesInRegisters(kDim) ? 1
+                                    : kDim == 128             ? 6
+                                                              : 4;
 
 template <int kDim>
 TQ_KERNEL(kWarps * 32, kMergeBlocks<kDim>)

@@ -7,15 +7,24 @@
 
 namespace tq::cuda {
 
+// Powers of two are rotated in registers, others by way of shared memory.
+constexpr bool RotatesInRegisters(int head_dim) { return FactorsOf(head_dim).order == 1; }
+// Head vectors that a warp takes at once.
+constexpr int QuadVectorsOfWarp(int head_dim) {
+  return RotatesInRegisters(head_dim) && head_dim < 128 ? 128 / head_dim : 1;
+}
+// Shared memory that a warp needs, one warp's behind another's.
+constexpr int QuadScratchBytes(int head_dim) {
+  return RotatesInRegisters(head_dim) ? 0 : head_dim * 4;
+}
+
 // The place of a lane among a warp's head vectors: rows of `heads` of them, counted from one row to
 // the next.
 template <int kDim>
 struct QuadPlace {
-  // Otherwise by way of shared memory, a head vector for each warp.
-  static constexpr bool kInRegisters = FactorsOf(kDim).order == 1;
-  static constexpr int kLanes = kInRegisters && kDim < 128 ? kDim / 4 : 32;  // of a head vector
-  static constexpr int kVectors = 32 / kLanes;                               // of a warp
-  static constexpr int kQuads = (kDim + 4 * kLanes - 1) / (4 * kLanes);      // of a lane
+  static constexpr int kVectors = QuadVectorsOfWarp(kDim);
+  static constexpr int kLanes = 32 / kVectors;                           // of a head vector
+  static constexpr int kQuads = (kDim + 4 * kLanes - 1) / (4 * kLanes);  // of a lane
 
   // False: the warp has none.
   TQ_DEVICE bool Find(int warp, int vectors, int heads) {
@@ -35,14 +44,6 @@ struct QuadPlace {
  private:
   bool here_;
 };
-
-constexpr int QuadVectorsOfWarp(int head_dim) {
-  return FactorsOf(head_dim).order == 1 && head_dim < 128 ? 128 / head_dim : 1;
-}
-// Bytes of shared memory that a warp needs, in the order of warps.
-constexpr int QuadScratchBytes(int head_dim) {
-  return FactorsOf(head_dim).order == 1 ? 0 : head_dim * 4;
-}
 
 TQ_DEVICE float4 ShuffledXor(const float4& v, int mask) {
   return {ShuffleXor(v.x, mask), ShuffleXor(v.y, mask), ShuffleXor(v.z, mask),
@@ -65,7 +66,7 @@ template <int kDim>
 TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& place,
                            float4 (&v)[QuadPlace<kDim>::kQuads]) {
   using Place = QuadPlace<kDim>;
-  if constexpr (Place::kInRegisters) {
+  if constexpr (RotatesInRegisters(kDim)) {
     const auto signs = [&](const uint32_t* words, int quad) {
       return words[place.Dim(quad) / 32] >> (place.Dim(quad) % 32);
     };
