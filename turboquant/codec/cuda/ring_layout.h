@@ -9,11 +9,12 @@ namespace tq::cuda {
 // Of what belongs to a ring's positions, four positions a word (ring_words.cuh).
 inline constexpr int kRingWordCount = kUnitCodes / 4;
 
-// Of a lap: of each mark the states before it, bytes of two states of both rings. Inputs lie in the
-// last words: each is read before a mark replaces it.
-inline constexpr int kRingWordsOfMark = kTrellisStates / 2;
+// Of a lap: of each mark the states before it, of four states of both rings each the four bits that
+// the state itself does not tell. Inputs lie in the last words: each is read before a mark replaces
+// it.
+inline constexpr int kRingWordsOfMark = kTrellisStates / 4;
 inline constexpr int kRingWords = kTrellisMarkCount * kRingWordsOfMark;
 inline constexpr int kRingInputs = kRingWords - kUnitCodes;
-static_assert(TrellisMark(kTrellisMarkCount - 2) >= kUnitCodes - kRingWordsOfMark);
+static_assert(kTrellisMarkStep == 4 && kRingWordsOfMark >= kTrellisMarkStep);
 
 }  // namespace tq::cuda

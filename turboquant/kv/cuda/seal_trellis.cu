@@ -39,6 +39,7 @@ template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
   static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
+  static constexpr int kParts = GroupsOf::kParts;
 
   const SealParams& p;
   const TileSide& from;
@@ -61,6 +62,14 @@ struct TrellisSealer {
   TQ_DEVICE int Tiles() const { return TrellisTiles(Layout()); }
   TQ_DEVICE int BlockThreads() const { return TrellisThreads(Layout()); }
   TQ_DEVICE int Tokens() const { return Tiles() * Layout().tokens; }
+  // Threads of a tile, in step from its first encoding on.
+  TQ_DEVICE void SyncTile() const {
+    if (Tiles() == 1) {
+      SyncThreads();
+    } else {
+      SyncSome(1 + Tile(), TileThreads());
+    }
+  }
   // This thread's rings: the same lane of two units of a tile.
   TQ_DEVICE int Tile() const { return Tiles() == 1 ? 0 : ThreadId() / TileThreads(); }
   TQ_DEVICE int Unit(int ring) const {
@@ -76,9 +85,15 @@ struct TrellisSealer {
   TQ_DEVICE int GroupOfRing(int ring) const {
     return Groups().OfUnit(LaneId(), Unit(ring)) + Tile() * Groups().count();
   }
+  // Of all tiles, by all threads; of this one, by its threads.
   template <typename Fn>
   TQ_DEVICE void ForTokens(const Fn& fn) const {
     for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) fn(token);
+  }
+  template <typename Fn>
+  TQ_DEVICE void ForTileTokens(const Fn& fn) const {
+    const int first = Tile() * Layout().tokens, thread = ThreadId() - Tile() * TileThreads();
+    for (int n = thread; n < Layout().tokens; n += TileThreads()) fn(first + n);
   }
 
   // Before the first lap: levels of the tiles' tokens, and of keys the references [D] of the page
@@ -224,63 +239,94 @@ struct TrellisSealer {
     AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(product));
     AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(square));
   }
-  // What rings add to their tokens. Of which code: the best one or the new one, by ring.
   struct TokenSum {
-    int token;
-    int product = 0, square = 0;
+    int product, square;
   };
-  TQ_DEVICE void Flush(const TokenSum (&sums)[2]) const {
-    if (sums[0].token == sums[1].token) {
-      AddTo(sums[0].token, sums[0].product + sums[1].product, sums[0].square + sums[1].square);
+  TQ_DEVICE void AddTo(int token, int other, const TokenSum& sum, const TokenSum& of_other) const {
+    if (token == other) {
+      AddTo(token, sum.product + of_other.product, sum.square + of_other.square);
     } else {
-      AddTo(sums[0].token, sums[0].product, sums[0].square);
-      AddTo(sums[1].token, sums[1].product, sums[1].square);
+      AddTo(token, sum.product, sum.square);
+      AddTo(other, of_other.product, of_other.square);
     }
   }
-  TQ_DEVICE void LoadWordPairs(int v, const bool (&best)[2], WordPair (&pairs)[2]) const {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int w = v + i * (kRingWordCount / 2);
-      const TargetWords targets = Targets(w);
-      const LevelWords old_levels = BestLevels(w), new_levels = NewLevels(w);
-#pragma unroll
-      for (int ring = 0; ring < 2; ++ring) {
-        pairs[ring].targets[i] = targets.of[ring];
-        pairs[ring].levels[i] = best[ring] ? old_levels.of[ring] : new_levels.of[ring];
-      }
-    }
-  }
-  static constexpr int kParts = GroupsOf::kPairs ? 2 : 4;
+  // Which rings of this thread the best code serves better than the new one.
+  using Best = bool[2];
 
-  TQ_DEVICE void SumLevels(const bool (&best)[2]) const {
-    if constexpr (GroupsOf::kLanesShareTokens) {
-      SumSharedTokens(best);
-      return;
-    }
-    TokenSum sums[2] = {{TokenOf(0, 0, 0)}, {TokenOf(1, 0, 0)}};
-#pragma unroll 1
-    for (int v = 0; v < kRingWordCount / 2; ++v) {
-      WordPair pairs[2];
-      LoadWordPairs(v, best, pairs);
+  // Where the compiler knows the tokens of rings: what they add to each one's sums. They are made
+  // once for a code and kept as long as it is.
+  template <int kTokens>
+  struct RingSums {
+    int products[2][kTokens], squares[2][kTokens];
+  };
+  template <int kTokens>
+  TQ_DEVICE RingSums<kTokens> SumRings() const {
+    constexpr RingTokens kOfRing = GroupsOf::kTokens;
+    RingSums<kTokens> sums = {};
+#pragma unroll
+    for (int w = 0; w < kRingWordCount; ++w) {
+      const TargetWords targets = Targets(w);
+      const LevelWords levels = NewLevels(w);
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
+        const int i = kOfRing.of[4 * w + part];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int w = v + i * (kRingWordCount / 2);
-          const int tokens[2] = {TokenOf(0, w, part), TokenOf(1, w, part)};
-          if (tokens[0] != sums[0].token || tokens[1] != sums[1].token) {
-            Flush(sums);
-            sums[0] = {tokens[0]};
-            sums[1] = {tokens[1]};
-          }
-#pragma unroll
-          for (int ring = 0; ring < 2; ++ring) {
-            pairs[ring].template AddPart<kParts>(part, i, sums[ring].product, sums[ring].square);
-          }
+        for (int ring = 0; ring < 2; ++ring) {
+          AddPart<kParts>(targets.of[ring], levels.of[ring], part, sums.products[ring][i],
+                          sums.squares[ring][i]);
         }
       }
     }
-    Flush(sums);
+    return sums;
+  }
+  template <int kTokens>
+  TQ_DEVICE void Judge(const RingSums<kTokens>& best_sums, RingSums<kTokens>& sums,
+                       Best& best) const {
+    constexpr RingTokens kOfRing = GroupsOf::kTokens;
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      int64_t nearer = 0;
+      int square = 0;
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        const int token = TokenOf(ring, kOfRing.first[i] / 4, kOfRing.first[i] % 4);
+        nearer += int64_t{sums.products[ring][i] - best_sums.products[ring][i]} * TwiceGain(token);
+        square += sums.squares[ring][i] - best_sums.squares[ring][i];
+      }
+      best[ring] = nearer <= int64_t{square} * kTrellisJudgeGrid;
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        if (best[ring]) sums.products[ring][i] = best_sums.products[ring][i];
+        if (best[ring]) sums.squares[ring][i] = best_sums.squares[ring][i];
+      }
+    }
+  }
+  template <int kTokens>
+  TQ_DEVICE void AddToTokens(const RingSums<kTokens>& sums) const {
+    constexpr RingTokens kOfRing = GroupsOf::kTokens;
+    if constexpr (GroupsOf::kGroups.side == Side::kKey) {
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        const int w = kOfRing.first[i] / 4, e = kOfRing.first[i] % 4;
+        AddTo(TokenOf(0, w, e), TokenOf(1, w, e), {sums.products[0][i], sums.squares[0][i]},
+              {sums.products[1][i], sums.squares[1][i]});
+      }
+    } else {
+      // Both rings of the eight lanes that differ in lane / 4 have the same tokens. The lanes add
+      // up what all have, each for an eighth of the tokens.
+      int both[2 * kTokens];
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        both[2 * i] = sums.products[0][i] + sums.products[1][i];
+        both[2 * i + 1] = sums.squares[0][i] + sums.squares[1][i];
+      }
+      const int first = ShareSums<16>(both);
+#pragma unroll
+      for (int i = 0; i < kTokens / 8; ++i) {
+        const int at = kOfRing.first[first + i];
+        AddTo(TokenOf(0, at / 4, at % 4), both[2 * i], both[2 * i + 1]);
+      }
+    }
   }
   // Sums of all lanes that differ in the bits of kLanes and below, down to 4: each lane keeps one
   // half of them, then of these. Gives the token of the first that is left.
@@ -303,29 +349,53 @@ struct TrellisSealer {
       return first + (upper ? kHalf / 2 : 0);
     }
   }
-  // Values: both rings of the eight lanes that differ in lane / 4 have the same tokens. The lanes
-  // add up what all have, each for an eighth of the tokens.
-  TQ_DEVICE void SumSharedTokens(const bool (&best)[2]) const {
-    constexpr int kTokens = kRingWordCount / 2 * kParts;
-    int sums[2 * kTokens] = {};  // product and square of a token
-#pragma unroll
-    for (int v = 0; v < kRingWordCount / 2; ++v) {
-      WordPair pairs[2];
-      LoadWordPairs(v, best, pairs);
+
+  // Where it does not: the same, token by token, from levels in shared memory.
+  TQ_DEVICE void JudgeByParts(Best& best) const {
+    int64_t nearer[2] = {};
+#pragma unroll 1
+    for (int w = 0; w < kRingWordCount; ++w) {
+      const TargetWords targets = Targets(w);
+      const LevelWords now = NewLevels(w), old = BestLevels(w);
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        const int token = v * kParts + part;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          pairs[i % 2].template AddPart<kParts>(part, i / 2, sums[2 * token], sums[2 * token + 1]);
+        for (int ring = 0; ring < 2; ++ring) {
+          int product = 0, square = 0, old_product = 0, old_square = 0;
+          AddPart<kParts>(targets.of[ring], now.of[ring], part, product, square);
+          AddPart<kParts>(targets.of[ring], old.of[ring], part, old_product, old_square);
+          nearer[ring] +=
+              int64_t{product - old_product} * TwiceGain(TokenOf(ring, w, part)) -
+              int64_t{square - old_square} * kTrellisJudgeGrid;
         }
       }
     }
-    const int first = ShareSums<16>(sums);
 #pragma unroll
-    for (int i = 0; i < kTokens / 8; ++i) {
-      AddTo(TokenOf(0, (first + i) / kParts, (first + i) % kParts), sums[2 * i], sums[2 * i + 1]);
+    for (int ring = 0; ring < 2; ++ring) best[ring] = nearer[ring] <= 0;
+  }
+  TQ_DEVICE void AddToTokensByParts(const Best& best) const {
+    int tokens[2] = {TokenOf(0, 0, 0), TokenOf(1, 0, 0)};
+    TokenSum sums[2] = {};
+#pragma unroll 1
+    for (int part = 0; part < kParts; ++part) {  // a part's token changes rarely
+#pragma unroll 1
+      for (int w = 0; w < kRingWordCount; ++w) {
+        const int next[2] = {TokenOf(0, w, part), TokenOf(1, w, part)};
+        if (next[0] != tokens[0] || next[1] != tokens[1]) {
+          AddTo(tokens[0], tokens[1], sums[0], sums[1]);
+#pragma unroll
+          for (int ring = 0; ring < 2; ++ring) tokens[ring] = next[ring], sums[ring] = {};
+        }
+        const TargetWords targets = Targets(w);
+        const LevelWords now = NewLevels(w), old = BestLevels(w);
+#pragma unroll
+        for (int ring = 0; ring < 2; ++ring) {
+          AddPart<kParts>(targets.of[ring], best[ring] ? old.of[ring] : now.of[ring], part,
+                          sums[ring].product, sums[ring].square);
+        }
+      }
     }
+    AddTo(tokens[0], tokens[1], sums[0], sums[1]);
   }
 
   // The gain at which a vector's code fits it best.
@@ -347,26 +417,30 @@ struct TrellisSealer {
     Shared<int>(at.inputs)[token] =
         2 * p.moves.Gain(lap, Shared<int>(at.first_gains)[token], own, before) * TrellisGrid(kBits);
   }
+  // Of a token, to judge its rings by: of the encoding, and its own.
+  TQ_DEVICE int TwiceGain(int token) const {
+    return Shared<int>(at.inputs)[token] / (2 * TrellisGrid(kBits)) +
+           Shared<int>(at.own_gains)[token];
+  }
   // Factors of elements of a word, by ring.
   struct Factors {
     int of[2][4];
   };
-  // From an array of them.
-  TQ_DEVICE void LoadFactors(int array, int w, Factors& factors) const {
+  TQ_DEVICE void LoadFactors(int w, Factors& factors) const {
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) factors.of[ring][e] = Shared<int>(array)[TokenOf(ring, w, e)];
+      for (int e = 0; e < 4; ++e) factors.of[ring][e] = Shared<int>(at.inputs)[TokenOf(ring, w, e)];
     }
   }
   // fn(w, targets, factors) of each word; factors are the same for all where a ring has one token.
   template <typename Fn>
-  TQ_DEVICE void ForWords(int array, const Fn& fn) const {
+  TQ_DEVICE void ForWords(const Fn& fn) const {
     Factors factors;
-    LoadFactors(array, 0, factors);
+    LoadFactors(0, factors);
 #pragma unroll 4
     for (int w = 0; w < kRingWordCount; ++w) {
-      if constexpr (!GroupsOf::kOneToken) LoadFactors(array, w, factors);
+      if constexpr (!GroupsOf::kOneToken) LoadFactors(w, factors);
       fn(w, Targets(w), factors);
     }
   }
@@ -386,7 +460,7 @@ struct TrellisSealer {
   // One lap over both rings. Gives their coded bits, leaves their levels.
   TQ_DEVICE void Encode(typename Rings::Metrics& metrics, uint32_t (&coded)[2]) const {
     const Rings rings = RingsHere();
-    ForWords(at.inputs, [&](int w, const TargetWords& targets, const Factors& factors) {
+    ForWords([&](int w, const TargetWords& targets, const Factors& factors) {
       const HalfWords a = Inputs(targets.of[0], factors.of[0]),
                       b = Inputs(targets.of[1], factors.of[1]);
       rings.SetInputs(4 * w, PackLower(a.even, b.even));
@@ -398,7 +472,7 @@ struct TrellisSealer {
     const RingParities<kBits> parities[2] = {RingParities<kBits>(coded[0]),
                                              RingParities<kBits>(coded[1])};
     const auto* levels = Shared<uint8_t>(at.levels);
-    ForWords(at.inputs, [&](int w, const TargetWords& targets, const Factors& factors) {
+    ForWords([&](int w, const TargetWords& targets, const Factors& factors) {
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         const HalfWords inputs = Inputs(targets.of[ring], factors.of[ring]);
@@ -409,34 +483,6 @@ struct TrellisSealer {
                                          levels[even >> 16], levels[odd >> 16]);
       }
     });
-  }
-
-  // Do the new rings come nearer to the targets than the best ones, every vector at the gain that
-  // suits both together?
-  TQ_DEVICE void Judge(bool (&best)[2]) const {
-    ForTokens([&](int token) {
-      Shared<int>(at.judged)[token] =
-          2 *
-          GainOf(Shared<int>(at.products)[token] + Shared<int>(at.best_products)[token],
-                 Shared<int>(at.squares)[token] + Shared<int>(at.best_squares)[token]) *
-          kTrellisJudgeGrid;
-      ClearSums(token);
-    });
-    SyncThreads();
-    int product[2] = {}, square[2] = {};  // new less old
-    ForWords(at.judged, [&](int w, const TargetWords& targets, const Factors& factors) {
-      const LevelWords now = NewLevels(w), old = BestLevels(w);
-#pragma unroll
-      for (int ring = 0; ring < 2; ++ring) {
-        const HalfWords judged = Scaled(targets.of[ring], factors.of[ring]);
-        product[ring] += Dot(judged, now.of[ring], 0) - Dot(judged, old.of[ring], 0);
-        square[ring] += Dp4a(now.of[ring], now.of[ring], 0) - Dp4a(old.of[ring], old.of[ring], 0);
-      }
-    });
-#pragma unroll
-    for (int ring = 0; ring < 2; ++ring) {
-      best[ring] = 2 * product[ring] - kTrellisJudgeGrid * square[ring] <= 0;
-    }
   }
 
   // Groups that what was encoded last serves better keep it; factors for the encoding after it. By
@@ -475,20 +521,68 @@ struct TrellisSealer {
       SetFactors(first_token + token, lap + 1);
     }
   }
-  TQ_DEVICE void AcceptBetter(int lap, const bool (&best)[2], const uint32_t (&coded)[2],
-                              uint32_t (&best_coded)[2]) const {
+  // The same for this thread's rings. Says which of them are of a group that does.
+  TQ_DEVICE void AcceptBetter(int lap, const Best& best, const uint32_t (&coded)[2],
+                              uint32_t (&best_coded)[2], bool (&better)[2]) const {
+    SyncTile();
     if (ThreadId() - Tile() * TileThreads() < 32) AcceptTokens(lap);
-    SyncThreads();
+    SyncTile();
     bool take[2];
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      take[ring] = !best[ring] && Shared<int>(at.better)[GroupOfRing(ring)] != 0;
+      better[ring] = Shared<int>(at.better)[GroupOfRing(ring)] != 0;
+      take[ring] = !best[ring] && better[ring];
       if (take[ring]) best_coded[ring] = coded[ring];
     }
 #pragma unroll 4
     for (int w = 0; w < kRingWordCount && (take[0] || take[1]); ++w) {
       const LevelWords now = NewLevels(w), old = BestLevels(w);
       BestLevelsAt(w) = {take[0] ? now.of[0] : old.of[0], take[1] ? now.of[1] : old.of[1]};
+    }
+  }
+
+  // All encodings. Leaves levels and sums of the best codes.
+  TQ_DEVICE void Search(uint32_t (&best_coded)[2]) const {
+    typename Rings::Metrics metrics;
+    Rings::Start(metrics);
+    const auto encode_all = [&](const auto& judge_and_add, const auto& keep) {
+#pragma unroll 1
+      for (int lap = 0; lap < p.moves.count; ++lap) {
+        uint32_t coded[2];
+        Encode(metrics, coded);
+        Best best = {};
+        judge_and_add(lap, best);
+        bool better[2];
+        AcceptBetter(lap, best, coded, best_coded, better);
+        keep(better);
+      }
+    };
+    if constexpr (GroupsOf::kKnown) {
+      constexpr int kTokens = GroupsOf::kTokens.count;
+      RingSums<kTokens> sums, best_sums = {};
+      encode_all(
+          [&](int lap, Best& best) {
+            sums = SumRings<kTokens>();
+            if (lap > 0) Judge(best_sums, sums, best);
+            AddToTokens(sums);
+          },
+          [&](const bool (&better)[2]) {
+#pragma unroll
+            for (int ring = 0; ring < 2; ++ring) {
+#pragma unroll
+              for (int i = 0; i < kTokens; ++i) {
+                if (better[ring]) best_sums.products[ring][i] = sums.products[ring][i];
+                if (better[ring]) best_sums.squares[ring][i] = sums.squares[ring][i];
+              }
+            }
+          });
+    } else {
+      encode_all(
+          [&](int lap, Best& best) {
+            if (lap > 0) JudgeByParts(best);
+            AddToTokensByParts(best);
+          },
+          [](const bool (&)[2]) {});
     }
   }
 
@@ -525,27 +619,12 @@ struct TrellisSealer {
     LoadTables();
     SyncThreads();  // rows
     LoadTargets();
-    typename Rings::Metrics metrics;
-    Rings::Start(metrics);
-    uint32_t best_coded[2] = {};
     ForTokens([&](int token) { SetFactors(token, 0); });
     SyncThreads();
-#pragma unroll 1
-    for (int lap = 0; lap < p.moves.count; ++lap) {
-      uint32_t coded[2];
-      Encode(metrics, coded);
-      bool best[2] = {};
-      // The sums of what was encoded decide which rings stay; then those of what is left.
-#pragma unroll 1
-      for (int pass = lap == 0 ? 1 : 0; pass < 2; ++pass) {
-        SumLevels(best);
-        SyncThreads();
-        if (pass == 0) Judge(best);
-      }
-      AcceptBetter(lap, best, coded, best_coded);
-    }
+    uint32_t best_coded[2] = {};
+    Search(best_coded);
     WriteWords(best_coded);
-    ForTokens([&](int token) {
+    ForTileTokens([&](int token) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
       WriteScale(to, Keys() ? p.sealed.v.rows : p.sealed.k.rows, sealed, TokenOfPage(token),
@@ -585,12 +664,15 @@ SealKernelFn OfBits(int bits) {
          : bits == 3 ? TrellisSealKernel<GroupsOf, 3, kThreads, kBlocks>
                      : TrellisSealKernel<GroupsOf, 4, kThreads, kBlocks>;
 }
-// Two blocks' memory fits a multiprocessor.
+// As many blocks as memory of a multiprocessor has room for.
 template <int kDim>
 SealKernelFn Fixed(Side side, int bits) {
-  constexpr int kThreads = TrellisThreads(MakeTileLayout(kDim));
-  return side == Side::kKey ? OfBits<FixedGroups<kDim, Side::kKey>, kThreads, 2>(bits)
-                            : OfBits<FixedGroups<kDim, Side::kValue>, kThreads, 2>(bits);
+  constexpr TileLayout kTile = MakeTileLayout(kDim);
+  constexpr int kThreads = TrellisThreads(kTile);
+  constexpr int kBlocks =
+      kTrellisMemoryOfMultiprocessor / (MakeTrellisMemory(kTile, 8).size + 1024);
+  return side == Side::kKey ? OfBits<FixedGroups<kDim, Side::kKey>, kThreads, kBlocks>(bits)
+                            : OfBits<FixedGroups<kDim, Side::kValue>, kThreads, kBlocks>(bits);
 }
 
 }  // namespace

@@ -31,13 +31,16 @@ struct TrellisMemory {
   int targets;                                         // uint4 [8][threads]: halves of both rings
   int best_levels;                                     // uint2 [8][threads]: bytes of both rings
   int rows;                                            // uint8 [units][positions]: token of lane 0
-  int inputs, judged;                                  // int per token: factors
+  int inputs;                                          // int per token: factors
   int first_gains, own_gains;                          // int per token
   int products, squares, best_products, best_squares;  // int per token
   int factors, scales, norms, scores;                  // float per token
   int best_scores, better;                             // float and int per group
   int size;
 };
+// Shared memory of a multiprocessor of compute capability 9.0, of which each block takes 1 KB more.
+inline constexpr int kTrellisMemoryOfMultiprocessor = 228 << 10;
+
 // parities: how many values the parities of a position have.
 constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) {
   const int threads = TrellisThreads(tile), tokens = TrellisTiles(tile) * tile.tokens;
@@ -55,12 +58,11 @@ constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) 
   m.targets = take(kRingWordCount * threads * 16);
   m.best_levels = take(kRingWordCount * threads * 8);
   m.rows = take(tile.units * kUnitCodes);
-  for (int* p :
-       {&m.inputs, &m.first_gains, &m.own_gains, &m.products, &m.squares, &m.best_products,
-        &m.best_squares, &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
+  for (int* p : {&m.inputs, &m.first_gains, &m.own_gains, &m.products, &m.squares, &m.best_products,
+                 &m.best_squares, &m.norms, &m.scores, &m.best_scores, &m.better}) {
     *p = take(tokens * 4);
   }
-  m.judged = m.inputs;  // an encoding's inputs are dead when it is judged
+  m.factors = m.scores, m.scales = m.best_scores;  // dead before the first encoding
   m.size = used;
   return m;
 }
