@@ -314,6 +314,12 @@ struct TrellisSealer {
     } else {
       // Both rings of the eight lanes that differ in lane / 4 have the same tokens. The lanes add
       // up what all have, each for an eighth of the tokens.
+      static_assert([=] {
+        for (int i = 0; i < kTokens; ++i) {
+          if (kOfRing.first[i] != i / kParts * 4 + i % kParts) return false;
+        }
+        return true;
+      }());
       int both[2 * kTokens];
 #pragma unroll
       for (int i = 0; i < kTokens; ++i) {
@@ -323,8 +329,8 @@ struct TrellisSealer {
       const int first = ShareSums<16>(both);
 #pragma unroll
       for (int i = 0; i < kTokens / 8; ++i) {
-        const int at = kOfRing.first[first + i];
-        AddTo(TokenOf(0, at / 4, at % 4), both[2 * i], both[2 * i + 1]);
+        const int token = first + i;  // not known when compiled: no look-up
+        AddTo(TokenOf(0, token / kParts, token % kParts), both[2 * i], both[2 * i + 1]);
       }
     }
   }
