@@ -12,6 +12,10 @@ struct HalfWords {
   uint32_t even;  // e = 0, 2
   uint32_t odd;   // e = 1, 3
 };
+TQ_DEVICE uint32_t HalfOf(const HalfWords& words, int e) {
+  const uint32_t word = e % 2 == 0 ? words.even : words.odd;
+  return e < 2 ? word & 0xffffu : word >> 16;
+}
 // Lower, and upper, halves of two words.
 TQ_DEVICE uint32_t PackLower(uint32_t low, uint32_t high) { return Prmt(low, high, 0x5410u); }
 TQ_DEVICE uint32_t PackUpper(uint32_t low, uint32_t high) { return Prmt(low, high, 0x7632u); }

@@ -7,6 +7,7 @@
 
 #include "turboquant/codec/cuda/lane_ops.cuh"
 #include "turboquant/codec/cuda/ring_layout.h"
+#include "turboquant/codec/cuda/ring_words.cuh"
 #include "turboquant/codec/cuda/tile_codecs.cuh"
 #include "turboquant/codec/trellis_search.h"
 
@@ -49,12 +50,6 @@ struct RingPair {
   std::byte* words;        // shared: this thread's, `stride` bytes apart
   int stride;
 
-  TQ_DEVICE uint32_t& Word(int i) const { return *reinterpret_cast<uint32_t*>(words + i * stride); }
-  // Where costs of both rings' inputs lie, the first one's in the low half.
-  TQ_DEVICE void SetInputs(int position, uint32_t offsets) const {
-    Word(kRingInputs + position) = offsets;
-  }
-
   TQ_DEVICE static constexpr uint32_t Parity(uint32_t window) {
     constexpr uint64_t kZ0 = ParityBits(kBits, 0), kZ1 = ParityBits(kBits, 1),
                        kZ2 = ParityBits(kBits, 2);
@@ -62,11 +57,12 @@ struct RingPair {
                                  (kZ2 >> window & 1u) << 2);
   }
 
-  // Costs of both rings: as metrics have them where the last parity is 0, else to be shifted.
-  TQ_DEVICE void LoadCosts(int position, uint32_t (&c)[kParities]) const {
-    const uint32_t offsets = Word(kRingInputs + position);
-    const auto* a = reinterpret_cast<const uint32_t*>(costs + (offsets & 0xffffu));
-    const auto* b = reinterpret_cast<const uint32_t*>(costs + (offsets >> 16));
+  // Costs of both rings' inputs, given where they lie: as metrics have them where the last parity is
+  // 0, else to be shifted.
+  TQ_DEVICE void LoadCosts(uint32_t first_offset, uint32_t second_offset,
+                           uint32_t (&c)[kParities]) const {
+    const auto* a = reinterpret_cast<const uint32_t*>(costs + first_offset);
+    const auto* b = reinterpret_cast<const uint32_t*>(costs + second_offset);
     uint32_t first[kParities / 4], second[kParities / 4];
     if constexpr (kParities == 8) {
       const uint2 x = *reinterpret_cast<const uint2*>(a), y = *reinterpret_cast<const uint2*>(b);
@@ -128,22 +124,25 @@ struct RingPair {
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) metrics[s] = BothOrigins(s);
   }
-  // To the next mark. Leaves the origins of all states there, and metrics that begin at it.
-  TQ_DEVICE void AdvanceToMark(int mark, Metrics& metrics) const {
+  // To the next mark, through the positions of a word. Leaves the origins of all states there, and
+  // metrics that begin at it. offsets: of costs of both rings.
+  TQ_DEVICE void AdvanceToMark(int mark, const HalfWords (&offsets)[2], Metrics& metrics) const {
 #pragma unroll
     for (int i = 0; i < kTrellisMarkStep; ++i) {
       uint32_t c[kParities];
-      LoadCosts(mark * kTrellisMarkStep + i, c);
+      LoadCosts(HalfOf(offsets[0], i), HalfOf(offsets[1], i), c);
       Advance(c, i, metrics);
     }
     Metrics at_mark;
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) at_mark[s] = metrics[Slot(s, kTrellisMarkStep)];
+    std::byte* to = words + RingWordOfMark(mark) * stride;
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; s += 4) {
-      const uint32_t low = Prmt(at_mark[s], at_mark[s + 1], 0x6420u),
-                     high = Prmt(at_mark[s + 2], at_mark[s + 3], 0x6420u);
-      Word(mark * kRingWordsOfMark + static_cast<int>(s / 4)) =
+    for (uint32_t s = 0; s < kStates; ++s) {
+      if ((s & kNibbleStates) != 0) continue;
+      const uint32_t low = Prmt(at_mark[s], at_mark[s + 16], 0x6420u),
+                     high = Prmt(at_mark[s + 4], at_mark[s + 20], 0x6420u);
+      *reinterpret_cast<uint32_t*>(to + static_cast<int>(s) * stride) =
           SelectBits(0x0f0f0f0fu, low, high << 4);
     }
 #pragma unroll
@@ -152,10 +151,17 @@ struct RingPair {
     }
   }
 
-  // From one lap to the next. Gives the ends of both rings.
-  TQ_DEVICE uint32_t Lap(Metrics& metrics) const {
+  // From one lap to the next; offsets_of(w, offsets) gives those of a word. Gives the ends of both
+  // rings.
+  template <typename Fn>
+  TQ_DEVICE uint32_t Lap(const Fn& offsets_of, Metrics& metrics) const {
+    static_assert(kTrellisMarkCount == kRingWordCount);
 #pragma unroll 1
-    for (int mark = 0; mark < kTrellisMarkCount; ++mark) AdvanceToMark(mark, metrics);
+    for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
+      HalfWords offsets[2];
+      offsets_of(mark, offsets);
+      AdvanceToMark(mark, offsets, metrics);
+    }
     const uint32_t least = Least(metrics), least_cost = (least & ~kBothStates) >> 1;
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) metrics[s] -= least_cost;
@@ -164,10 +170,11 @@ struct RingPair {
 
   // The state at the mark before, of the path to a state at a mark.
   TQ_DEVICE uint32_t Origin(int mark, uint32_t state, int ring) const {
-    const auto word = static_cast<int>(state / 4), byte = static_cast<int>(state % 2 * 2) + ring;
-    const auto two = static_cast<uint32_t>(words[(mark * kRingWordsOfMark + word) * stride + byte]);
-    const uint32_t origin = two >> (state & 2u) * 2 & ((1u << kShift) - 1);
-    return origin << 1 | state >> kTrellisMarkStep;
+    const std::byte* word = words + static_cast<int>(state & kWordStates) * stride;
+    const uint32_t nibbles =
+        *reinterpret_cast<const uint32_t*>(word + RingWordOfMark(mark) * stride);
+    const uint32_t at = (state & kNibbleStates) | static_cast<uint32_t>(8 * ring);
+    return (nibbles >> at << 1 & (kStates - 2)) | state >> kTrellisMarkStep;
   }
   // The coded bits of both rings, from the end of the lap back. A closed one is followed again, to
   // the same bits, as long as the other one is open.
@@ -181,8 +188,7 @@ struct RingPair {
       for (int mark = kTrellisMarkCount - 1; mark >= 0; --mark) {
 #pragma unroll
         for (int ring = 0; ring < 2; ++ring) {
-          reversed[ring] |= (state[ring] & ((1u << kTrellisMarkStep) - 1))
-                            << (kUnitCodes - TrellisMark(mark));
+          reversed[ring] = ShiftIn(state[ring], reversed[ring], kTrellisMarkStep);
           state[ring] = Origin(mark, state[ring], ring);
         }
       }

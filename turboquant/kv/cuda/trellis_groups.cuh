@@ -3,6 +3,7 @@
 #pragma once
 
 #include "turboquant/codec/cuda/lane_ops.cuh"
+#include "turboquant/codec/cuda/ring_layout.h"
 #include "turboquant/codec/trellis_search.h"
 
 namespace tq::cuda {
@@ -26,6 +27,17 @@ constexpr RingTokens RingTokensOf(const TrellisGroups& groups) {
     tokens.of[p] = static_cast<uint8_t>(i);
   }
   return tokens;
+}
+// How many words have all the tokens: those behind them have the same ones again.
+constexpr int RingPeriodOf(const RingTokens& tokens) {
+  for (int period = 2; period < kRingWordCount; period *= 2) {
+    bool again = true;
+    for (int p = 0; p + 4 * period < kUnitCodes; ++p) {
+      again = again && tokens.of[p] == tokens.of[p + 4 * period];
+    }
+    if (again) return period;
+  }
+  return kRingWordCount;
 }
 // Into how many parts (ring_words.cuh) its words fall by token.
 constexpr int RingPartsOf(const RingTokens& tokens) {
