@@ -173,8 +173,8 @@ struct RingPair {
     const std::byte* word = words + static_cast<int>(state & kWordStates) * stride;
     const uint32_t nibbles =
         *reinterpret_cast<const uint32_t*>(word + RingWordOfMark(mark) * stride);
-    const uint32_t at = (state & kNibbleStates) | static_cast<uint32_t>(8 * ring);
-    return (nibbles >> at << 1 & (kStates - 2)) | state >> kTrellisMarkStep;
+    const uint32_t here = nibbles >> (state & kNibbleStates);
+    return ((ring == 0 ? here << 1 : here >> 7) & (kStates - 2)) | state >> kTrellisMarkStep;
   }
   // The coded bits of both rings, from the end of the lap back. A closed one is followed again, to
   // the same bits, as long as the other one is open.

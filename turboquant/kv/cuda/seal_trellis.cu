@@ -682,15 +682,20 @@ SealKernelFn OfBits(int bits) {
          : bits == 3 ? TrellisSealKernel<GroupsOf, 3, kThreads, kBlocks>
                      : TrellisSealKernel<GroupsOf, 4, kThreads, kBlocks>;
 }
-// As many blocks as memory of a multiprocessor has room for.
+// As many blocks as a multiprocessor has room for, by memory and registers.
+template <class GroupsOf, int kDim>
+SealKernelFn Fixed(int bits) {
+  constexpr TileLayout kTile = MakeTileLayout(kDim);
+  constexpr int kByMemory =
+      kTrellisMemoryOfMultiprocessor / (MakeTrellisMemory(kTile, 8).size + 1024);
+  constexpr int kByRegisters = GroupsOf::kTokens.count <= 8 ? 3 : 2;
+  return OfBits<GroupsOf, TrellisThreads(kTile),
+                kByMemory < kByRegisters ? kByMemory : kByRegisters>(bits);
+}
 template <int kDim>
 SealKernelFn Fixed(Side side, int bits) {
-  constexpr TileLayout kTile = MakeTileLayout(kDim);
-  constexpr int kThreads = TrellisThreads(kTile);
-  constexpr int kBlocks =
-      kTrellisMemoryOfMultiprocessor / (MakeTrellisMemory(kTile, 8).size + 1024);
-  return side == Side::kKey ? OfBits<FixedGroups<kDim, Side::kKey>, kThreads, kBlocks>(bits)
-                            : OfBits<FixedGroups<kDim, Side::kValue>, kThreads, kBlocks>(bits);
+  return side == Side::kKey ? Fixed<FixedGroups<kDim, Side::kKey>, kDim>(bits)
+                            : Fixed<FixedGroups<kDim, Side::kValue>, kDim>(bits);
 }
 
 }  // namespace
