@@ -74,8 +74,8 @@ TEST(Trellis, StatesAreBitsOfTheWord) {
     for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
       const int p = TrellisMark(mark);
       uint32_t state = 0;
-      for (int i = 0; i < kTrellisMemory - 1; ++i) state |= (coded >> (p - 1 - i) & 1u) << i;
-      joined |= TrellisStateBits(state, p);
+      for (int i = 0; i < kTrellisMemory - 1; ++i) state |= (coded >> ((p - 1 - i) & 31) & 1u) << i;
+      joined |= TrellisMarkBits(state, mark);
     }
     EXPECT_EQ(joined, coded);
   }

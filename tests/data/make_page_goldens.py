@@ -283,7 +283,7 @@ class Trellis:
         for p in range(32):
             metrics = np.minimum(metrics[:, state >> 1] + cost[:, p][:, self.parity[state]],
                                  metrics[:, (state | 32) >> 1] + cost[:, p][:, self.parity[state | 32]])
-            if (p + 1) % 5 == 0 or p == 31:
+            if (p + 1) % 4 == 0:
                 origins.append(metrics & 31)
                 metrics = metrics & ~31 | state
         end = metrics.min(axis=1) & 31
@@ -292,8 +292,8 @@ class Trellis:
         for _ in range(4):
             path = np.zeros((rings, 32), int)
             s = end
-            for p, origin in zip((32, 30, 25, 20, 15, 10, 5), origins[::-1]):
-                for i in range(5):
+            for p, origin in zip(range(32, 0, -4), origins[::-1]):
+                for i in range(4):
                     path[:, p - 1 - i] = s >> i & 1
                 s = origin[each, s]
             coded[open_rings] = path[open_rings]
@@ -380,16 +380,16 @@ def seal_trellis_tile(x, bits, values_side):
         c, m = (int(F(x) * F(1024) + F(0.5)) for x in move)
         own = np.full(tokens, 512) if best is None else best_gain(*best[3])
         gain = first * c if i < foretold else own * c + (own - before) * m
+        gain = np.clip((gain + 512) >> 10, 128, 1024)
         before = own
-        factor = (np.clip((gain + 512) >> 10, 128, 1024) * code.grid)[token_of]
+        factor = (gain * code.grid)[token_of]
         coded, free, levels, metrics = code.lap(np.clip(scaled(factor), -511, 511), metrics)
-        both = sums(levels)
         if best is not None:
-            judged = scaled((best_gain(both[0] + best[3][0], both[1] + best[3][1]) * 8)[token_of])
-            nearer = ((levels - best[4]) * (2 * judged - 8 * (levels + best[4]))).sum(axis=1) > 0
+            judged = (own + gain)[token_of]
+            nearer = ((levels - best[4]) * (judged * targets - 32768 * (levels + best[4]))).sum(axis=1) > 0
             coded, free, levels = (np.where(nearer[:, None], new, old) for new, old in
                                    ((coded, best[1]), (free, best[2]), (levels, best[4])))
-            both = sums(levels)
+        both = sums(levels)
         product = both[0].astype(F)
         with np.errstate(all="ignore"):
             each = np.where(both[1] > 0, product * product / both[1].astype(F), F(0)).astype(F)

@@ -24,31 +24,31 @@ inline constexpr int kTrellisGainOne = 32768 / kTrellisTargetGrid;
 inline constexpr int kTrellisMinGain = kTrellisGainOne / 4, kTrellisMaxGain = 2 * kTrellisGainOne;
 inline constexpr int kTrellisMaxInput =
     511;  // where all costs are 0, or the outermost levels' at 4 bits
-// What stands for the gain of a whole vector when two codes of a ring are compared.
-inline constexpr int kTrellisJudgeShift = 3;
-inline constexpr int kTrellisJudgeGrid = 1 << kTrellisJudgeShift;
-static_assert(kTrellisMaxGain * kTrellisJudgeGrid < 32768);
+// Of two codes of a ring the one is better that comes nearer to its tokens' targets, each at half
+// the sum of two gains known before the lap: the encoding's, and the one that suits the best code.
+// In integers: the sum over tokens of (product * that sum - square * this) grows.
+inline constexpr int kTrellisJudgeGrid = kTrellisGainOne * kTrellisTargetGrid;
 
 // target * factor / 2^15, half up.
 constexpr int TrellisScaled(int target, int factor) { return (target * factor + (1 << 14)) >> 15; }
 
 // A metric: what the best path to a state costs, and as its low bits the state that this path had
-// at the last mark. Marks stand so close that two such states give the path between them; every lap
-// begins with the least cost taken from all, and so 16 bits are enough.
+// at the last mark. A state's own bits reach further back than to the mark before it (by one: then
+// four bits tell two such states apart); every lap begins with the least cost taken from all, and
+// so 16 bits are enough.
 inline constexpr int kTrellisCostShift = 6;
 inline constexpr int kTrellisMaxCost = 55;
 inline constexpr int kTrellisMetricShift = kTrellisMemory - 1;
 static_assert((kUnitCodes + kTrellisMemory - 1) * kTrellisMaxCost << kTrellisMetricShift < 65536);
-inline constexpr int kTrellisMarkStep = kTrellisMemory - 1;
-inline constexpr int kTrellisMarkCount = (kUnitCodes + kTrellisMarkStep - 1) / kTrellisMarkStep;
+inline constexpr int kTrellisMarkStep = kTrellisMemory - 2;
+inline constexpr int kTrellisMarkCount = kUnitCodes / kTrellisMarkStep;
+static_assert(kTrellisMarkCount * kTrellisMarkStep == kUnitCodes);
 // The position before which mark i is set.
-constexpr int TrellisMark(int i) {
-  return (i + 1) * kTrellisMarkStep < kUnitCodes ? (i + 1) * kTrellisMarkStep : kUnitCodes;
-}
-// The coded bits that the state before ring position p >= 5 is made of, where they stand in word 0.
-constexpr uint32_t TrellisStateBits(uint32_t state, int p) {
+constexpr int TrellisMark(int i) { return (i + 1) * kTrellisMarkStep; }
+// The coded bits since the mark before that the state at mark i has, where they stand in word 0.
+constexpr uint32_t TrellisMarkBits(uint32_t state, int i) {
   uint32_t bits = 0;
-  for (int i = 0; i < kTrellisMemory - 1; ++i) bits |= (state >> i & 1u) << (p - 1 - i);
+  for (int n = 0; n < kTrellisMarkStep; ++n) bits |= (state >> n & 1u) << (TrellisMark(i) - 1 - n);
   return bits;
 }
 inline constexpr int kTrellisTries = 4;  // ends of a lap that are followed to their start

@@ -76,13 +76,12 @@ class RingLap {
   uint32_t Follow(uint32_t end) const {
     uint32_t coded = 0;
     for (int i = 0; i < kTrellisTries; ++i) {
-      coded = TrellisStateBits(end, kUnitCodes);
+      coded = 0;
       uint32_t state = end;
-      for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
+      for (int mark = kTrellisMarkCount - 1; mark >= 0; --mark) {
+        coded |= TrellisMarkBits(state, mark);
         state = origins_[mark][state];
-        coded |= TrellisStateBits(state, TrellisMark(mark - 1));
       }
-      state = origins_[0][state];
       if (state == end) break;
       end = state;
     }

@@ -36,18 +36,18 @@ static constexpr LevelTable MakeLevelTable(int bits) {
 template <int kBits>
 static constexpr LevelTable kRingLevels = MakeLevelTable(kBits);
 
-// The bits of a state as they stand in a word, from the oldest on.
-struct alignas(32) StateBitsTable {
+// The bits since the mark before that a state has, as they stand in a word.
+struct alignas(32) MarkBitsTable {
   int8_t of[kTrellisStates];
 };
-static constexpr StateBitsTable MakeStateBits() {
-  StateBitsTable table = {};
+static constexpr MarkBitsTable MakeMarkBits() {
+  MarkBitsTable table = {};
   for (uint32_t s = 0; s < kTrellisStates; ++s) {
-    table.of[s] = static_cast<int8_t>(TrellisStateBits(s, kTrellisMarkStep));
+    table.of[s] = static_cast<int8_t>(TrellisMarkBits(s, 0));
   }
   return table;
 }
-static constexpr StateBitsTable kStateBits = MakeStateBits();
+static constexpr MarkBitsTable kMarkBits = MakeMarkBits();
 
 struct alignas(64) RingCosts {
   uint16_t of[kUnitCodes][kMaxParityValues][kRings];
@@ -84,16 +84,6 @@ static inline void Branch(const StepCosts<kBits>& d, int j, U16 a, U16 b, U16* t
   constexpr const ParityTable& z = kParityOf<kBits>;
   to[0] = MinU(AddU(a, d.of[z.of[2 * j]]), AddU(b, d.of[z.of[2 * j + kTrellisStates]]));
   to[1] = MinU(AddU(a, d.of[z.of[2 * j + 1]]), AddU(b, d.of[z.of[2 * j + 1 + kTrellisStates]]));
-}
-// One step of a lap.
-template <int kBits>
-static inline void Advance(const uint16_t (*costs)[kMaxParityValues][kRings], const States& from,
-                           States& to) {
-  const StepCosts<kBits> d = CostsAt<kBits>(costs[0]);
-#pragma GCC unroll 16
-  for (int j = 0; j < kTrellisStates / 2; ++j) {
-    Branch(d, j, from.of[j], from.of[j + kTrellisStates / 2], to.of + 2 * j);
-  }
 }
 // Two steps: four states become four others, whose metrics are loaded and stored once.
 template <int kBits>
@@ -160,23 +150,20 @@ static inline void Follow(uint16_t* ends, const RingOrigins& origins, RingPaths&
 }
 
 template <int kMark>
-static inline void PlaceState(const RingPaths& paths, RingWords& words) {
-  constexpr int kFirst = TrellisMark(kMark) - kTrellisMarkStep;
+static inline void PlaceBits(const RingPaths& paths, RingWords& words) {
+  constexpr int kFirst = kMark * kTrellisMarkStep;
   // A look-up's upper bytes mean nothing.
-  const U16 bits = AndU(LookUp32U(kStateBits.of, LoadU(paths.of[kMark])), SetU(kTrellisStates - 1));
-  if constexpr (kFirst < 16) words.of[0] = OrU(words.of[0], ShiftLeftU<kFirst>(bits));
-  if constexpr (kFirst >= 16) {
-    words.of[1] = OrU(words.of[1], ShiftLeftU<kFirst - 16>(bits));
-  } else if constexpr (kFirst + kTrellisMarkStep > 16) {
-    words.of[1] = OrU(words.of[1], ShiftRightU<16 - kFirst>(bits));
-  }
+  constexpr int kMask = (1 << kTrellisMarkStep) - 1;
+  const U16 bits = AndU(LookUp32U(kMarkBits.of, LoadU(paths.of[kMark])), SetU(kMask));
+  U16& half = words.of[kFirst / 16];
+  half = OrU(half, ShiftLeftU<kFirst % 16>(bits));
 }
 static inline RingWords CodedBits(const RingPaths& paths) {
-  static_assert(kTrellisMarkCount == 7);
+  static_assert(kTrellisMarkCount == 8 && 16 % kTrellisMarkStep == 0);
   RingWords words = {SetU(0), SetU(0)};
-  PlaceState<0>(paths, words), PlaceState<1>(paths, words), PlaceState<2>(paths, words);
-  PlaceState<3>(paths, words), PlaceState<4>(paths, words), PlaceState<5>(paths, words);
-  PlaceState<6>(paths, words);
+  PlaceBits<0>(paths, words), PlaceBits<1>(paths, words), PlaceBits<2>(paths, words);
+  PlaceBits<3>(paths, words), PlaceBits<4>(paths, words), PlaceBits<5>(paths, words);
+  PlaceBits<6>(paths, words), PlaceBits<7>(paths, words);
   return words;
 }
 
@@ -260,8 +247,7 @@ static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint16
   };
   int p = 0;
   for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-    for (; p + 1 < TrellisMark(mark); p += 2) advance(AdvanceTwice<kBits>, p);
-    if (p < TrellisMark(mark)) advance(Advance<kBits>, p++);
+    for (; p < TrellisMark(mark); p += 2) advance(AdvanceTwice<kBits>, p);
     for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], now->of[s]);
     SetMarks(*now);
   }

@@ -9,6 +9,7 @@ static constexpr int kMaxTrellisCodes = 512 * 32;  // of a tile
 static constexpr int kMaxTrellisTokens = 128;
 static constexpr int kMaxTrellisUnits = kMaxTrellisCodes / (32 * kUnitCodes);
 static constexpr int kMaxTrellisRows = kMaxTrellisTokens / 4;
+static constexpr int kMaxUnitRows = kUnitCodes / 2;
 
 // Before a loop whose iterations do not depend on each other; Clang needs no telling.
 #ifdef __clang__
@@ -41,17 +42,29 @@ struct TrellisSums {
   int square;   // of levels
 };
 
+// Of the rings of a unit: what they add to the sums of their tokens, a row's to a line.
+struct UnitSums {
+  alignas(64) int32_t product[kMaxUnitRows][32];
+  alignas(64) int32_t square[kMaxUnitRows][32];
+};
+// Levels, coded bits (halves of words 0) and sums.
+struct TrellisCodes {
+  alignas(64) int8_t levels[kMaxTrellisCodes];
+  alignas(64) uint16_t coded[kMaxTrellisUnits][2][32];
+  UnitSums sums[kMaxTrellisUnits];
+};
+
 // Codes and what belongs to them stand [unit][ring position][lane].
 struct TrellisWork {
   alignas(64) int16_t targets[kMaxTrellisCodes];
-  alignas(64) int8_t levels[kMaxTrellisCodes];  // of the last encoding
-  alignas(64) int8_t best_levels[kMaxTrellisCodes];
-  alignas(64) uint16_t coded[kMaxTrellisUnits][2][32];  // halves of words 0 of the last encoding
-  uint16_t best_coded[kMaxTrellisUnits][2][32];
+  TrellisCodes last, best;
   alignas(64) uint16_t metrics[kMaxTrellisUnits * 32 / kRings][kTrellisStates][kRings];
   // A row: the tokens that the lanes have at one ring position, groups.TokenOfLane from its first.
   uint8_t rows[kMaxTrellisUnits][kUnitCodes];
   uint8_t pairs[kMaxTrellisUnits][kUnitCodes];  // ring positions, two of a row after each other
+  uint8_t pair_rows[kMaxTrellisUnits][kUnitCodes / 2];  // which of the unit's rows that is
+  uint8_t unit_rows[kMaxTrellisUnits][kMaxUnitRows];
+  int unit_row_count[kMaxTrellisUnits];
   uint8_t first_tokens[kMaxTrellisRows];
   int row_count;
   TrellisSums best_sums[kMaxTrellisTokens];
@@ -72,36 +85,58 @@ static void SpreadTokens(const TrellisGroups& groups, const TrellisWork& work,
   }
 }
 
-static void SumLevels(const TrellisGroups& groups, const TrellisWork& work, TrellisSums* sums) {
-  SumsU products[kMaxTrellisRows][32 / kRings], squares[kMaxTrellisRows][32 / kRings];
-  __builtin_memset(products, 0, sizeof products[0] * static_cast<size_t>(work.row_count));
-  __builtin_memset(squares, 0, sizeof squares[0] * static_cast<size_t>(work.row_count));
+// What the last encoding's rings add to their tokens.
+static void SumRings(const TrellisGroups& groups, TrellisWork& work) {
+  constexpr int kParts = 32 / kRings;
   for (int unit = 0; unit < groups.tile.units; ++unit) {
+    SumsU products[kMaxUnitRows][kParts], squares[kMaxUnitRows][kParts];
+    const int rows = work.unit_row_count[unit];
+    __builtin_memset(products, 0, sizeof products[0] * static_cast<size_t>(rows));
+    __builtin_memset(squares, 0, sizeof squares[0] * static_cast<size_t>(rows));
     for (int i = 0; i < kUnitCodes; i += 2) {
-      const int p = work.pairs[unit][i], q = work.pairs[unit][i + 1], row = work.rows[unit][p];
-      for (int part = 0; part < 32 / kRings; ++part) {
+      const int p = work.pairs[unit][i], q = work.pairs[unit][i + 1];
+      const int row = work.pair_rows[unit][i / 2];
+      for (int part = 0; part < kParts; ++part) {
         const int at_p = (unit * kUnitCodes + p) * 32 + part * kRings;
         const int at_q = (unit * kUnitCodes + q) * 32 + part * kRings;
-        const U16 x = LoadBytesU(work.levels + at_p), y = LoadBytesU(work.levels + at_q);
+        const U16 x = LoadBytesU(work.last.levels + at_p), y = LoadBytesU(work.last.levels + at_q);
         AddProductsU(x, LoadU(work.targets + at_p), y, LoadU(work.targets + at_q),
                      products[row][part]);
         AddProductsU(x, x, y, y, squares[row][part]);
       }
     }
+    UnitSums& sums = work.last.sums[unit];
+    for (int row = 0; row < rows; ++row) {
+      for (int part = 0; part < kParts; ++part) {
+        StoreSumsU(sums.product[row] + part * kRings, products[row][part]);
+        StoreSumsU(sums.square[row] + part * kRings, squares[row][part]);
+      }
+    }
+  }
+}
+
+// The same of tokens.
+static void SumTokens(const TrellisGroups& groups, const TrellisWork& work, TrellisSums* sums) {
+  alignas(64) int32_t products[kMaxTrellisRows][32], squares[kMaxTrellisRows][32];
+  __builtin_memset(products, 0, sizeof products[0] * static_cast<size_t>(work.row_count));
+  __builtin_memset(squares, 0, sizeof squares[0] * static_cast<size_t>(work.row_count));
+  for (int unit = 0; unit < groups.tile.units; ++unit) {
+    for (int i = 0; i < work.unit_row_count[unit]; ++i) {
+      const int row = work.unit_rows[unit][i];
+      for (int lane = 0; lane < 32; ++lane) {
+        products[row][lane] += work.last.sums[unit].product[i][lane];
+        squares[row][lane] += work.last.sums[unit].square[i][lane];
+      }
+    }
   }
   for (int token = 0; token < groups.tile.tokens; ++token) sums[token] = {};
   for (int row = 0; row < work.row_count; ++row) {
-    alignas(64) int32_t product[32], square[32];
-    for (int part = 0; part < 32 / kRings; ++part) {
-      StoreSumsU(product + part * kRings, products[row][part]);
-      StoreSumsU(square + part * kRings, squares[row][part]);
-    }
     TrellisSums* of_row = sums + work.first_tokens[row];
     for (int i = 0; i < 8; ++i) {
       for (int j = 0; j < 4; ++j) {
         TrellisSums& sum = of_row[groups.side == Side::kKey ? i : 2 * j];
-        sum.product += product[4 * i + j];
-        sum.square += square[4 * i + j];
+        sum.product += products[row][4 * i + j];
+        sum.square += squares[row][4 * i + j];
       }
     }
   }
@@ -141,65 +176,67 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
     }
     for (int lane = 0; lane < 32; lane += kRings) {
       EncodeRings(bits, &inputs[0][lane], work.metrics[(unit * 32 + lane) / kRings],
-                  work.coded[unit][0] + lane, work.levels + unit * kUnitCodes * 32 + lane);
+                  work.last.coded[unit][0] + lane,
+                  work.last.levels + unit * kUnitCodes * 32 + lane);
     }
   }
 }
 
 // The rings of a unit whose lane has all bits set in `mask`.
-static inline void CopyRings(const uint8_t* mask, int unit, const int8_t* levels,
-                             const uint16_t (*coded)[2][32], int8_t* to_levels,
-                             uint16_t (*to_coded)[2][32]) {
+static inline void CopyRings(const uint8_t* mask, int unit, int rows, const TrellisCodes& from,
+                             TrellisCodes& to) {
   for (int half = 0; half < 2; ++half) {
-    const uint16_t* from = coded[unit][half];
-    uint16_t* to = to_coded[unit][half];
     TQ_INDEPENDENT
     for (int lane = 0; lane < 32; ++lane) {
       const int wide = static_cast<int8_t>(mask[lane]);
-      to[lane] = static_cast<uint16_t>((from[lane] & wide) | (to[lane] & ~wide));
+      to.coded[unit][half][lane] = static_cast<uint16_t>((from.coded[unit][half][lane] & wide) |
+                                                         (to.coded[unit][half][lane] & ~wide));
     }
   }
   for (int i = unit * kUnitCodes * 32; i < (unit + 1) * kUnitCodes * 32; i += 32) {
     TQ_INDEPENDENT
     for (int lane = 0; lane < 32; ++lane) {
-      to_levels[i + lane] = static_cast<int8_t>((levels[i + lane] & mask[lane]) |
-                                                (to_levels[i + lane] & ~mask[lane]));
+      to.levels[i + lane] = static_cast<int8_t>((from.levels[i + lane] & mask[lane]) |
+                                                (to.levels[i + lane] & ~mask[lane]));
     }
+  }
+  const auto copy = [mask](const int32_t* a, int32_t* b) {
+    TQ_INDEPENDENT
+    for (int lane = 0; lane < 32; ++lane) {
+      const int wide = static_cast<int8_t>(mask[lane]);
+      b[lane] = (a[lane] & wide) | (b[lane] & ~wide);
+    }
+  };
+  for (int row = 0; row < rows; ++row) {
+    copy(from.sums[unit].product[row], to.sums[unit].product[row]);
+    copy(from.sums[unit].square[row], to.sums[unit].square[row]);
   }
 }
 
-// Of the rings encoded last, those that come no nearer to the targets than the best ones, every
-// vector at the gain that suits both together, go back to the best ones.
-static void KeepBetterRings(const TrellisGroups& groups, const TrellisSums* sums,
+// Of the rings encoded last, those that come no nearer to the targets than the best ones go back
+// to them. Every vector at a gain of its own; twice that is given.
+static void KeepBetterRings(const TrellisGroups& groups, const int* twice_gains,
                             TrellisWork& work) {
-  int16_t gains[kMaxTrellisTokens];
+  int16_t of_token[kMaxTrellisTokens];
   for (int token = 0; token < groups.tile.tokens; ++token) {
-    const TrellisSums& best = work.best_sums[token];
-    const TrellisSums both = {sums[token].product + best.product, sums[token].square + best.square};
-    gains[token] = static_cast<int16_t>(GainOf(both) * kTrellisJudgeGrid);
+    of_token[token] = static_cast<int16_t>(twice_gains[token]);
   }
-  ByLane factors;
-  SpreadTokens(groups, work, gains, factors);
+  ByLane twice;
+  SpreadTokens(groups, work, of_token, twice);
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    alignas(64) int32_t nearer[32];
-    for (int lane = 0; lane < 32; lane += kRings) {
-      SumsU sum = {};
-      U16 step[2], twice[2];
-      for (int p = 0; p < kUnitCodes; ++p) {
-        const int at = (unit * kUnitCodes + p) * 32 + lane;
-        const U16 level = LoadBytesU(work.levels + at), best = LoadBytesU(work.best_levels + at);
-        const U16 wanted =
-            ScaledU(LoadU(work.targets + at), LoadU(factors.of[work.rows[unit][p]] + lane));
-        step[p % 2] = SubU(level, best);
-        twice[p % 2] =
-            SubU(AddU(wanted, wanted), ShiftLeftU<kTrellisJudgeShift>(AddU(level, best)));
-        if (p % 2 != 0) AddProductsU(step[0], twice[0], step[1], twice[1], sum);
+    const UnitSums &now = work.last.sums[unit], &best = work.best.sums[unit];
+    int64_t nearer[32] = {};
+    for (int i = 0; i < work.unit_row_count[unit]; ++i) {
+      const int16_t* gains = twice.of[work.unit_rows[unit][i]];
+      TQ_INDEPENDENT
+      for (int lane = 0; lane < 32; ++lane) {
+        nearer[lane] += int64_t{now.product[i][lane] - best.product[i][lane]} * gains[lane];
+        nearer[lane] -= int64_t{now.square[i][lane] - best.square[i][lane]} * kTrellisJudgeGrid;
       }
-      StoreSumsU(nearer + lane, sum);
     }
     uint8_t back[32];
     for (int lane = 0; lane < 32; ++lane) back[lane] = nearer[lane] <= 0 ? 255 : 0;
-    CopyRings(back, unit, work.best_levels, work.best_coded, work.levels, work.coded);
+    CopyRings(back, unit, work.unit_row_count[unit], work.best, work.last);
   }
 }
 
@@ -228,33 +265,27 @@ static void AcceptBetter(const TrellisGroups& groups, bool first, const TrellisS
   for (int unit = 0; unit < groups.tile.units; ++unit) {
     uint8_t taken[32];
     for (int lane = 0; lane < 32; ++lane) taken[lane] = better[groups.OfUnit(lane, unit)] ? 255 : 0;
-    CopyRings(taken, unit, work.levels, work.coded, work.best_levels, work.best_coded);
+    CopyRings(taken, unit, work.unit_row_count[unit], work.last, work.best);
   }
-}
-
-static void TryEncoding(const TrellisGroups& groups, int bits, const int* gains, bool first,
-                        TrellisWork& work) {
-  EncodeTile(groups, bits, gains, work);
-  TrellisSums sums[kMaxTrellisTokens];
-  SumLevels(groups, work, sums);
-  if (!first) {
-    KeepBetterRings(groups, sums, work);
-    SumLevels(groups, work, sums);
-  }
-  AcceptBetter(groups, first, sums, work);
 }
 
 static void SearchTile(const TrellisGroups& groups, int bits, const TrellisMoves& moves,
                        const int* first_gains, TrellisWork& work) {
-  int gains[kMaxTrellisTokens], own_gains[kMaxTrellisTokens];
+  int gains[kMaxTrellisTokens], own_gains[kMaxTrellisTokens], twice_gains[kMaxTrellisTokens];
   for (int i = 0; i < moves.count; ++i) {
     for (int token = 0; token < groups.tile.tokens; ++token) {
       const int own = i == 0 ? kTrellisGainOne : GainOf(work.best_sums[token]);
       const int before = i == 0 ? own : own_gains[token];
       gains[token] = moves.Gain(i, first_gains[token], own, before);
       own_gains[token] = own;
+      twice_gains[token] = own + gains[token];
     }
-    TryEncoding(groups, bits, gains, i == 0, work);
+    EncodeTile(groups, bits, gains, work);
+    SumRings(groups, work);
+    if (i > 0) KeepBetterRings(groups, twice_gains, work);
+    TrellisSums sums[kMaxTrellisTokens];
+    SumTokens(groups, work, sums);
+    AcceptBetter(groups, i == 0, sums, work);
   }
 }
 
@@ -280,7 +311,7 @@ static void WriteWords(const TileSide& s, const TrellisWork& work, std::byte* co
   }
   for (int unit = 0; unit < s.tile.units; ++unit) {
     for (int lane = 0; lane < 32; ++lane) {
-      const uint16_t(*halves)[32] = work.best_coded[unit];
+      const uint16_t(*halves)[32] = work.best.coded[unit];
       const uint32_t coded = halves[0][lane] | uint32_t{halves[1][lane]} << 16;
       uint32_t planes[kTrellis.parities], words[4] = {coded};
       for (int t = 0; t < kTrellis.parities; ++t) planes[t] = RingPlane(kTrellis, coded, t);
@@ -289,7 +320,7 @@ static void WriteWords(const TileSide& s, const TrellisWork& work, std::byte* co
         const int p = RingPosition(n);
         uint32_t parity = 0;
         for (int t = 0; t < kTrellis.parities; ++t) parity |= (planes[t] >> p & 1u) << t;
-        const int8_t level = work.best_levels[(unit * kUnitCodes + p) * 32 + lane];
+        const int8_t level = work.best.levels[(unit * kUnitCodes + p) * 32 + lane];
         SetFreeBits(kBits, words, n, uint32_t{free_of[parity][level & 255]});
       }
       for (int w = 0; w < kBits; ++w) {
@@ -309,7 +340,8 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
   work.row_count = 0;
   for (int unit = 0; unit < groups.tile.units; ++unit) {
     uint8_t waiting[kMaxTrellisRows] = {};  // a position of the row that lacks another one, from 1
-    int paired = 0;
+    uint8_t in_unit[kMaxTrellisRows] = {};  // which of the unit's rows it is, from 1
+    int paired = 0, unit_rows = 0;
     for (int p = 0; p < kUnitCodes; ++p) {
       const int first = groups.TokenOfCode(unit, CodeAt(p));
       const int dim = groups.DimOfCode(unit, CodeAt(p));
@@ -320,9 +352,14 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
       }
       const int row = row_of[first];
       work.rows[unit][p] = static_cast<uint8_t>(row);
+      if (in_unit[row] == 0) {
+        work.unit_rows[unit][unit_rows++] = static_cast<uint8_t>(row);
+        in_unit[row] = static_cast<uint8_t>(unit_rows);
+      }
       if (waiting[row] == 0) {
         waiting[row] = static_cast<uint8_t>(p + 1);
       } else {
+        work.pair_rows[unit][paired / 2] = static_cast<uint8_t>(in_unit[row] - 1);
         work.pairs[unit][paired++] = static_cast<uint8_t>(waiting[row] - 1);
         work.pairs[unit][paired++] = static_cast<uint8_t>(p);
         waiting[row] = 0;
@@ -337,6 +374,7 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
         most[token] = magnitude > most[token] ? magnitude : most[token];
       }
     }
+    work.unit_row_count[unit] = unit_rows;
   }
 }
 

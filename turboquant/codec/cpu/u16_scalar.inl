@@ -6,12 +6,6 @@ using U16 = int16_t;
 
 U16 LoadU(const int16_t* p) { return *p; }
 void StoreU(int16_t* p, U16 x) { *p = x; }
-U16 AddU(U16 x, U16 y) { return static_cast<U16>(x + y); }
-U16 SubU(U16 x, U16 y) { return static_cast<U16>(x - y); }
-template <int kBits>
-U16 ShiftLeftU(U16 x) {
-  return static_cast<U16>(x * (1 << kBits));
-}
 U16 LoadBytesU(const int8_t* p) { return *p; }
 U16 ScaledU(U16 x, U16 factor) { return static_cast<U16>(TrellisScaled(x, factor)); }
 U16 ClampU(U16 x, int limit) {

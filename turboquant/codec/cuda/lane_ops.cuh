@@ -103,6 +103,10 @@ TQ_DEVICE int Dp2aHigh(uint32_t halves, uint32_t bytes, int sum) {
   return __dp2a_hi(static_cast<int>(halves), static_cast<int>(bytes), sum);
 }
 TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
+// x shifted right by n < 32, the low bits of `above` behind it.
+TQ_DEVICE uint32_t ShiftIn(uint32_t above, uint32_t x, int n) {
+  return __funnelshift_r(x, above, n);
+}
 TQ_DEVICE uint32_t ReverseBits(uint32_t x) { return __brev(x); }
 
 // c += A B, A 16 x 32 bytes and B 32 x 8 bytes, each signed or unsigned.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words of shared memory that a thread of the trellis encoder has for its two rings.
+// How a thread of the trellis encoder has its two rings in words of shared memory.
 #pragma once
 
 #include "turboquant/codec/trellis_search.h"
@@ -9,11 +9,13 @@ namespace tq::cuda {
 // Of what belongs to a ring's positions, four positions a word (ring_words.cuh).
 inline constexpr int kRingWordCount = kUnitCodes / 4;
 
-// Of a lap: of each mark the states before it, bytes of two states of both rings. Inputs lie in the
-// last words: each is read before a mark replaces it.
-inline constexpr int kRingWordsOfMark = kTrellisStates / 2;
-inline constexpr int kRingWords = kTrellisMarkCount * kRingWordsOfMark;
-inline constexpr int kRingInputs = kRingWords - kUnitCodes;
-static_assert(TrellisMark(kTrellisMarkCount - 2) >= kUnitCodes - kRingWordsOfMark);
+// Of a lap: of each mark the states before it, of both rings four bits of each that the state itself
+// does not tell. States that differ in bits 2 and 4 share a word: in it a nibble of theirs lies at
+// these bits' own value, the other ring's 8 further on. Two marks share 16 words, for a word's place
+// to be the other bits' own value.
+inline constexpr uint32_t kWordStates = 11, kNibbleStates = 20;
+static_assert((kWordStates | kNibbleStates) == kTrellisStates - 1);
+inline constexpr int kRingWords = kTrellisMarkCount / 2 * 16;
+constexpr int RingWordOfMark(int mark) { return mark / 2 * 16 + mark % 2 * 4; }
 
 }  // namespace tq::cuda

@@ -12,6 +12,10 @@ struct HalfWords {
   uint32_t even;  // e = 0, 2
   uint32_t odd;   // e = 1, 3
 };
+TQ_DEVICE uint32_t HalfOf(const HalfWords& words, int e) {
+  const uint32_t word = e % 2 == 0 ? words.even : words.odd;
+  return e < 2 ? word & 0xffffu : word >> 16;
+}
 // Lower, and upper, halves of two words.
 TQ_DEVICE uint32_t PackLower(uint32_t low, uint32_t high) { return Prmt(low, high, 0x5410u); }
 TQ_DEVICE uint32_t PackUpper(uint32_t low, uint32_t high) { return Prmt(low, high, 0x7632u); }
@@ -37,21 +41,21 @@ TQ_DEVICE int Dot(const HalfWords& halves, uint32_t bytes, int sum) {
   return Dp2aHigh(halves.odd, bytes, Dp2aLow(halves.even, bytes, sum));
 }
 
-// Words v and v + kRingWordCount / 2 of a ring: halves and bytes of elements e, of which those of
-// one part belong together: kParts = 2: e and e + 2; 4: each by itself.
-struct WordPair {
-  HalfWords targets[2];
-  uint32_t levels[2];
-
-  // What those elements add that are one token's: two of a word, or one.
-  template <int kParts>
-  TQ_DEVICE void AddPart(int part, int i, int& product, int& square) const {
+// What elements of a word add to the sums of a token that has them: of kParts parts, one: e and
+// e + 2 of two, each by itself of four.
+template <int kParts>
+TQ_DEVICE void AddPart(const HalfWords& targets, uint32_t levels, int part, int& product,
+                       int& square) {
+  if constexpr (kParts == 1) {
+    product = Dot(targets, levels, product);
+    square = Dp4a(levels, levels, square);
+  } else {
     const uint32_t mask = kParts == 2 ? 0xffffu << (16 * part) : 0xffu << ShiftOfByte(part);
-    const uint32_t bytes = levels[i] & mask;
-    product = part % 2 == 0 ? Dp2aLow(targets[i].even, bytes, product)
-                            : Dp2aHigh(targets[i].odd, bytes, product);
+    const uint32_t bytes = levels & mask;
+    product = part % 2 == 0 ? Dp2aLow(targets.even, bytes, product)
+                            : Dp2aHigh(targets.odd, bytes, product);
     square = Dp4a(bytes, bytes, square);
   }
-};
+}
 
 }  // namespace tq::cuda

@@ -7,6 +7,7 @@
 
 #include "turboquant/codec/cuda/lane_ops.cuh"
 #include "turboquant/codec/cuda/ring_layout.h"
+#include "turboquant/codec/cuda/ring_words.cuh"
 #include "turboquant/codec/cuda/tile_codecs.cuh"
 #include "turboquant/codec/trellis_search.h"
 
@@ -36,18 +37,18 @@ struct RingPair {
   static constexpr int kParities = 1 << TrellisOfBits(kBits).parities;
   static constexpr uint32_t kStates = kTrellisStates;
   static constexpr uint32_t kBothStates = (kStates - 1) * 0x10001u;
+  // Metrics have one bit less below the cost than elsewhere: all paths to a state have the newest
+  // bit of the state at the last mark in common.
+  static constexpr int kShift = kTrellisMetricShift - 1;
+  static_assert(kShift == kTrellisMarkStep);
+  static constexpr uint32_t kBothOrigins = ((1u << kShift) - 1) * 0x10001u;
+  TQ_DEVICE static constexpr uint32_t BothOrigins(uint32_t state) { return (state >> 1) * 0x10001u; }
 
   using Metrics = uint32_t[kTrellisStates];
 
   const std::byte* costs;  // shared: bytes [input][parity]
   std::byte* words;        // shared: this thread's, `stride` bytes apart
   int stride;
-
-  TQ_DEVICE uint32_t& Word(int i) const { return *reinterpret_cast<uint32_t*>(words + i * stride); }
-  // Where costs of both rings' inputs lie, the first one's in the low half.
-  TQ_DEVICE void SetInputs(int position, uint32_t offsets) const {
-    Word(kRingInputs + position) = offsets;
-  }
 
   TQ_DEVICE static constexpr uint32_t Parity(uint32_t window) {
     constexpr uint64_t kZ0 = ParityBits(kBits, 0), kZ1 = ParityBits(kBits, 1),
@@ -56,11 +57,12 @@ struct RingPair {
                                  (kZ2 >> window & 1u) << 2);
   }
 
-  // Costs of both rings: as metrics have them where the last parity is 0, else to be shifted.
-  TQ_DEVICE void LoadCosts(int position, uint32_t (&c)[kParities]) const {
-    const uint32_t offsets = Word(kRingInputs + position);
-    const auto* a = reinterpret_cast<const uint32_t*>(costs + (offsets & 0xffffu));
-    const auto* b = reinterpret_cast<const uint32_t*>(costs + (offsets >> 16));
+  // Costs of both rings' inputs, given where they lie: as metrics have them where the last parity is
+  // 0, else to be shifted.
+  TQ_DEVICE void LoadCosts(uint32_t first_offset, uint32_t second_offset,
+                           uint32_t (&c)[kParities]) const {
+    const auto* a = reinterpret_cast<const uint32_t*>(costs + first_offset);
+    const auto* b = reinterpret_cast<const uint32_t*>(costs + second_offset);
     uint32_t first[kParities / 4], second[kParities / 4];
     if constexpr (kParities == 8) {
       const uint2 x = *reinterpret_cast<const uint2*>(a), y = *reinterpret_cast<const uint2*>(b);
@@ -74,14 +76,14 @@ struct RingPair {
     for (uint32_t z = 0; z < kParities; ++z) {  // bytes whose sign is the zero between them
       const uint32_t byte = z % 4;
       c[z] = Prmt(first[z / 4], second[z / 4], 0xc480u + byte * 0x1111u);
-      if (z < kParities / 2) c[z] <<= kTrellisMetricShift;
+      if (z < kParities / 2) c[z] <<= kShift;
     }
   }
 
   // Where a state's metric is after some steps since the last mark: a step puts two states where
-  // their predecessors were, so that nothing moves, and after five all are in order again.
+  // their predecessors were, so that nothing moves before the next mark.
   TQ_DEVICE static constexpr uint32_t Slot(uint32_t state, int steps) {
-    return (state >> steps | state << (kTrellisMarkStep - steps)) & (kStates - 1);
+    return (state >> steps | state << (kTrellisMemory - 1 - steps)) & (kStates - 1);
   }
   TQ_DEVICE static void Advance(const uint32_t (&c)[kParities], int steps, Metrics& metrics) {
 #pragma unroll
@@ -95,79 +97,84 @@ struct RingPair {
         // in one instruction.
         const uint32_t from_low = Parity(2 * a + i), from_high = Parity(2 * a + i + kStates);
         next[i] = from_low < kParities / 2
-                      ? AddMin16x2(low, c[from_low], high + (c[from_high] << kTrellisMetricShift))
-                      : AddMin16x2(high, c[from_high], low + (c[from_low] << kTrellisMetricShift));
+                      ? AddMin16x2(low, c[from_low], high + (c[from_high] << kShift))
+                      : AddMin16x2(high, c[from_high], low + (c[from_low] << kShift));
       }
       low = next[0];
       high = next[1];
     }
   }
 
-  TQ_DEVICE static void SetMarks(Metrics& metrics) {
-#pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s)
-      metrics[s] = SelectBits(kBothStates, s * 0x10001u, metrics[s]);
-  }
+  // Of both rings: the least metric, with the whole state below the cost.
   TQ_DEVICE static uint32_t Least(const Metrics& metrics) {
-    uint32_t least[4];
+    uint32_t least[4];  // by state mod 4
 #pragma unroll
     for (int i = 0; i < 4; ++i) least[i] = metrics[i];
 #pragma unroll
     for (uint32_t s = 4; s < kStates; ++s) {
       least[s % 4] = AddMin16x2(metrics[s], 0, least[s % 4]);
     }
-    return AddMin16x2(AddMin16x2(least[0], 0, least[1]), 0, AddMin16x2(least[2], 0, least[3]));
+    const uint32_t even = AddMin16x2(least[0], 0, least[2]),
+                   odd = AddMin16x2(least[1], 0, least[3]);
+    return AddMin16x2(2 * even, 0, 2 * odd + 0x10001u);
   }
 
   // Metrics before the first lap.
   TQ_DEVICE static void Start(Metrics& metrics) {
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = s * 0x10001u;
+    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = BothOrigins(s);
   }
-  // Steps from a position on.
-  template <int kSteps>
-  TQ_DEVICE void Advance(int position, Metrics& metrics) const {
+  // To the next mark, through the positions of a word. Leaves the origins of all states there, and
+  // metrics that begin at it. offsets: of costs of both rings.
+  TQ_DEVICE void AdvanceToMark(int mark, const HalfWords (&offsets)[2], Metrics& metrics) const {
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kTrellisMarkStep; ++i) {
       uint32_t c[kParities];
-      LoadCosts(position + i, c);
+      LoadCosts(HalfOf(offsets[0], i), HalfOf(offsets[1], i), c);
       Advance(c, i, metrics);
     }
-  }
-  TQ_DEVICE void SaveMark(int mark, const Metrics& metrics) const {
+    Metrics at_mark;
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; s += 2) {
-      Word(mark * kRingWordsOfMark + static_cast<int>(s / 2)) =
-          Prmt(metrics[s], metrics[s + 1], 0x6420u);
+    for (uint32_t s = 0; s < kStates; ++s) at_mark[s] = metrics[Slot(s, kTrellisMarkStep)];
+    std::byte* to = words + RingWordOfMark(mark) * stride;
+#pragma unroll
+    for (uint32_t s = 0; s < kStates; ++s) {
+      if ((s & kNibbleStates) != 0) continue;
+      const uint32_t low = Prmt(at_mark[s], at_mark[s + 16], 0x6420u),
+                     high = Prmt(at_mark[s + 4], at_mark[s + 20], 0x6420u);
+      *reinterpret_cast<uint32_t*>(to + static_cast<int>(s) * stride) =
+          SelectBits(0x0f0f0f0fu, low, high << 4);
+    }
+#pragma unroll
+    for (uint32_t s = 0; s < kStates; ++s) {
+      metrics[s] = SelectBits(kBothOrigins, BothOrigins(s), at_mark[s]);
     }
   }
 
-  // From one lap to the next. Gives the ends of both rings.
-  TQ_DEVICE uint32_t Lap(Metrics& metrics) const {
-    constexpr int kWhole = kUnitCodes / kTrellisMarkStep, kRest = kUnitCodes % kTrellisMarkStep;
-    static_assert(kWhole + 1 == kTrellisMarkCount && kTrellisMarkStep == kTrellisMemory - 1);
+  // From one lap to the next; offsets_of(w, offsets) gives those of a word. Gives the ends of both
+  // rings.
+  template <typename Fn>
+  TQ_DEVICE uint32_t Lap(const Fn& offsets_of, Metrics& metrics) const {
+    static_assert(kTrellisMarkCount == kRingWordCount);
 #pragma unroll 1
-    for (int mark = 0; mark < kWhole; ++mark) {
-      Advance<kTrellisMarkStep>(mark * kTrellisMarkStep, metrics);
-      SaveMark(mark, metrics);
-      SetMarks(metrics);
+    for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
+      HalfWords offsets[2];
+      offsets_of(mark, offsets);
+      AdvanceToMark(mark, offsets, metrics);
     }
-    Metrics turned;
-    Advance<kRest>(kWhole * kTrellisMarkStep, metrics);
+    const uint32_t least = Least(metrics), least_cost = (least & ~kBothStates) >> 1;
 #pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) turned[s] = metrics[Slot(s, kRest)];
-    SaveMark(kWhole, turned);
-    SetMarks(turned);
-    const uint32_t least = Least(turned);
-#pragma unroll
-    for (uint32_t s = 0; s < kStates; ++s) metrics[s] = turned[s] - (least & ~kBothStates);
+    for (uint32_t s = 0; s < kStates; ++s) metrics[s] -= least_cost;
     return least & kBothStates;
   }
 
+  // The state at the mark before, of the path to a state at a mark.
   TQ_DEVICE uint32_t Origin(int mark, uint32_t state, int ring) const {
-    const auto word = static_cast<int>(state / 2), byte = static_cast<int>(state % 2 * 2) + ring;
-    return static_cast<uint32_t>(words[(mark * kRingWordsOfMark + word) * stride + byte]) &
-           (kStates - 1);
+    const std::byte* word = words + static_cast<int>(state & kWordStates) * stride;
+    const uint32_t nibbles =
+        *reinterpret_cast<const uint32_t*>(word + RingWordOfMark(mark) * stride);
+    const uint32_t here = nibbles >> (state & kNibbleStates);
+    return ((ring == 0 ? here << 1 : here >> 7) & (kStates - 2)) | state >> kTrellisMarkStep;
   }
   // The coded bits of both rings, from the end of the lap back. A closed one is followed again, to
   // the same bits, as long as the other one is open.
@@ -176,22 +183,21 @@ struct RingPair {
 #pragma unroll 1
     for (int i = 0; i < kTrellisTries; ++i) {
       // State bits are those of the word from the newest on: collected in that order, reversed.
-      uint32_t state[2] = {end[0], end[1]}, reversed[2] = {end[0], end[1]};
+      uint32_t state[2] = {end[0], end[1]}, reversed[2] = {};
 #pragma unroll
-      for (int mark = kTrellisMarkCount - 1; mark > 0; --mark) {
+      for (int mark = kTrellisMarkCount - 1; mark >= 0; --mark) {
 #pragma unroll
         for (int ring = 0; ring < 2; ++ring) {
+          reversed[ring] = ShiftIn(state[ring], reversed[ring], kTrellisMarkStep);
           state[ring] = Origin(mark, state[ring], ring);
-          reversed[ring] |= state[ring] << (kUnitCodes - TrellisMark(mark - 1));
         }
       }
       bool closed = true;
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         coded[ring] = ReverseBits(reversed[ring]);
-        const uint32_t start = Origin(0, state[ring], ring);
-        closed = closed && start == end[ring];
-        end[ring] = start;
+        closed = closed && state[ring] == end[ring];
+        end[ring] = state[ring];
       }
       if (closed) break;
     }

@@ -39,6 +39,7 @@ template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
   static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
+  static constexpr int kParts = GroupsOf::kParts;
 
   const SealParams& p;
   const TileSide& from;
@@ -61,6 +62,14 @@ struct TrellisSealer {
   TQ_DEVICE int Tiles() const { return TrellisTiles(Layout()); }
   TQ_DEVICE int BlockThreads() const { return TrellisThreads(Layout()); }
   TQ_DEVICE int Tokens() const { return Tiles() * Layout().tokens; }
+  // Threads of a tile, in step from its first encoding on.
+  TQ_DEVICE void SyncTile() const {
+    if (Tiles() == 1) {
+      SyncThreads();
+    } else {
+      SyncSome(1 + Tile(), TileThreads());
+    }
+  }
   // This thread's rings: the same lane of two units of a tile.
   TQ_DEVICE int Tile() const { return Tiles() == 1 ? 0 : ThreadId() / TileThreads(); }
   TQ_DEVICE int Unit(int ring) const {
@@ -76,20 +85,27 @@ struct TrellisSealer {
   TQ_DEVICE int GroupOfRing(int ring) const {
     return Groups().OfUnit(LaneId(), Unit(ring)) + Tile() * Groups().count();
   }
+  // Of all tiles, by all threads; of this one, by its threads.
   template <typename Fn>
   TQ_DEVICE void ForTokens(const Fn& fn) const {
     for (int token = ThreadId(); token < Tokens(); token += BlockThreads()) fn(token);
   }
+  template <typename Fn>
+  TQ_DEVICE void ForTileTokens(const Fn& fn) const {
+    const int first = Tile() * Layout().tokens, thread = ThreadId() - Tile() * TileThreads();
+    for (int n = thread; n < Layout().tokens; n += TileThreads()) fn(first + n);
+  }
 
   // Before the first lap: levels of the tiles' tokens, and of keys the references [D] of the page
-  // as it was and as it will be.
+  // as it was and as it will be; tokens' scales and what makes targets of values stand where scores
+  // will.
   TQ_DEVICE int8_t* OldLevels() const { return Shared<int8_t>(at.ring_words); }
   TQ_DEVICE float2* References() const { return Shared<float2>(at.ring_words + Tokens() * Dims()); }
   TQ_DEVICE int TokenOfPage(int token) const { return first_tile * Layout().tokens + token; }
   // A code decoded, less the new reference.
   TQ_DEVICE float Decoded(int token, int d) const {
     const float x = ValueOfLevel(OldLevels()[token * Dims() + d], LevelRest(from),
-                                 Shared<float>(at.scales)[token]);
+                                 Shared<float>(at.best_scores)[token]);
     if (!Keys()) return x;
     const float2 reference = References()[d];
     return SubRn(AddRn(x, reference.x), reference.y);
@@ -155,22 +171,10 @@ struct TrellisSealer {
     const uint4 words = TargetsAt(w);
     return {{{words.x, words.y}, {words.z, words.w}}};
   }
-  TQ_DEVICE uint2& BestLevelsAt(int w) const {
-    return Shared<uint2>(at.best_levels)[w * BlockThreads() + ThreadId()];
-  }
   TQ_DEVICE Rings RingsHere() const {
     return {SharedMemory() + at.costs, SharedMemory() + at.ring_words + ThreadId() * 4,
             BlockThreads() * 4};
   }
-  TQ_DEVICE uint32_t& NewLevelsAt(int w, int ring) const { return RingsHere().Word(2 * w + ring); }
-  struct LevelWords {
-    uint32_t of[2];
-  };
-  TQ_DEVICE LevelWords BestLevels(int w) const {
-    const uint2 words = BestLevelsAt(w);
-    return {{words.x, words.y}};
-  }
-  TQ_DEVICE LevelWords NewLevels(int w) const { return {{NewLevelsAt(w, 0), NewLevelsAt(w, 1)}}; }
 
   TQ_DEVICE void LoadTargets() const {
     UnpackLevels(from, Layout(), open, first_tile, Tiles(), OldLevels());
@@ -181,7 +185,7 @@ struct TrellisSealer {
       }
     }
     ForTokens([&](int token) {
-      Shared<float>(at.scales)[token] = ReadHalf(open + from.ScaleOffset(TokenOfPage(token)));
+      Shared<float>(at.best_scores)[token] = ReadHalf(open + from.ScaleOffset(TokenOfPage(token)));
       ClearSums(token);
     });
     SyncThreads();
@@ -191,7 +195,7 @@ struct TrellisSealer {
       if (LaneId() == 0) {
         const float factor = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
         Shared<float>(at.norms)[token] = norm;
-        Shared<float>(at.factors)[token] = factor;
+        Shared<float>(at.scores)[token] = factor;
         Shared<int>(at.first_gains)[token] = p.moves.FirstGain(Target(extent.most, factor));
       }
     }
@@ -209,7 +213,7 @@ struct TrellisSealer {
           const int token = TokenOf(ring, w, e);
           const int d = groups.DimOfCode(Unit(ring), 8 * e + w) + first_dim;
           targets[e] =
-              static_cast<uint32_t>(Target(Decoded(token, d), Shared<float>(at.factors)[token]));
+              static_cast<uint32_t>(Target(Decoded(token, d), Shared<float>(at.scores)[token]));
         }
         words[ring] = {PackLower(targets[0], targets[2]), PackLower(targets[1], targets[3])};
       }
@@ -224,63 +228,188 @@ struct TrellisSealer {
     AtomicAdd(Shared<uint32_t>(at.products) + token, static_cast<uint32_t>(product));
     AtomicAdd(Shared<uint32_t>(at.squares) + token, static_cast<uint32_t>(square));
   }
-  // What rings add to their tokens. Of which code: the best one or the new one, by ring.
   struct TokenSum {
-    int token;
-    int product = 0, square = 0;
+    int product, square;
   };
-  TQ_DEVICE void Flush(const TokenSum (&sums)[2]) const {
-    if (sums[0].token == sums[1].token) {
-      AddTo(sums[0].token, sums[0].product + sums[1].product, sums[0].square + sums[1].square);
+  TQ_DEVICE void AddTo(int token, int other, const TokenSum& sum, const TokenSum& of_other) const {
+    if (token == other) {
+      AddTo(token, sum.product + of_other.product, sum.square + of_other.square);
     } else {
-      AddTo(sums[0].token, sums[0].product, sums[0].square);
-      AddTo(sums[1].token, sums[1].product, sums[1].square);
+      AddTo(token, sum.product, sum.square);
+      AddTo(other, of_other.product, of_other.square);
     }
   }
-  TQ_DEVICE void LoadWordPairs(int v, const bool (&best)[2], WordPair (&pairs)[2]) const {
+  // Factors of inputs, twice as large, of an encoding.
+  TQ_DEVICE int16_t& FactorOf(int lap, int token) const {
+    return Shared<int16_t>(at.factors)[lap * Tokens() + token];
+  }
+  // Of elements of a word, by ring.
+  struct Factors {
+    int of[2][4];
+  };
+  TQ_DEVICE void LoadFactors(const int (&laps)[2], int w, Factors& factors) const {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int w = v + i * (kRingWordCount / 2);
-      const TargetWords targets = Targets(w);
-      const LevelWords old_levels = BestLevels(w), new_levels = NewLevels(w);
+    for (int ring = 0; ring < 2; ++ring) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) factors.of[ring][e] = FactorOf(laps[ring], TokenOf(ring, w, e));
+    }
+  }
+  // Where a ring's inputs stand in the tables.
+  TQ_DEVICE static HalfWords InputPlaces(const HalfWords& targets, const int (&factors)[4]) {
+    constexpr uint32_t kMost = kTrellisMaxInput * 0x10001u;
+    const uint32_t even = ScaleHalves(targets.even, factors[0], factors[2]),
+                   odd = ScaleHalves(targets.odd, factors[1], factors[3]);
+    return {AddClampS16x2(even, kMost, 2 * kMost) * Rings::kParities,
+            AddClampS16x2(odd, kMost, 2 * kMost) * Rings::kParities};
+  }
+
+  // Of this thread's rings: coded bits, and the encoding whose inputs they are for. Both give the
+  // levels.
+  struct Code {
+    uint32_t coded[2];
+    int laps[2];
+  };
+  struct LevelWords {
+    uint32_t of[2];
+  };
+  class LevelReader {
+   public:
+    TQ_DEVICE LevelReader(const TrellisSealer& sealer, const Code& code)
+        : sealer_(sealer),
+          parities_{RingParities<kBits>(code.coded[0]), RingParities<kBits>(code.coded[1])},
+          laps_{code.laps[0], code.laps[1]} {
+      sealer.LoadFactors(laps_, 0, factors_);
+    }
+    TQ_DEVICE LevelWords At(int w, const TargetWords& targets) {
+      if constexpr (!GroupsOf::kOneToken) sealer_.LoadFactors(laps_, w, factors_);
+      const auto* levels = sealer_.template Shared<uint8_t>(sealer_.at.levels);
+      LevelWords words;
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        pairs[ring].targets[i] = targets.of[ring];
-        pairs[ring].levels[i] = best[ring] ? old_levels.of[ring] : new_levels.of[ring];
+        const HalfWords places = InputPlaces(targets.of[ring], factors_.of[ring]);
+        const uint32_t z = parities_[ring].Bytes(w);
+        const uint32_t even = places.even + Prmt(z, 0, 0x4240u),
+                       odd = places.odd + Prmt(z, 0, 0x4341u);
+        words.of[ring] = PackBytes(levels[even & 0xffffu], levels[odd & 0xffffu],
+                                   levels[even >> 16], levels[odd >> 16]);
       }
+      return words;
     }
-  }
-  static constexpr int kParts = GroupsOf::kPairs ? 2 : 4;
 
-  TQ_DEVICE void SumLevels(const bool (&best)[2]) const {
-    if constexpr (GroupsOf::kLanesShareTokens) {
-      SumSharedTokens(best);
-      return;
-    }
-    TokenSum sums[2] = {{TokenOf(0, 0, 0)}, {TokenOf(1, 0, 0)}};
+   private:
+    const TrellisSealer& sealer_;
+    RingParities<kBits> parities_[2];
+    int laps_[2];
+    Factors factors_;
+  };
+
+  // One lap over both rings.
+  TQ_DEVICE Code Encode(int lap, typename Rings::Metrics& metrics) const {
+    Code code = {{}, {lap, lap}};
+    Factors factors;
+    LoadFactors(code.laps, 0, factors);
+    const Rings rings = RingsHere();
+    const uint32_t ends = rings.Lap(
+        [&](int w, HalfWords(&places)[2]) {
+          if constexpr (!GroupsOf::kOneToken) LoadFactors(code.laps, w, factors);
+          const TargetWords targets = Targets(w);
+          places[0] = InputPlaces(targets.of[0], factors.of[0]);
+          places[1] = InputPlaces(targets.of[1], factors.of[1]);
+        },
+        metrics);
+    rings.Follow(ends, code.coded);
+    return code;
+  }
+
+  // What rings add to the sums of their tokens, where the compiler knows which these are. Made once
+  // for a code and kept as long as it is.
+  template <int kTokens>
+  struct RingSums {
+    int products[2][kTokens], squares[2][kTokens];
+  };
+  template <int kTokens>
+  TQ_DEVICE RingSums<kTokens> SumRings(const Code& code) const {
+    constexpr RingTokens kOfRing = GroupsOf::kTokens;
+    constexpr int kPeriod = RingPeriodOf(kOfRing);
+    RingSums<kTokens> sums = {};
+    LevelReader reader(*this, code);
 #pragma unroll 1
-    for (int v = 0; v < kRingWordCount / 2; ++v) {
-      WordPair pairs[2];
-      LoadWordPairs(v, best, pairs);
+    for (int first = 0; first < kRingWordCount; first += kPeriod) {
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) {
+      for (int i = 0; i < kPeriod; ++i) {
+        const TargetWords targets = Targets(first + i);
+        const LevelWords levels = reader.At(first + i, targets);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int w = v + i * (kRingWordCount / 2);
-          const int tokens[2] = {TokenOf(0, w, part), TokenOf(1, w, part)};
-          if (tokens[0] != sums[0].token || tokens[1] != sums[1].token) {
-            Flush(sums);
-            sums[0] = {tokens[0]};
-            sums[1] = {tokens[1]};
-          }
+        for (int part = 0; part < kParts; ++part) {
+          const int token = kOfRing.of[4 * i + part];
 #pragma unroll
           for (int ring = 0; ring < 2; ++ring) {
-            pairs[ring].template AddPart<kParts>(part, i, sums[ring].product, sums[ring].square);
+            AddPart<kParts>(targets.of[ring], levels.of[ring], part, sums.products[ring][token],
+                            sums.squares[ring][token]);
           }
         }
       }
     }
-    Flush(sums);
+    return sums;
+  }
+  // A ring whose new code comes no nearer to the targets than its best one goes back to that.
+  template <int kTokens>
+  TQ_DEVICE void KeepBetter(const Code& best, const RingSums<kTokens>& best_sums, Code& code,
+                            RingSums<kTokens>& sums) const {
+    constexpr RingTokens kOfRing = GroupsOf::kTokens;
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      int64_t nearer = 0;
+      int square = 0;
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        const int token = TokenOf(ring, kOfRing.first[i] / 4, kOfRing.first[i] % 4);
+        nearer += int64_t{sums.products[ring][i] - best_sums.products[ring][i]} *
+                  TwiceGain(code.laps[ring], token);
+        square += sums.squares[ring][i] - best_sums.squares[ring][i];
+      }
+      if (nearer > int64_t{square} * kTrellisJudgeGrid) continue;
+      code.coded[ring] = best.coded[ring];
+      code.laps[ring] = best.laps[ring];
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        sums.products[ring][i] = best_sums.products[ring][i];
+        sums.squares[ring][i] = best_sums.squares[ring][i];
+      }
+    }
+  }
+  template <int kTokens>
+  TQ_DEVICE void AddToTokens(const RingSums<kTokens>& sums) const {
+    constexpr RingTokens kOfRing = GroupsOf::kTokens;
+    if constexpr (GroupsOf::kGroups.side == Side::kKey) {
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        const int w = kOfRing.first[i] / 4, e = kOfRing.first[i] % 4;
+        AddTo(TokenOf(0, w, e), TokenOf(1, w, e), {sums.products[0][i], sums.squares[0][i]},
+              {sums.products[1][i], sums.squares[1][i]});
+      }
+    } else {
+      // Both rings of the eight lanes that differ in lane / 4 have the same tokens. The lanes add
+      // up what all have, each for an eighth of the tokens.
+      static_assert([=] {
+        for (int i = 0; i < kTokens; ++i) {
+          if (kOfRing.first[i] != i / kParts * 4 + i % kParts) return false;
+        }
+        return true;
+      }());
+      int both[2 * kTokens];
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        both[2 * i] = sums.products[0][i] + sums.products[1][i];
+        both[2 * i + 1] = sums.squares[0][i] + sums.squares[1][i];
+      }
+      const int first = ShareSums<16>(both);
+#pragma unroll
+      for (int i = 0; i < kTokens / 8; ++i) {
+        const int token = first + i;  // not known when compiled: no look-up
+        AddTo(TokenOf(0, token / kParts, token % kParts), both[2 * i], both[2 * i + 1]);
+      }
+    }
   }
   // Sums of all lanes that differ in the bits of kLanes and below, down to 4: each lane keeps one
   // half of them, then of these. Gives the token of the first that is left.
@@ -303,28 +432,51 @@ struct TrellisSealer {
       return first + (upper ? kHalf / 2 : 0);
     }
   }
-  // Values: both rings of the eight lanes that differ in lane / 4 have the same tokens. The lanes
-  // add up what all have, each for an eighth of the tokens.
-  TQ_DEVICE void SumSharedTokens(const bool (&best)[2]) const {
-    constexpr int kTokens = kRingWordCount / 2 * kParts;
-    int sums[2 * kTokens] = {};  // product and square of a token
-#pragma unroll
-    for (int v = 0; v < kRingWordCount / 2; ++v) {
-      WordPair pairs[2];
-      LoadWordPairs(v, best, pairs);
+
+  // Where the compiler does not know them: the same from levels found again.
+  TQ_DEVICE void KeepBetterByParts(const Code& best, Code& code) const {
+    int64_t nearer[2] = {};
+    LevelReader now(*this, code), old(*this, best);
+#pragma unroll 1
+    for (int w = 0; w < kRingWordCount; ++w) {
+      const TargetWords targets = Targets(w);
+      const LevelWords new_levels = now.At(w, targets), old_levels = old.At(w, targets);
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        const int token = v * kParts + part;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          pairs[i % 2].template AddPart<kParts>(part, i / 2, sums[2 * token], sums[2 * token + 1]);
+        for (int ring = 0; ring < 2; ++ring) {
+          int product = 0, square = 0, old_product = 0, old_square = 0;
+          AddPart<kParts>(targets.of[ring], new_levels.of[ring], part, product, square);
+          AddPart<kParts>(targets.of[ring], old_levels.of[ring], part, old_product, old_square);
+          nearer[ring] += int64_t{product - old_product} *
+                              TwiceGain(code.laps[ring], TokenOf(ring, w, part)) -
+                          int64_t{square - old_square} * kTrellisJudgeGrid;
         }
       }
     }
-    const int first = ShareSums<16>(sums);
 #pragma unroll
-    for (int i = 0; i < kTokens / 8; ++i) {
-      AddTo(TokenOf(0, (first + i) / kParts, (first + i) % kParts), sums[2 * i], sums[2 * i + 1]);
+    for (int ring = 0; ring < 2; ++ring) {
+      if (nearer[ring] > 0) continue;
+      code.coded[ring] = best.coded[ring];
+      code.laps[ring] = best.laps[ring];
+    }
+  }
+  TQ_DEVICE void AddToTokensByParts(const Code& code) const {
+    LevelReader reader(*this, code);
+#pragma unroll 1
+    for (int w = 0; w < kRingWordCount; ++w) {
+      const TargetWords targets = Targets(w);
+      const LevelWords levels = reader.At(w, targets);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        TokenSum sums[2] = {};
+#pragma unroll
+        for (int ring = 0; ring < 2; ++ring) {
+          AddPart<kParts>(targets.of[ring], levels.of[ring], part, sums[ring].product,
+                          sums[ring].square);
+        }
+        AddTo(TokenOf(0, w, part), TokenOf(1, w, part), sums[0], sums[1]);
+      }
     }
   }
 
@@ -337,106 +489,19 @@ struct TrellisSealer {
     return RoundToInt(gain < kLeast ? kLeast : gain > kMost ? kMost : gain);
   }
 
-  // Twice the factor of a token's inputs in the encoding that comes, number `lap`.
+  // Of a token, for the encoding that comes, number `lap`.
   TQ_DEVICE void SetFactors(int token, int lap) const {
     const int own = lap == 0 ? kTrellisGainOne
                              : GainOf(Shared<int>(at.best_products)[token],
                                       Shared<int>(at.best_squares)[token]);
     const int before = lap == 0 ? own : Shared<int>(at.own_gains)[token];
     Shared<int>(at.own_gains)[token] = own;
-    Shared<int>(at.inputs)[token] =
-        2 * p.moves.Gain(lap, Shared<int>(at.first_gains)[token], own, before) * TrellisGrid(kBits);
+    const int gain = p.moves.Gain(lap, Shared<int>(at.first_gains)[token], own, before);
+    FactorOf(lap, token) = static_cast<int16_t>(2 * gain * TrellisGrid(kBits));
   }
-  // Factors of elements of a word, by ring.
-  struct Factors {
-    int of[2][4];
-  };
-  // From an array of them.
-  TQ_DEVICE void LoadFactors(int array, int w, Factors& factors) const {
-#pragma unroll
-    for (int ring = 0; ring < 2; ++ring) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) factors.of[ring][e] = Shared<int>(array)[TokenOf(ring, w, e)];
-    }
-  }
-  // fn(w, targets, factors) of each word; factors are the same for all where a ring has one token.
-  template <typename Fn>
-  TQ_DEVICE void ForWords(int array, const Fn& fn) const {
-    Factors factors;
-    LoadFactors(array, 0, factors);
-#pragma unroll 4
-    for (int w = 0; w < kRingWordCount; ++w) {
-      if constexpr (!GroupsOf::kOneToken) LoadFactors(array, w, factors);
-      fn(w, Targets(w), factors);
-    }
-  }
-  TQ_DEVICE static HalfWords Scaled(const HalfWords& targets, const int (&factors)[4]) {
-    return {ScaleHalves(targets.even, factors[0], factors[2]),
-            ScaleHalves(targets.odd, factors[1], factors[3])};
-  }
-
-  // Table offsets of inputs.
-  TQ_DEVICE static HalfWords Inputs(const HalfWords& targets, const int (&factors)[4]) {
-    constexpr uint32_t kMost = kTrellisMaxInput * 0x10001u;
-    const HalfWords x = Scaled(targets, factors);
-    return {AddClampS16x2(x.even, kMost, 2 * kMost) * Rings::kParities,
-            AddClampS16x2(x.odd, kMost, 2 * kMost) * Rings::kParities};
-  }
-
-  // One lap over both rings. Gives their coded bits, leaves their levels.
-  TQ_DEVICE void Encode(typename Rings::Metrics& metrics, uint32_t (&coded)[2]) const {
-    const Rings rings = RingsHere();
-    ForWords(at.inputs, [&](int w, const TargetWords& targets, const Factors& factors) {
-      const HalfWords a = Inputs(targets.of[0], factors.of[0]),
-                      b = Inputs(targets.of[1], factors.of[1]);
-      rings.SetInputs(4 * w, PackLower(a.even, b.even));
-      rings.SetInputs(4 * w + 1, PackLower(a.odd, b.odd));
-      rings.SetInputs(4 * w + 2, PackUpper(a.even, b.even));
-      rings.SetInputs(4 * w + 3, PackUpper(a.odd, b.odd));
-    });
-    rings.Follow(rings.Lap(metrics), coded);
-    const RingParities<kBits> parities[2] = {RingParities<kBits>(coded[0]),
-                                             RingParities<kBits>(coded[1])};
-    const auto* levels = Shared<uint8_t>(at.levels);
-    ForWords(at.inputs, [&](int w, const TargetWords& targets, const Factors& factors) {
-#pragma unroll
-      for (int ring = 0; ring < 2; ++ring) {
-        const HalfWords inputs = Inputs(targets.of[ring], factors.of[ring]);
-        const uint32_t z = parities[ring].Bytes(w);
-        const uint32_t even = inputs.even + Prmt(z, 0, 0x4240u),
-                       odd = inputs.odd + Prmt(z, 0, 0x4341u);
-        NewLevelsAt(w, ring) = PackBytes(levels[even & 0xffffu], levels[odd & 0xffffu],
-                                         levels[even >> 16], levels[odd >> 16]);
-      }
-    });
-  }
-
-  // Do the new rings come nearer to the targets than the best ones, every vector at the gain that
-  // suits both together?
-  TQ_DEVICE void Judge(bool (&best)[2]) const {
-    ForTokens([&](int token) {
-      Shared<int>(at.judged)[token] =
-          2 *
-          GainOf(Shared<int>(at.products)[token] + Shared<int>(at.best_products)[token],
-                 Shared<int>(at.squares)[token] + Shared<int>(at.best_squares)[token]) *
-          kTrellisJudgeGrid;
-      ClearSums(token);
-    });
-    SyncThreads();
-    int product[2] = {}, square[2] = {};  // new less old
-    ForWords(at.judged, [&](int w, const TargetWords& targets, const Factors& factors) {
-      const LevelWords now = NewLevels(w), old = BestLevels(w);
-#pragma unroll
-      for (int ring = 0; ring < 2; ++ring) {
-        const HalfWords judged = Scaled(targets.of[ring], factors.of[ring]);
-        product[ring] += Dot(judged, now.of[ring], 0) - Dot(judged, old.of[ring], 0);
-        square[ring] += Dp4a(now.of[ring], now.of[ring], 0) - Dp4a(old.of[ring], old.of[ring], 0);
-      }
-    });
-#pragma unroll
-    for (int ring = 0; ring < 2; ++ring) {
-      best[ring] = 2 * product[ring] - kTrellisJudgeGrid * square[ring] <= 0;
-    }
+  // To judge a token's rings by: of the encoding, and its own.
+  TQ_DEVICE int TwiceGain(int lap, int token) const {
+    return FactorOf(lap, token) / (2 * TrellisGrid(kBits)) + Shared<int>(at.own_gains)[token];
   }
 
   // Groups that what was encoded last serves better keep it; factors for the encoding after it. By
@@ -475,32 +540,76 @@ struct TrellisSealer {
       SetFactors(first_token + token, lap + 1);
     }
   }
-  TQ_DEVICE void AcceptBetter(int lap, const bool (&best)[2], const uint32_t (&coded)[2],
-                              uint32_t (&best_coded)[2]) const {
+  // The same for this thread's rings: are they of a group that does?
+  TQ_DEVICE void AcceptBetter(int lap, bool (&better)[2]) const {
+    SyncTile();
     if (ThreadId() - Tile() * TileThreads() < 32) AcceptTokens(lap);
-    SyncThreads();
-    bool take[2];
+    SyncTile();
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      take[ring] = !best[ring] && Shared<int>(at.better)[GroupOfRing(ring)] != 0;
-      if (take[ring]) best_coded[ring] = coded[ring];
-    }
-#pragma unroll 4
-    for (int w = 0; w < kRingWordCount && (take[0] || take[1]); ++w) {
-      const LevelWords now = NewLevels(w), old = BestLevels(w);
-      BestLevelsAt(w) = {take[0] ? now.of[0] : old.of[0], take[1] ? now.of[1] : old.of[1]};
+      better[ring] = Shared<int>(at.better)[GroupOfRing(ring)] != 0;
     }
   }
 
-  TQ_DEVICE void WriteWords(const uint32_t (&best_coded)[2]) const {
-    std::byte* out = sealed + to.CodesOffset(first_tile + Tile());
+  // All encodings. Gives the best code, leaves its sums.
+  TQ_DEVICE Code Search() const {
+    typename Rings::Metrics metrics;
+    Rings::Start(metrics);
+    Code best = {};
+    const auto take = [&](const bool (&better)[2], const Code& code) {
 #pragma unroll
-    for (int ring = 0; ring < 2; ++ring) {
-      uint32_t words[kBits] = {best_coded[ring]};
-      const RingParities<kBits> parities(best_coded[ring]);
+      for (int ring = 0; ring < 2; ++ring) {
+        if (better[ring]) best.coded[ring] = code.coded[ring];
+        if (better[ring]) best.laps[ring] = code.laps[ring];
+      }
+    };
+    if constexpr (GroupsOf::kKnown) {
+      constexpr int kTokens = GroupsOf::kTokens.count;
+      RingSums<kTokens> best_sums = {};
 #pragma unroll 1
-      for (int w = 0; w < kRingWordCount; ++w) {
-        const uint32_t z = parities.Bytes(w), level_bytes = BestLevels(w).of[ring];
+      for (int lap = 0; lap < p.moves.count; ++lap) {
+        Code code = Encode(lap, metrics);
+        RingSums<kTokens> sums = SumRings<kTokens>(code);
+        if (lap > 0) KeepBetter(best, best_sums, code, sums);
+        AddToTokens(sums);
+        bool better[2];
+        AcceptBetter(lap, better);
+        take(better, code);
+#pragma unroll
+        for (int ring = 0; ring < 2; ++ring) {
+#pragma unroll
+          for (int i = 0; i < kTokens; ++i) {
+            if (better[ring]) best_sums.products[ring][i] = sums.products[ring][i];
+            if (better[ring]) best_sums.squares[ring][i] = sums.squares[ring][i];
+          }
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int lap = 0; lap < p.moves.count; ++lap) {
+        Code code = Encode(lap, metrics);
+        if (lap > 0) KeepBetterByParts(best, code);
+        AddToTokensByParts(code);
+        bool better[2];
+        AcceptBetter(lap, better);
+        take(better, code);
+      }
+    }
+    return best;
+  }
+
+  TQ_DEVICE void WriteWords(const Code& code) const {
+    std::byte* out = sealed + to.CodesOffset(first_tile + Tile());
+    LevelReader reader(*this, code);
+    uint32_t words[2][kBits] = {};
+    const RingParities<kBits> parities[2] = {RingParities<kBits>(code.coded[0]),
+                                             RingParities<kBits>(code.coded[1])};
+#pragma unroll 1
+    for (int w = 0; w < kRingWordCount; ++w) {
+      const LevelWords level_words = reader.At(w, Targets(w));
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        const uint32_t z = parities[ring].Bytes(w);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int8_t* levels =
@@ -508,15 +617,20 @@ struct TrellisSealer {
           uint32_t free = 0;
 #pragma unroll
           for (int f = 1; f < kFree; ++f) {
-            if (levels[f] == ByteOfWord(level_bytes, e)) free = static_cast<uint32_t>(f);
+            if (levels[f] == ByteOfWord(level_words.of[ring], e)) free = static_cast<uint32_t>(f);
           }
-          SetFreeBits(kBits, words, 8 * e + (w & 7), free);  // the word by e alone: no local memory
+          // The word by e alone: no local memory.
+          SetFreeBits(kBits, words[ring], 8 * e + (w & 7), free);
         }
       }
+    }
+#pragma unroll
+    for (int ring = 0; ring < 2; ++ring) {
+      words[ring][0] = code.coded[ring];
 #pragma unroll
       for (int w = 0; w < kBits; ++w) {
         *reinterpret_cast<uint32_t*>(out + WordOffset(Layout(), kBits, LaneId(), Unit(ring), w)) =
-            words[w];
+            words[ring][w];
       }
     }
   }
@@ -525,27 +639,10 @@ struct TrellisSealer {
     LoadTables();
     SyncThreads();  // rows
     LoadTargets();
-    typename Rings::Metrics metrics;
-    Rings::Start(metrics);
-    uint32_t best_coded[2] = {};
     ForTokens([&](int token) { SetFactors(token, 0); });
     SyncThreads();
-#pragma unroll 1
-    for (int lap = 0; lap < p.moves.count; ++lap) {
-      uint32_t coded[2];
-      Encode(metrics, coded);
-      bool best[2] = {};
-      // The sums of what was encoded decide which rings stay; then those of what is left.
-#pragma unroll 1
-      for (int pass = lap == 0 ? 1 : 0; pass < 2; ++pass) {
-        SumLevels(best);
-        SyncThreads();
-        if (pass == 0) Judge(best);
-      }
-      AcceptBetter(lap, best, coded, best_coded);
-    }
-    WriteWords(best_coded);
-    ForTokens([&](int token) {
+    WriteWords(Search());
+    ForTileTokens([&](int token) {
       const float length = SqrtRn(static_cast<float>(Shared<int>(at.best_squares)[token]));
       const float scale = length > 0 ? DivRn(Shared<float>(at.norms)[token], length) : 0.0f;
       WriteScale(to, Keys() ? p.sealed.v.rows : p.sealed.k.rows, sealed, TokenOfPage(token),
@@ -585,12 +682,20 @@ SealKernelFn OfBits(int bits) {
          : bits == 3 ? TrellisSealKernel<GroupsOf, 3, kThreads, kBlocks>
                      : TrellisSealKernel<GroupsOf, 4, kThreads, kBlocks>;
 }
-// Two blocks' memory fits a multiprocessor.
+// As many blocks as a multiprocessor has room for, by memory and registers.
+template <class GroupsOf, int kDim>
+SealKernelFn Fixed(int bits) {
+  constexpr TileLayout kTile = MakeTileLayout(kDim);
+  constexpr int kByMemory =
+      kTrellisMemoryOfMultiprocessor / (MakeTrellisMemory(kTile, 8).size + 1024);
+  constexpr int kByRegisters = GroupsOf::kTokens.count <= 8 ? 3 : 2;
+  return OfBits<GroupsOf, TrellisThreads(kTile),
+                kByMemory < kByRegisters ? kByMemory : kByRegisters>(bits);
+}
 template <int kDim>
 SealKernelFn Fixed(Side side, int bits) {
-  constexpr int kThreads = TrellisThreads(MakeTileLayout(kDim));
-  return side == Side::kKey ? OfBits<FixedGroups<kDim, Side::kKey>, kThreads, 2>(bits)
-                            : OfBits<FixedGroups<kDim, Side::kValue>, kThreads, 2>(bits);
+  return side == Side::kKey ? Fixed<FixedGroups<kDim, Side::kKey>, kDim>(bits)
+                            : Fixed<FixedGroups<kDim, Side::kValue>, kDim>(bits);
 }
 
 }  // namespace

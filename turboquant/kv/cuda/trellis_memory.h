@@ -25,19 +25,20 @@ struct TrellisMemory {
   int costs;        // uint8 [inputs][parities]
   int levels;       // int8 [inputs][parities]: the nearest ones
   int free_levels;  // int8 [parity][uncoded bits]
-  // Of laps, uint32 [kRingWords][threads]; after a lap its levels, words as in best_levels; before
-  // all, int8 [tokens][D] and float2 [D]: the page as it was.
+  // uint32 [kRingWords][threads]; before all, int8 [tokens][D] and float2 [D]: the page as it was.
   int ring_words;
   int targets;                                         // uint4 [8][threads]: halves of both rings
-  int best_levels;                                     // uint2 [8][threads]: bytes of both rings
+  int factors;                                         // int16 [encodings][tokens]: of inputs
   int rows;                                            // uint8 [units][positions]: token of lane 0
-  int inputs, judged;                                  // int per token: factors
   int first_gains, own_gains;                          // int per token
   int products, squares, best_products, best_squares;  // int per token
-  int factors, scales, norms, scores;                  // float per token
+  int norms, scores;                                   // float per token
   int best_scores, better;                             // float and int per group
   int size;
 };
+// Shared memory of a multiprocessor of compute capability 9.0, of which each block takes 1 KB more.
+inline constexpr int kTrellisMemoryOfMultiprocessor = 228 << 10;
+
 // parities: how many values the parities of a position have.
 constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) {
   const int threads = TrellisThreads(tile), tokens = TrellisTiles(tile) * tile.tokens;
@@ -53,14 +54,12 @@ constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) 
   m.free_levels = take(64);
   m.ring_words = take(kRingWords * threads * 4);
   m.targets = take(kRingWordCount * threads * 16);
-  m.best_levels = take(kRingWordCount * threads * 8);
+  m.factors = take(TrellisMoves::kMost * tokens * 2);
   m.rows = take(tile.units * kUnitCodes);
-  for (int* p :
-       {&m.inputs, &m.first_gains, &m.own_gains, &m.products, &m.squares, &m.best_products,
-        &m.best_squares, &m.factors, &m.scales, &m.norms, &m.scores, &m.best_scores, &m.better}) {
+  for (int* p : {&m.first_gains, &m.own_gains, &m.products, &m.squares, &m.best_products,
+                 &m.best_squares, &m.norms, &m.scores, &m.best_scores, &m.better}) {
     *p = take(tokens * 4);
   }
-  m.judged = m.inputs;  // an encoding's inputs are dead when it is judged
   m.size = used;
   return m;
 }

@@ -157,6 +157,9 @@ inline int Dp2aHigh(uint32_t halves, uint32_t bytes, int sum) {
 inline uint32_t RotateLeft(uint32_t x, int n) {
   return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
 }
+inline uint32_t ShiftIn(uint32_t above, uint32_t x, int n) {
+  return n == 0 ? x : x >> n | above << (32 - n);
+}
 inline uint32_t ReverseBits(uint32_t x) {
   uint32_t result = 0;
   for (int i = 0; i < 32; ++i) result |= (x >> i & 1u) << (31 - i);
