@@ -2,6 +2,8 @@
 #include "turboquant/kv/cuda/page_kernels.h"
 
 #include <algorithm>
+#include <iterator>
+#include <vector>
 
 #include "turboquant/base/error.h"
 #include "turboquant/codec/codebook.h"
@@ -116,51 +118,84 @@ void LaunchKeyChain(const EncodeArgs& args, Stream stream) {
                          KeyChainMemory(args.pages.open.head_dim), stream, p);
 }
 
-void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
-                std::span<const SealJob> jobs, Stream stream) {
-  CheckPageKernels(open);
-  CheckPageKernels(sealed);
+namespace {
+
+SealParams SealParamsOf(const SealArgs& args) {
+  CheckPageKernels(args.open);
+  CheckPageKernels(args.sealed);
   SealParams p = {};
-  p.arena = arena;
-  p.open = SidesOf(open, 0);
-  p.sealed = SidesOf(sealed, 0);
+  p.arena = args.arena;
+  p.open = SidesOf(args.open, 0);
+  p.sealed = SidesOf(args.sealed, 0);
   SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
   SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
-  // A side whose codec stays is copied, by the first kernel.
-  const auto searches = [&](Side side) {
-    return side == Side::kKey ? p.sealed.k.trellis && p.sealed.k.codec != p.open.k.codec
-                              : p.sealed.v.trellis && p.sealed.v.codec != p.open.v.codec;
-  };
-  for (const int bits : {2, 3, 4}) {
-    const bool keys = searches(Side::kKey) && p.sealed.k.bits == bits;
-    const bool values = searches(Side::kValue) && p.sealed.v.bits == bits;
-    if (!keys && !values) continue;
-    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
-           TrellisOfBits(bits));
-  }
+  return p;
+}
+// launch(count) with each batch of jobs in p.
+template <typename Fn>
+void ForBatches(std::span<const SealJob> jobs, SealParams& p, const Fn& launch) {
   for (size_t done = 0; done < jobs.size();) {
     const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
     std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
-    Launch(SealKernelOf(open.head_dim), static_cast<int>(count), kPageThreads,
-           SealMemory(open.head_dim), stream, p);
-    // Values take longest; keys fill the multiprocessors as these become free.
-    bool first = true;
-    for (const Side side : {Side::kValue, Side::kKey}) {
-      const TileSide& sealed_side = side == Side::kKey ? p.sealed.k : p.sealed.v;
-      const bool any =
-          std::any_of(p.jobs, p.jobs + count, [&](const SealJob& job) { return job.side == side; });
-      if (!searches(side) || !any) continue;
-      p.trellis_side = side;
-      p.moves = TrellisMovesOf(sealed_side.bits, side, open.head_dim);
-      const TileLayout& tile = sealed_side.tile;
-      LaunchMaybeOverlapping(
-          !first, TrellisSealKernelOf(open.head_dim, side, sealed_side.bits),
-          static_cast<int>(count) * TrellisBlocksOfPage(tile), TrellisThreads(tile),
-          MakeTrellisMemory(tile, 1 << TrellisOfBits(sealed_side.bits).parities).size, stream, p);
-      first = false;
-    }
+    launch(static_cast<int>(count));
     done += count;
   }
+}
+void LaunchSearch(const SealArgs& args, Side side, bool overlap, Stream stream) {
+  SealParams p = SealParamsOf(args);
+  const TileSide& to = side == Side::kKey ? p.sealed.k : p.sealed.v;
+  p.moves = TrellisMovesOf(to.bits, side, args.open.head_dim);
+  std::vector<SealJob> jobs;
+  std::ranges::copy_if(args.jobs, std::back_inserter(jobs),
+                       [side](const SealJob& job) { return job.side == side; });
+  ForBatches(jobs, p, [&](int count) {
+    LaunchMaybeOverlapping(
+        overlap, TrellisSealKernelOf(args.open.head_dim, side, to.bits),
+        count * TrellisBlocksOfPage(to.tile), TrellisThreads(to.tile),
+        MakeTrellisMemory(to.tile, 1 << TrellisOfBits(to.bits).parities).size, stream, p);
+  });
+}
+void LaunchCosts(const TileSide& side, Stream stream) {
+  Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
+         TrellisOfBits(side.bits));
+}
+
+}  // namespace
+
+void LaunchQuickSeal(const SealArgs& args, Stream stream) {
+  SealParams p = SealParamsOf(args);
+  const bool keys = NeedsTrellisSearch(args.open, args.sealed, Side::kKey);
+  const bool values = NeedsTrellisSearch(args.open, args.sealed, Side::kValue);
+  if (keys) LaunchCosts(p.sealed.k, stream);
+  if (values && !(keys && p.sealed.k.bits == p.sealed.v.bits)) LaunchCosts(p.sealed.v, stream);
+  ForBatches(args.jobs, p, [&](int count) {
+    Launch(SealKernelOf(args.open.head_dim), count, kPageThreads, SealMemory(args.open.head_dim),
+           stream, p);
+  });
+}
+
+// A side whose codec stays is copied, by the quick kernel.
+bool NeedsTrellisSearch(const PageLayout& open, const PageLayout& sealed, Side side) {
+  const PageSides from = SidesOf(open, 0), to = SidesOf(sealed, 0);
+  return side == Side::kKey ? to.k.trellis && to.k.codec != from.k.codec
+                            : to.v.trellis && to.v.codec != from.v.codec;
+}
+
+void LaunchTrellisSearch(const SealArgs& args, Side side, Stream stream) {
+  LaunchSearch(args, side, false, stream);
+}
+
+// Values take longest. Keys of few pages find multiprocessors of their own, and run beside them;
+// where blocks of both shared one, their code would not fit its cache: 292 us in place of 216 for
+// 2048 tokens.
+void LaunchSeal(const SealArgs& args, Stream stream) {
+  LaunchQuickSeal(args, stream);
+  const bool values = NeedsTrellisSearch(args.open, args.sealed, Side::kValue);
+  if (values) LaunchSearch(args, Side::kValue, false, stream);
+  if (!NeedsTrellisSearch(args.open, args.sealed, Side::kKey)) return;
+  const int blocks = static_cast<int>(args.jobs.size()) *
+                     TrellisBlocksOfPage(MakeTileLayout(args.open.head_dim));
+  LaunchSearch(args, Side::kKey, values && blocks <= CurrentDeviceLimits().processors, stream);
 }
 
 void LaunchDequantize(const DequantizeArgs& args, Stream stream) {

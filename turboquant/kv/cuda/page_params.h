@@ -70,7 +70,6 @@ struct SealParams {
   float k_gain;  // CodebookGain or TrellisGain
   float v_gain;
   TrellisMoves moves;  // of this launch's side
-  Side trellis_side;   // the side that a trellis kernel is for
   SealJob jobs[kSealBatch];
 };
 

@@ -651,28 +651,26 @@ struct TrellisSealer {
   }
 };
 
-// The side of every job that this launch is for; its reference is written already. The kernel of
-// the other side may run beside this one: it ends no sooner than the one before.
+// Jobs of one side; their references are written already. The kernel of the other side may run
+// beside this one: it ends no sooner than the one before.
 template <class GroupsOf, int kBits, int kThreads, int kBlocks>
 TQ_KERNEL(kThreads, kBlocks)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
   LetNextStart();
-  const bool keys = p.trellis_side == Side::kKey;
-  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
-  const int blocks = TrellisBlocksOfPage(to.tile);
+  const int blocks = TrellisBlocksOfPage(p.sealed.k.tile);
   const SealJob& job = p.jobs[BlockId() / blocks];
-  if (job.side == p.trellis_side) {
-    const TrellisSealer<GroupsOf, kBits> sealer = {
-        p,
-        keys ? p.open.k : p.open.v,
-        to,
-        p.arena + job.open_offset,
-        p.arena + job.sealed_offset,
-        GroupsOf(TrellisGroups(to.tile, job.side)),
-        BlockId() % blocks * TrellisTiles(to.tile),
-        MakeTrellisMemory(to.tile, RingPair<kBits>::kParities)};
-    sealer.Run();
-  }
+  const bool keys = job.side == Side::kKey;
+  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
+  const TrellisSealer<GroupsOf, kBits> sealer = {
+      p,
+      keys ? p.open.k : p.open.v,
+      to,
+      p.arena + job.open_offset,
+      p.arena + job.sealed_offset,
+      GroupsOf(TrellisGroups(to.tile, job.side)),
+      BlockId() % blocks * TrellisTiles(to.tile),
+      MakeTrellisMemory(to.tile, RingPair<kBits>::kParities)};
+  sealer.Run();
   WaitForInputs();
 }
 
