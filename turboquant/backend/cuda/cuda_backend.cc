@@ -181,7 +181,6 @@ class CudaBackend final : public Backend {
                   MatrixView<float> out) override {
     if (x.rows == 0) return;
     CheckNorm(x.cols);
-    OfferWindow(x.rows);
     LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.TokensFor(out), stream_);
     CheckLaunch("adding and norming");
   }
@@ -192,7 +191,6 @@ class CudaBackend final : public Backend {
     CheckNorm(x.cols);
     linear_.Expect(precision);
     const ProductTokens tokens = linear_.TokensFor(made);
-    OfferWindow(x.rows);
     LaunchRmsNorm(x, y.data, y.stride, weight, eps, FloatsBeside(tokens, made), tokens, stream_);
     linear_.Run(made, outs, precision);
   }
@@ -204,7 +202,6 @@ class CudaBackend final : public Backend {
   void GatedActivation(Activation activation, MatrixView<const float> gate,
                        MatrixView<const float> up, MatrixView<float> out) override {
     if (gate.rows == 0) return;
-    OfferWindow(gate.rows);
     LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out,
                           linear_.TokensFor(out), stream_);
     CheckLaunch("activating");
@@ -215,7 +212,6 @@ class CudaBackend final : public Backend {
     if (gate.rows == 0) return;
     linear_.Expect(precision);
     const ProductTokens tokens = linear_.TokensFor(made);
-    OfferWindow(gate.rows);
     LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, FloatsBeside(tokens, made),
                           tokens, stream_);
     linear_.Run(made, outs, precision);
@@ -256,10 +252,6 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  // Before kernels that pass over the activations of so many tokens.
-  void OfferWindow(int64_t tokens) {
-    if (tokens > DeviceStep::kMostShort) page_work_.OfferWindow();
-  }
   // A norm in place is of heads, or of what is added to something next: no product reads it.
   ProductTokens TokensOfNorm(const float* x, MatrixView<const float> out) {
     if (x != out.data) return linear_.TokensFor(out);
@@ -307,7 +299,7 @@ class CudaBackend final : public Backend {
 
   GpuInfo device_;
   ThreadPool pool_;  // packs weights
-  OwnedStream stream_{OwnedStream::Priority::kMiddle};
+  OwnedStream stream_{OwnedStream::Priority::kHigh};
   PageWork page_work_{stream_};
   DeviceLinear linear_{stream_, [this] { graphs_.Clear(); }};
   DeviceAttention attention_{stream_, page_work_, linear_};

@@ -28,10 +28,8 @@ constexpr auto kLayerForm = [](const SealTask& task) { return std::pair(task.lay
 void PageWork::Begin(const StepInputs& inputs) {
   MakeMainWait();
   readers_.clear();
-  prompt_ = false;
   for (const AppendPlan::Span& span : inputs.spans) {
     const bool fresh = inputs.fresh_prompts && span.tokens > DeviceStep::kMostShort;
-    prompt_ = prompt_ || fresh;
     readers_.push_back(
         {span.sequence, fresh ? span.first_position : span.first_position + span.tokens - 1});
   }
@@ -57,70 +55,34 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   std::ranges::stable_sort(now_, {}, kLayerForm);
   std::ranges::stable_sort(later_, {}, kLayerForm);
   const auto launch = [&](std::span<const SealTask> of_layer, cudaStream_t stream) {
-    ForRuns(of_layer, kLayerForm, [&](std::span<const SealTask> of_form) {
-      LaunchSeal(SealsOf(cache, of_form).args(), stream);
-    });
+    ForRuns(of_layer, kLayerForm,
+            [&](std::span<const SealTask> of_form) { LaunchSeals(cache, of_form, stream); });
   };
   if (!now_.empty()) MakeMainWait();  // keys of these pages may be this step's
   launch(now_, main_);
   const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
   ForRuns(later_, kLayer, [&](std::span<const SealTask> of_layer) {
     if (several) NextLane();
-    if (prompt_ && !several && of_layer.front().form == of_layer.back().form) {
-      PutOff(cache, of_layer);
-    } else {
-      Beside([&](cudaStream_t stream) { launch(of_layer, stream); });
-    }
+    Beside([&](cudaStream_t stream) { launch(of_layer, stream); });
   });
   CheckLaunch("sealing pages");
 }
 
-PageWork::LayerSeals PageWork::SealsOf(const KvCache& cache, std::span<const SealTask> tasks) {
+void PageWork::LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks,
+                           cudaStream_t stream) {
   const KvLayerView kv = cache.View(tasks.front().sequence, tasks.front().layer);
   const int form = tasks.front().form;
-  LayerSeals seals = {kv.arena, kv.Layout(form - 1), kv.Layout(form), {}};
+  jobs_.clear();
   for (const SealTask& task : tasks) {
     const KvLayerView view = cache.View(task.sequence, task.layer);
-    seals.jobs.push_back(
-        {static_cast<uint64_t>(view.Head(form - 1, task.page, task.head) - view.arena),
-         static_cast<uint64_t>(view.Head(form, task.page, task.head) - view.arena), task.side});
+    jobs_.push_back({static_cast<uint64_t>(view.Head(form - 1, task.page, task.head) - view.arena),
+                     static_cast<uint64_t>(view.Head(form, task.page, task.head) - view.arena),
+                     task.side});
   }
-  return seals;
-}
-
-// All but the searches at once. Keys first: of the windows of a layer the one at its activation,
-// the second, is the longest, and values' searches are.
-void PageWork::PutOff(const KvCache& cache, std::span<const SealTask> tasks) {
-  const LayerSeals seals = SealsOf(cache, tasks);
-  Beside([&](cudaStream_t stream) { LaunchQuickSeal(seals.args(), stream); });
-  for (const Side side : {Side::kKey, Side::kValue}) {
-    if (NeedsTrellisSearch(seals.open, seals.sealed, side))
-      waiting_.push_back({seals.arena, seals.open, seals.sealed, seals.jobs, side, lane_});
-  }
-  while (waiting_.size() > kMostWaiting) LaunchOldest();
-}
-
-void PageWork::OfferWindow() {
-  if (waiting_.empty()) return;
-  there_.Record(main_);
-  there_.MakeWait(searches_);
-  LaunchOldest();
-}
-
-void PageWork::LaunchOldest() {
-  const Search& search = waiting_.front();
-  lanes_[search.lane].done.MakeWait(searches_);
-  LaunchTrellisSearch({search.arena, search.open, search.sealed, search.jobs}, search.side,
-                      searches_);
-  searched_.Record(searches_);
-  searching_ = true;
-  waiting_.pop_front();
+  LaunchSeal(kv.arena, kv.Layout(form - 1), kv.Layout(form), jobs_, stream);
 }
 
 void PageWork::MakeMainWait() {
-  while (!waiting_.empty()) LaunchOldest();
-  if (searching_) searched_.MakeWait(main_);
-  searching_ = false;
   for (Lane& lane : lanes_) {
     if (lane.pending) lane.done.MakeWait(main_);
     lane.pending = false;

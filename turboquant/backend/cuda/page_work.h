@@ -3,7 +3,6 @@
 // streams of its own, and the next step waits for what is left of it.
 #pragma once
 
-#include <deque>
 #include <span>
 #include <vector>
 
@@ -20,10 +19,6 @@ class PageWork {
 
   void Begin(const StepInputs& inputs);
   void Seal(const KvCache& cache, std::span<const SealTask> tasks);
-  // The main stream is about to run kernels that wait for memory and leave arithmetic idle: a
-  // prompt's searches for trellis codes go on beside those. Beside a matrix product they would keep
-  // multiprocessors from it that it needs all at once, and make it wait for their end.
-  void OfferWindow();
   // Work of several layers goes on at a time, each in a lane: the seal of a few pages takes long
   // and leaves most of a GPU idle.
   static constexpr int kLanes = 4;
@@ -43,27 +38,9 @@ class PageWork {
   void MakeMainWait();
 
  private:
-  // A search for the trellis codes of one side of pages of a layer.
-  struct Search {
-    std::byte* arena;
-    PageLayout open, sealed;
-    std::vector<SealJob> jobs;
-    Side side;
-    int lane;  // in which what it needs was launched
-  };
-  static constexpr size_t kMostWaiting = 4;
-  void PutOff(const KvCache& cache, std::span<const SealTask> tasks);
-  void LaunchOldest();
-
   bool ReadInStep(const KvCache& cache, const SealTask& task) const;
   // Of one layer and form.
-  struct LayerSeals {
-    std::byte* arena;
-    const PageLayout &open, &sealed;
-    std::vector<SealJob> jobs;
-    SealArgs args() const { return {arena, open, sealed, jobs}; }
-  };
-  static LayerSeals SealsOf(const KvCache& cache, std::span<const SealTask> tasks);
+  void LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks, cudaStream_t stream);
 
   cudaStream_t main_;
   struct Lane {
@@ -73,11 +50,6 @@ class PageWork {
   };
   Lane lanes_[kLanes];
   int lane_ = 0;
-  OwnedStream searches_{OwnedStream::Priority::kHigh};
-  OwnedEvent searched_;
-  bool searching_ = false;
-  std::deque<Search> waiting_;
-  bool prompt_ = false;  // the step is a prompt's, which offers windows
   OwnedEvent there_;  // what the work reads
   struct Reader {
     SequenceId sequence;
@@ -85,6 +57,7 @@ class PageWork {
   };
   std::vector<Reader> readers_;
   std::vector<SealTask> now_, later_;
+  std::vector<SealJob> jobs_;
 };
 
 }  // namespace tq::cuda

@@ -47,10 +47,9 @@ bool PinnedBytes::EnsureSize(size_t size) {
 OwnedStream::OwnedStream(Priority priority) {
   int lowest = 0, highest = 0;
   Check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "asking for priorities of streams");
-  const int value = priority == Priority::kHigh  ? highest
-                    : priority == Priority::kLow ? lowest
-                                                 : (highest + lowest) / 2;
-  Check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, value), "making a stream");
+  Check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
+                                     priority == Priority::kHigh ? highest : lowest),
+        "making a stream");
 }
 OwnedStream::~OwnedStream() { cudaStreamDestroy(stream_); }
 void OwnedStream::Synchronize() const {

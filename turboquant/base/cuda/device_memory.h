@@ -67,8 +67,8 @@ class PinnedBytes {
 
 class OwnedStream {
  public:
-  enum class Priority { kLow, kMiddle, kHigh };  // whose blocks start first where there is room
-  explicit OwnedStream(Priority priority);       // does not wait for the default stream
+  enum class Priority { kLow, kHigh };      // whose blocks start first where there is room for one
+  explicit OwnedStream(Priority priority);  // does not wait for the default stream
   ~OwnedStream();
   OwnedStream(const OwnedStream&) = delete;
   OwnedStream& operator=(const OwnedStream&) = delete;

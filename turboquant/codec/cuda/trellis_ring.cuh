@@ -42,7 +42,9 @@ struct RingPair {
   static constexpr int kShift = kTrellisMetricShift - 1;
   static_assert(kShift == kTrellisMarkStep);
   static constexpr uint32_t kBothOrigins = ((1u << kShift) - 1) * 0x10001u;
-  TQ_DEVICE static constexpr uint32_t BothOrigins(uint32_t state) { return (state >> 1) * 0x10001u; }
+  TQ_DEVICE static constexpr uint32_t BothOrigins(uint32_t state) {
+    return (state >> 1) * 0x10001u;
+  }
 
   using Metrics = uint32_t[kTrellisStates];
 
@@ -57,8 +59,8 @@ struct RingPair {
                                  (kZ2 >> window & 1u) << 2);
   }
 
-  // Costs of both rings' inputs, given where they lie: as metrics have them where the last parity is
-  // 0, else to be shifted.
+  // Costs of both rings' inputs, given where they lie: as metrics have them where the last parity
+  // is 0, else to be shifted.
   TQ_DEVICE void LoadCosts(uint32_t first_offset, uint32_t second_offset,
                            uint32_t (&c)[kParities]) const {
     const auto* a = reinterpret_cast<const uint32_t*>(costs + first_offset);

@@ -78,6 +78,39 @@ EncodeParams MakeEncodeParams(const EncodeArgs& args) {
   return p;
 }
 
+// A side whose codec stays is copied, by the kernel that does all but searches.
+bool NeedsSearch(const TileSide& open, const TileSide& sealed) {
+  return sealed.trellis && sealed.codec != open.codec;
+}
+
+// launch(count) with each batch of jobs in p.
+template <typename Fn>
+void ForBatches(std::span<const SealJob> jobs, SealParams& p, const Fn& launch) {
+  for (size_t done = 0; done < jobs.size();) {
+    const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
+    std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
+    launch(static_cast<int>(count));
+    done += count;
+  }
+}
+
+// For the trellis codes of one side of those pages that have a job there. Is there any?
+bool LaunchSearch(SealParams& p, std::span<const SealJob> jobs, Side side, bool overlap,
+                  Stream stream) {
+  const TileSide& to = side == Side::kKey ? p.sealed.k : p.sealed.v;
+  p.moves = TrellisMovesOf(to.bits, side, to.tile.head_dim);
+  std::vector<SealJob> of_side;
+  std::ranges::copy_if(jobs, std::back_inserter(of_side),
+                       [side](const SealJob& job) { return job.side == side; });
+  ForBatches(of_side, p, [&](int count) {
+    LaunchMaybeOverlapping(overlap, TrellisSealKernelOf(to.tile.head_dim, side, to.bits),
+                           count * TrellisBlocksOfPage(to.tile), TrellisThreads(to.tile),
+                           MakeTrellisMemory(to.tile, 1 << TrellisOfBits(to.bits).parities).size,
+                           stream, p);
+  });
+  return !of_side.empty();
+}
+
 }  // namespace
 
 void CheckPageKernels(const PageLayout& layout) {
@@ -118,84 +151,32 @@ void LaunchKeyChain(const EncodeArgs& args, Stream stream) {
                          KeyChainMemory(args.pages.open.head_dim), stream, p);
 }
 
-namespace {
-
-SealParams SealParamsOf(const SealArgs& args) {
-  CheckPageKernels(args.open);
-  CheckPageKernels(args.sealed);
+void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
+                std::span<const SealJob> jobs, Stream stream) {
+  CheckPageKernels(open);
+  CheckPageKernels(sealed);
   SealParams p = {};
-  p.arena = args.arena;
-  p.open = SidesOf(args.open, 0);
-  p.sealed = SidesOf(args.sealed, 0);
+  p.arena = arena;
+  p.open = SidesOf(open, 0);
+  p.sealed = SidesOf(sealed, 0);
   SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
   SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
-  return p;
-}
-// launch(count) with each batch of jobs in p.
-template <typename Fn>
-void ForBatches(std::span<const SealJob> jobs, SealParams& p, const Fn& launch) {
-  for (size_t done = 0; done < jobs.size();) {
-    const size_t count = std::min<size_t>(kSealBatch, jobs.size() - done);
-    std::copy_n(jobs.begin() + static_cast<std::ptrdiff_t>(done), count, p.jobs);
-    launch(static_cast<int>(count));
-    done += count;
+  const bool keys = NeedsSearch(p.open.k, p.sealed.k), values = NeedsSearch(p.open.v, p.sealed.v);
+  for (const int bits : {2, 3, 4}) {
+    if (!(keys && p.sealed.k.bits == bits) && !(values && p.sealed.v.bits == bits)) continue;
+    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
+           TrellisOfBits(bits));
   }
-}
-void LaunchSearch(const SealArgs& args, Side side, bool overlap, Stream stream) {
-  SealParams p = SealParamsOf(args);
-  const TileSide& to = side == Side::kKey ? p.sealed.k : p.sealed.v;
-  p.moves = TrellisMovesOf(to.bits, side, args.open.head_dim);
-  std::vector<SealJob> jobs;
-  std::ranges::copy_if(args.jobs, std::back_inserter(jobs),
-                       [side](const SealJob& job) { return job.side == side; });
   ForBatches(jobs, p, [&](int count) {
-    LaunchMaybeOverlapping(
-        overlap, TrellisSealKernelOf(args.open.head_dim, side, to.bits),
-        count * TrellisBlocksOfPage(to.tile), TrellisThreads(to.tile),
-        MakeTrellisMemory(to.tile, 1 << TrellisOfBits(to.bits).parities).size, stream, p);
+    Launch(SealKernelOf(open.head_dim), count, kPageThreads, SealMemory(open.head_dim), stream, p);
   });
-}
-void LaunchCosts(const TileSide& side, Stream stream) {
-  Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
-         TrellisOfBits(side.bits));
-}
-
-}  // namespace
-
-void LaunchQuickSeal(const SealArgs& args, Stream stream) {
-  SealParams p = SealParamsOf(args);
-  const bool keys = NeedsTrellisSearch(args.open, args.sealed, Side::kKey);
-  const bool values = NeedsTrellisSearch(args.open, args.sealed, Side::kValue);
-  if (keys) LaunchCosts(p.sealed.k, stream);
-  if (values && !(keys && p.sealed.k.bits == p.sealed.v.bits)) LaunchCosts(p.sealed.v, stream);
-  ForBatches(args.jobs, p, [&](int count) {
-    Launch(SealKernelOf(args.open.head_dim), count, kPageThreads, SealMemory(args.open.head_dim),
-           stream, p);
-  });
-}
-
-// A side whose codec stays is copied, by the quick kernel.
-bool NeedsTrellisSearch(const PageLayout& open, const PageLayout& sealed, Side side) {
-  const PageSides from = SidesOf(open, 0), to = SidesOf(sealed, 0);
-  return side == Side::kKey ? to.k.trellis && to.k.codec != from.k.codec
-                            : to.v.trellis && to.v.codec != from.v.codec;
-}
-
-void LaunchTrellisSearch(const SealArgs& args, Side side, Stream stream) {
-  LaunchSearch(args, side, false, stream);
-}
-
-// Values take longest. Keys of few pages find multiprocessors of their own, and run beside them;
-// where blocks of both shared one, their code would not fit its cache: 292 us in place of 216 for
-// 2048 tokens.
-void LaunchSeal(const SealArgs& args, Stream stream) {
-  LaunchQuickSeal(args, stream);
-  const bool values = NeedsTrellisSearch(args.open, args.sealed, Side::kValue);
-  if (values) LaunchSearch(args, Side::kValue, false, stream);
-  if (!NeedsTrellisSearch(args.open, args.sealed, Side::kKey)) return;
-  const int blocks = static_cast<int>(args.jobs.size()) *
-                     TrellisBlocksOfPage(MakeTileLayout(args.open.head_dim));
-  LaunchSearch(args, Side::kKey, values && blocks <= CurrentDeviceLimits().processors, stream);
+  // Values take longest. Keys of few pages find multiprocessors of their own, and run beside them;
+  // where blocks of both shared one, their code would not fit its cache: 292 us in place of 216 for
+  // 2048 tokens.
+  const bool values_run = values && LaunchSearch(p, jobs, Side::kValue, false, stream);
+  const int blocks = static_cast<int>(jobs.size()) * TrellisBlocksOfPage(p.sealed.k.tile);
+  const bool few = blocks <= CurrentDeviceLimits().processors;
+  if (keys) LaunchSearch(p, jobs, Side::kKey, values_run && few, stream);
 }
 
 void LaunchDequantize(const DequantizeArgs& args, Stream stream) {

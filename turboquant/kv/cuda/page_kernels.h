@@ -43,18 +43,10 @@ struct SealJob {
   uint64_t sealed_offset;
   Side side;
 };
-struct SealArgs {
-  std::byte* arena = nullptr;
-  const PageLayout& open;  // that of the form before
-  const PageLayout& sealed;
-  std::span<const SealJob> jobs;  // copied into the launch
-};
-void LaunchSeal(const SealArgs& args, Stream stream);
-// The same in parts: what is quick (references, sides without trellis codes), and behind it the
-// search for the trellis codes of a side, if it needs one.
-void LaunchQuickSeal(const SealArgs& args, Stream stream);
-bool NeedsTrellisSearch(const PageLayout& open, const PageLayout& sealed, Side side);
-void LaunchTrellisSearch(const SealArgs& args, Side side, Stream stream);
+// All jobs have the same layouts: `open` is that of the form before. Jobs are copied into the
+// launch: the span need not outlive the call.
+void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
+                std::span<const SealJob> jobs, Stream stream);
 
 // Tokens [first, first + count) of one slot as the query at `position` reads them, decoded to f16
 // in the basis of the pages: k, v [count][G][D], contiguous. Reference vectors are included.

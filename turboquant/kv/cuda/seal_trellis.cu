@@ -448,9 +448,9 @@ struct TrellisSealer {
           int product = 0, square = 0, old_product = 0, old_square = 0;
           AddPart<kParts>(targets.of[ring], new_levels.of[ring], part, product, square);
           AddPart<kParts>(targets.of[ring], old_levels.of[ring], part, old_product, old_square);
-          nearer[ring] += int64_t{product - old_product} *
-                              TwiceGain(code.laps[ring], TokenOf(ring, w, part)) -
-                          int64_t{square - old_square} * kTrellisJudgeGrid;
+          nearer[ring] +=
+              int64_t{product - old_product} * TwiceGain(code.laps[ring], TokenOf(ring, w, part)) -
+              int64_t{square - old_square} * kTrellisJudgeGrid;
         }
       }
     }
@@ -556,7 +556,7 @@ struct TrellisSealer {
     typename Rings::Metrics metrics;
     Rings::Start(metrics);
     Code best = {};
-    const auto take = [&](const bool (&better)[2], const Code& code) {
+    const auto take = [&](const bool(&better)[2], const Code& code) {
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
         if (better[ring]) best.coded[ring] = code.coded[ring];
@@ -687,8 +687,8 @@ SealKernelFn Fixed(int bits) {
   constexpr int kByMemory =
       kTrellisMemoryOfMultiprocessor / (MakeTrellisMemory(kTile, 8).size + 1024);
   constexpr int kByRegisters = GroupsOf::kTokens.count <= 8 ? 3 : 2;
-  return OfBits<GroupsOf, TrellisThreads(kTile),
-                kByMemory < kByRegisters ? kByMemory : kByRegisters>(bits);
+  return OfBits < GroupsOf, TrellisThreads(kTile),
+         kByMemory < kByRegisters ? kByMemory : kByRegisters > (bits);
 }
 template <int kDim>
 SealKernelFn Fixed(Side side, int bits) {

@@ -19,8 +19,8 @@ constexpr RingTokens RingTokensOf(const TrellisGroups& groups) {
   RingTokens tokens = {};
   for (int p = 0; p < kUnitCodes; ++p) {
     int i = 0;
-    while (i < tokens.count && groups.TokenOfCode(0, CodeAt(tokens.first[i])) !=
-                                   groups.TokenOfCode(0, CodeAt(p))) {
+    while (i < tokens.count &&
+           groups.TokenOfCode(0, CodeAt(tokens.first[i])) != groups.TokenOfCode(0, CodeAt(p))) {
       ++i;
     }
     if (i == tokens.count) tokens.first[tokens.count++] = static_cast<uint8_t>(p);
