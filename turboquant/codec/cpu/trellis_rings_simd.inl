@@ -49,20 +49,27 @@ static constexpr MarkBitsTable MakeMarkBits() {
 }
 static constexpr MarkBitsTable kMarkBits = MakeMarkBits();
 
+struct States {
+  U16 of[kTrellisStates];
+};
 struct alignas(64) RingCosts {
   uint16_t of[kUnitCodes][kMaxParityValues][kRings];
 };
-struct alignas(64) RingOrigins {  // metrics before marks are set
-  uint16_t of[kTrellisMarkCount][kTrellisStates][kRings];
+struct RingOrigins {  // metrics before marks are set
+  States at[kTrellisMarkCount];
+
+  uint16_t Of(int mark, uint32_t state, int ring) const {
+    uint16_t metric;
+    const auto* rings = reinterpret_cast<const char*>(&at[mark].of[state]);
+    __builtin_memcpy(&metric, rings + ring * int{sizeof metric}, sizeof metric);
+    return metric;
+  }
 };
 struct alignas(64) RingPaths {  // the state before each mark
   uint16_t of[kTrellisMarkCount][kRings];
 };
 struct RingWords {  // words 0: bit p mod 16 of half p / 16
   U16 of[2];
-};
-struct States {
-  U16 of[kTrellisStates];
 };
 
 template <int kBits>
@@ -109,10 +116,10 @@ static inline U16 Least(const States& states) {
   return least;
 }
 
-static inline void SetMarks(States& states) {
+static inline void SetMarks(const States& from, States& to) {
 #pragma GCC unroll 32
   for (int s = 0; s < kTrellisStates; ++s) {
-    states.of[s] = OrU(AndU(states.of[s], SetU(-kTrellisStates)), SetU(s));
+    to.of[s] = OrU(AndU(from.of[s], SetU(-kTrellisStates)), SetU(s));
   }
 }
 
@@ -123,7 +130,7 @@ static inline uint16_t PathTo(uint16_t end, const RingOrigins& origins, int ring
 #pragma GCC unroll 8
   for (int mark = kTrellisMarkCount - 1; mark >= 0; --mark) {
     paths.of[mark][ring] = static_cast<uint16_t>(state);
-    state = origins.of[mark][state][ring] % kTrellisStates;
+    state = origins.Of(mark, state, ring) % kTrellisStates;
   }
   return static_cast<uint16_t>(state);
 }
@@ -234,26 +241,22 @@ static void EncodeRingsOf(const int16_t* in, uint16_t (*metrics)[kRings], uint16
   for (int p = 0; p < kUnitCodes; ++p) {
     GatherRows<kParityValues<kBits>>(table, in + p * 32, costs.of[p]);
   }
-  States states[2], *now = states, *next = states + 1;
-  for (int s = 0; s < kTrellisStates; ++s) now->of[s] = LoadU(metrics[s]);
-  const U16 least = AndU(Least(*now), SetU(-kTrellisStates));
-  for (U16& state : now->of) state = SubU(state, least);
-  SetMarks(*now);
+  States now, half;
+  for (int s = 0; s < kTrellisStates; ++s) now.of[s] = LoadU(metrics[s]);
+  const U16 least = AndU(Least(now), SetU(-kTrellisStates));
+  for (U16& state : now.of) state = SubU(state, least);
+  SetMarks(now, now);
   RingOrigins origins;
-  const auto advance = [&](auto step, int p) {
-    step(costs.of + p, *now, *next);
-    States* const spare = now;
-    now = next, next = spare;
-  };
-  int p = 0;
+  static_assert(kTrellisMarkStep == 4);
   for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-    for (; p < TrellisMark(mark); p += 2) advance(AdvanceTwice<kBits>, p);
-    for (int s = 0; s < kTrellisStates; ++s) StoreU(origins.of[mark][s], now->of[s]);
-    SetMarks(*now);
+    const auto* of_mark = costs.of + mark * kTrellisMarkStep;
+    AdvanceTwice<kBits>(of_mark, now, half);
+    AdvanceTwice<kBits>(of_mark + 2, half, origins.at[mark]);
+    SetMarks(origins.at[mark], now);
   }
-  for (int s = 0; s < kTrellisStates; ++s) StoreU(metrics[s], now->of[s]);
+  for (int s = 0; s < kTrellisStates; ++s) StoreU(metrics[s], now.of[s]);
   alignas(64) uint16_t ends[kRings];
-  StoreU(ends, AndU(Least(*now), SetU(kTrellisStates - 1)));
+  StoreU(ends, AndU(Least(now), SetU(kTrellisStates - 1)));
   RingPaths paths;
   Follow(ends, origins, paths);
   const RingWords words = CodedBits(paths);

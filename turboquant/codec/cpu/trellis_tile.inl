@@ -54,10 +54,16 @@ struct TrellisCodes {
   UnitSums sums[kMaxTrellisUnits];
 };
 
+// Of the rings of a unit: all bits set where one is meant.
+struct UnitMask {
+  alignas(32) uint8_t of[32];
+};
+
 // Codes and what belongs to them stand [unit][ring position][lane].
 struct TrellisWork {
   alignas(64) int16_t targets[kMaxTrellisCodes];
   TrellisCodes last, best;
+  UnitMask kept[kMaxTrellisUnits];  // rings of the last encoding that come nearer than the best
   alignas(64) uint16_t metrics[kMaxTrellisUnits * 32 / kRings][kTrellisStates][kRings];
   // A row: the tokens that the lanes have at one ring position, groups.TokenOfLane from its first.
   uint8_t rows[kMaxTrellisUnits][kUnitCodes];
@@ -72,13 +78,15 @@ struct TrellisWork {
 };
 
 // Something of every token, as the lanes of a row have it.
+template <typename T>
 struct ByLane {
-  alignas(64) int16_t of[kMaxTrellisRows][32];
+  alignas(64) T of[kMaxTrellisRows][32];
 };
-static void SpreadTokens(const TrellisGroups& groups, const TrellisWork& work,
-                         const int16_t* of_token, ByLane& out) {
+template <typename T>
+static void SpreadTokens(const TrellisGroups& groups, const TrellisWork& work, const T* of_token,
+                         ByLane<T>& out) {
   for (int row = 0; row < work.row_count; ++row) {
-    const int16_t* x = of_token + work.first_tokens[row];
+    const T* x = of_token + work.first_tokens[row];
     for (int i = 0; i < 8; ++i) {
       for (int j = 0; j < 4; ++j) out.of[row][4 * i + j] = x[groups.side == Side::kKey ? i : 2 * j];
     }
@@ -115,17 +123,27 @@ static void SumRings(const TrellisGroups& groups, TrellisWork& work) {
   }
 }
 
-// The same of tokens.
+// Lane by lane `a` where the mask is set, else `b`.
+static inline int32_t Choose(uint8_t mask, int32_t a, int32_t b) {
+  const int wide = static_cast<int8_t>(mask);
+  return (a & wide) | (b & ~wide);
+}
+
+// Of tokens, from rings of the last encoding that are kept and the best ones' in place of others.
 static void SumTokens(const TrellisGroups& groups, const TrellisWork& work, TrellisSums* sums) {
   alignas(64) int32_t products[kMaxTrellisRows][32], squares[kMaxTrellisRows][32];
   __builtin_memset(products, 0, sizeof products[0] * static_cast<size_t>(work.row_count));
   __builtin_memset(squares, 0, sizeof squares[0] * static_cast<size_t>(work.row_count));
   for (int unit = 0; unit < groups.tile.units; ++unit) {
+    const UnitSums &last = work.last.sums[unit], &best = work.best.sums[unit];
+    const uint8_t* kept = work.kept[unit].of;
     for (int i = 0; i < work.unit_row_count[unit]; ++i) {
-      const int row = work.unit_rows[unit][i];
+      int32_t *product = products[work.unit_rows[unit][i]],
+              *square = squares[work.unit_rows[unit][i]];
+      TQ_INDEPENDENT
       for (int lane = 0; lane < 32; ++lane) {
-        products[row][lane] += work.last.sums[unit].product[i][lane];
-        squares[row][lane] += work.last.sums[unit].square[i][lane];
+        product[lane] += Choose(kept[lane], last.product[i][lane], best.product[i][lane]);
+        square[lane] += Choose(kept[lane], last.square[i][lane], best.square[i][lane]);
       }
     }
   }
@@ -162,7 +180,7 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
   for (int token = 0; token < groups.tile.tokens; ++token) {
     of_token[token] = static_cast<int16_t>(gains[token] * TrellisGrid(bits));
   }
-  ByLane factors;
+  ByLane<int16_t> factors;
   SpreadTokens(groups, work, of_token, factors);
   alignas(64) int16_t inputs[kUnitCodes][32];
   for (int unit = 0; unit < groups.tile.units; ++unit) {
@@ -182,61 +200,57 @@ static void EncodeTile(const TrellisGroups& groups, int bits, const int* gains, 
   }
 }
 
-// The rings of a unit whose lane has all bits set in `mask`.
-static inline void CopyRings(const uint8_t* mask, int unit, int rows, const TrellisCodes& from,
+// The rings of a unit that the mask has.
+static inline void CopyRings(const UnitMask& mask, int unit, int rows, const TrellisCodes& from,
                              TrellisCodes& to) {
   for (int half = 0; half < 2; ++half) {
     TQ_INDEPENDENT
     for (int lane = 0; lane < 32; ++lane) {
-      const int wide = static_cast<int8_t>(mask[lane]);
-      to.coded[unit][half][lane] = static_cast<uint16_t>((from.coded[unit][half][lane] & wide) |
-                                                         (to.coded[unit][half][lane] & ~wide));
+      to.coded[unit][half][lane] = static_cast<uint16_t>(
+          Choose(mask.of[lane], from.coded[unit][half][lane], to.coded[unit][half][lane]));
     }
   }
   for (int i = unit * kUnitCodes * 32; i < (unit + 1) * kUnitCodes * 32; i += 32) {
     TQ_INDEPENDENT
     for (int lane = 0; lane < 32; ++lane) {
-      to.levels[i + lane] = static_cast<int8_t>((from.levels[i + lane] & mask[lane]) |
-                                                (to.levels[i + lane] & ~mask[lane]));
+      to.levels[i + lane] = static_cast<int8_t>((from.levels[i + lane] & mask.of[lane]) |
+                                                (to.levels[i + lane] & ~mask.of[lane]));
     }
   }
-  const auto copy = [mask](const int32_t* a, int32_t* b) {
+  const UnitSums& sums = from.sums[unit];
+  UnitSums& to_sums = to.sums[unit];
+  for (int row = 0; row < rows; ++row) {
     TQ_INDEPENDENT
     for (int lane = 0; lane < 32; ++lane) {
-      const int wide = static_cast<int8_t>(mask[lane]);
-      b[lane] = (a[lane] & wide) | (b[lane] & ~wide);
+      to_sums.product[row][lane] =
+          Choose(mask.of[lane], sums.product[row][lane], to_sums.product[row][lane]);
+      to_sums.square[row][lane] =
+          Choose(mask.of[lane], sums.square[row][lane], to_sums.square[row][lane]);
     }
-  };
-  for (int row = 0; row < rows; ++row) {
-    copy(from.sums[unit].product[row], to.sums[unit].product[row]);
-    copy(from.sums[unit].square[row], to.sums[unit].square[row]);
   }
 }
 
-// Of the rings encoded last, those that come no nearer to the targets than the best ones go back
-// to them. Every vector at a gain of its own; twice that is given.
+// Keeps those of the rings encoded last that come nearer to the targets than the best ones, every
+// vector at a gain of its own; twice that is given. Integers, as doubles (exact below 2^53), since
+// compilers multiply those by vectors.
 static void KeepBetterRings(const TrellisGroups& groups, const int* twice_gains,
                             TrellisWork& work) {
-  int16_t of_token[kMaxTrellisTokens];
-  for (int token = 0; token < groups.tile.tokens; ++token) {
-    of_token[token] = static_cast<int16_t>(twice_gains[token]);
-  }
-  ByLane twice;
+  double of_token[kMaxTrellisTokens];
+  for (int token = 0; token < groups.tile.tokens; ++token) of_token[token] = twice_gains[token];
+  ByLane<double> twice;
   SpreadTokens(groups, work, of_token, twice);
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    const UnitSums &now = work.last.sums[unit], &best = work.best.sums[unit];
-    int64_t nearer[32] = {};
+    const UnitSums &last = work.last.sums[unit], &best = work.best.sums[unit];
+    alignas(64) double nearer[32] = {};
     for (int i = 0; i < work.unit_row_count[unit]; ++i) {
-      const int16_t* gains = twice.of[work.unit_rows[unit][i]];
+      const double* gains = twice.of[work.unit_rows[unit][i]];
       TQ_INDEPENDENT
       for (int lane = 0; lane < 32; ++lane) {
-        nearer[lane] += int64_t{now.product[i][lane] - best.product[i][lane]} * gains[lane];
-        nearer[lane] -= int64_t{now.square[i][lane] - best.square[i][lane]} * kTrellisJudgeGrid;
+        nearer[lane] += (last.product[i][lane] - best.product[i][lane]) * gains[lane] -
+                        (last.square[i][lane] - best.square[i][lane]) * double{kTrellisJudgeGrid};
       }
     }
-    uint8_t back[32];
-    for (int lane = 0; lane < 32; ++lane) back[lane] = nearer[lane] <= 0 ? 255 : 0;
-    CopyRings(back, unit, work.unit_row_count[unit], work.best, work.last);
+    for (int lane = 0; lane < 32; ++lane) work.kept[unit].of[lane] = nearer[lane] > 0 ? 255 : 0;
   }
 }
 
@@ -246,7 +260,7 @@ static inline float ScoreOf(const TrellisSums& sums) {
   return product * product / static_cast<float>(sums.square > 0 ? sums.square : 1);
 }
 
-// What was encoded last replaces the best of those groups that it serves better.
+// Rings that were kept replace the best ones of those groups that they serve better.
 static void AcceptBetter(const TrellisGroups& groups, bool first, const TrellisSums* sums,
                          TrellisWork& work) {
   float of_token[kMaxTrellisTokens], scores[kMaxTrellisTokens] = {};
@@ -263,8 +277,10 @@ static void AcceptBetter(const TrellisGroups& groups, bool first, const TrellisS
     if (better[groups.OfToken(token)]) work.best_sums[token] = sums[token];
   }
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    uint8_t taken[32];
-    for (int lane = 0; lane < 32; ++lane) taken[lane] = better[groups.OfUnit(lane, unit)] ? 255 : 0;
+    UnitMask taken;
+    for (int lane = 0; lane < 32; ++lane) {
+      taken.of[lane] = better[groups.OfUnit(lane, unit)] ? work.kept[unit].of[lane] : 0;
+    }
     CopyRings(taken, unit, work.unit_row_count[unit], work.last, work.best);
   }
 }
@@ -282,7 +298,11 @@ static void SearchTile(const TrellisGroups& groups, int bits, const TrellisMoves
     }
     EncodeTile(groups, bits, gains, work);
     SumRings(groups, work);
-    if (i > 0) KeepBetterRings(groups, twice_gains, work);
+    if (i == 0) {
+      __builtin_memset(work.kept, 255, sizeof work.kept);
+    } else {
+      KeepBetterRings(groups, twice_gains, work);
+    }
     TrellisSums sums[kMaxTrellisTokens];
     SumTokens(groups, work, sums);
     AcceptBetter(groups, i == 0, sums, work);
