@@ -143,9 +143,8 @@ class Backend {
   // opens pages (sets r). All sequences of a step at one layer, in the order of its spans.
   virtual void EncodeKv(std::span<const EncodeArgs> calls) = 0;
   virtual void Seal(const KvCache& cache, std::span<const SealTask> tasks) = 0;
-  // q is transformed in place, out is transformed back to the model's basis.
-  // q [T, H, D] in the model's basis on entry, out [T, H, D] in the model's basis on return. Calls
-  // as for EncodeKv.
+  // q [T, H, D] in the model's basis on entry, may be transformed in place; out [T, H, D] in the
+  // model's basis on return. Calls as for EncodeKv.
   virtual void Attend(std::span<const AttentionArgs> calls, const KeyMap* key_maps) = 0;
 };
 

@@ -2,6 +2,7 @@
 #include "turboquant/attention/cuda/prefill_quads.cuh"
 #include "turboquant/attention/cuda/prefill_rows.h"
 #include "turboquant/attention/cuda/rotated_rows.h"
+#include "turboquant/base/cuda/chained_launch.cuh"
 
 namespace tq::cuda {
 namespace {

@@ -2,6 +2,7 @@
 // Head vectors that are rotated on their way, a warp or a part of one each.
 #include "turboquant/attention/cuda/prefill_quads.cuh"
 #include "turboquant/attention/cuda/rotated_rows.h"
+#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/quad_rotation.cuh"
 

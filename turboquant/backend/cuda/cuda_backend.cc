@@ -180,18 +180,15 @@ class CudaBackend final : public Backend {
   void AddRmsNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
                   MatrixView<float> out) override {
     if (x.rows == 0) return;
-    CheckNorm(x.cols);
-    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, linear_.TokensFor(out), stream_);
-    CheckLaunch("adding and norming");
+    AddNorm(x, y, weight, eps, out, linear_.TokensFor(out));
   }
   void AddRmsNormLinear(MatrixView<float> x, MatrixView<const float> y, const float* weight,
                         float eps, MatrixView<float> made, std::span<const LinearOut> outs,
                         Precision precision) override {
     if (x.rows == 0) return;
-    CheckNorm(x.cols);
     linear_.Expect(precision);
     const ProductTokens tokens = linear_.TokensFor(made);
-    LaunchRmsNorm(x, y.data, y.stride, weight, eps, FloatsBeside(tokens, made), tokens, stream_);
+    AddNorm(x, y, weight, eps, FloatsBeside(tokens, made), tokens);
     linear_.Run(made, outs, precision);
   }
   void Add(MatrixView<float> x, MatrixView<const float> y) override {
@@ -202,9 +199,7 @@ class CudaBackend final : public Backend {
   void GatedActivation(Activation activation, MatrixView<const float> gate,
                        MatrixView<const float> up, MatrixView<float> out) override {
     if (gate.rows == 0) return;
-    LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out,
-                          linear_.TokensFor(out), stream_);
-    CheckLaunch("activating");
+    Activate(activation, gate, up, out, linear_.TokensFor(out));
   }
   void GatedLinear(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
                    MatrixView<float> made, std::span<const LinearOut> outs,
@@ -212,8 +207,7 @@ class CudaBackend final : public Backend {
     if (gate.rows == 0) return;
     linear_.Expect(precision);
     const ProductTokens tokens = linear_.TokensFor(made);
-    LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, FloatsBeside(tokens, made),
-                          tokens, stream_);
+    Activate(activation, gate, up, FloatsBeside(tokens, made), tokens);
     linear_.Run(made, outs, precision);
   }
   void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
@@ -259,6 +253,17 @@ class CudaBackend final : public Backend {
     return {};
   }
 
+  void AddNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
+               MatrixView<float> out, const ProductTokens& tokens) {
+    CheckNorm(x.cols);
+    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, tokens, stream_);
+    CheckLaunch("adding and norming");
+  }
+  void Activate(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
+                MatrixView<float> out, const ProductTokens& tokens) {
+    LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out, tokens, stream_);
+    CheckLaunch("activating");
+  }
   // Products read nothing but bf16 tokens, if there are such.
   static MatrixView<float> FloatsBeside(const ProductTokens& tokens, MatrixView<float> made) {
     if (tokens.bf16 != nullptr) made.data = nullptr;

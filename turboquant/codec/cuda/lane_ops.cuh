@@ -103,6 +103,13 @@ TQ_DEVICE int Dp2aHigh(uint32_t halves, uint32_t bytes, int sum) {
   return __dp2a_hi(static_cast<int>(halves), static_cast<int>(bytes), sum);
 }
 TQ_DEVICE uint32_t RotateLeft(uint32_t x, int n) { return __funnelshift_l(x, x, n); }
+// a * b + c by a multiplication, whatever compilers make of its factors: shifts, masks and choices
+// are done elsewhere than multiplications.
+TQ_DEVICE uint32_t MulAdd(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t r;
+  asm("mad.lo.u32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+  return r;
+}
 // x shifted right by n < 32, the low bits of `above` behind it.
 TQ_DEVICE uint32_t ShiftIn(uint32_t above, uint32_t x, int n) {
   return __funnelshift_r(x, above, n);

@@ -30,7 +30,8 @@ inline DeviceLimits CurrentDeviceLimits() {
 }
 
 // `overlap`: the kernel may be set up while the one before it in the stream still runs; it must
-// call WaitForInputs before it reads what others write.
+// call WaitForInputs before it reads what others write, unless all of it was there when the kernel
+// ahead of it began.
 template <class... Args>
 void LaunchMaybeOverlapping(bool overlap, void (*kernel)(Args...), int blocks, int threads,
                             int shared_bytes, Stream stream, Args... args) {

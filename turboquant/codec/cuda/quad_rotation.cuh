@@ -18,8 +18,8 @@ constexpr int QuadScratchBytes(int head_dim) {
   return RotatesInRegisters(head_dim) ? 0 : head_dim * 4;
 }
 
-// The place of a lane among a warp's head vectors: rows of `heads` of them, counted from one row to
-// the next.
+// Which head vector of a warp a lane has, and which dims of it. Vectors are numbered row by row,
+// `heads` to a row.
 template <int kDim>
 struct QuadPlace {
   static constexpr int kVectors = QuadVectorsOfWarp(kDim);

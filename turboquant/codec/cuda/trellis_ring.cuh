@@ -49,8 +49,12 @@ struct RingPair {
   using Metrics = uint32_t[kTrellisStates];
 
   const std::byte* costs;  // shared: bytes [input][parity]
-  std::byte* words;        // shared: this thread's, `stride` bytes apart
+  uint32_t words;          // where in shared memory this thread's are, `stride` bytes apart
   int stride;
+
+  TQ_DEVICE uint32_t MarkAt(int mark) const {
+    return words + static_cast<uint32_t>(RingWordOfMark(mark) * stride);
+  }
 
   TQ_DEVICE static constexpr uint32_t Parity(uint32_t window) {
     constexpr uint64_t kZ0 = ParityBits(kBits, 0), kZ1 = ParityBits(kBits, 1),
@@ -138,7 +142,7 @@ struct RingPair {
     Metrics at_mark;
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) at_mark[s] = metrics[Slot(s, kTrellisMarkStep)];
-    std::byte* to = words + RingWordOfMark(mark) * stride;
+    std::byte* to = SharedMemory() + MarkAt(mark);
 #pragma unroll
     for (uint32_t s = 0; s < kStates; ++s) {
       if ((s & kNibbleStates) != 0) continue;
@@ -170,36 +174,46 @@ struct RingPair {
     return least & kBothStates;
   }
 
-  // The state at the mark before, of the path to a state at a mark.
-  TQ_DEVICE uint32_t Origin(int mark, uint32_t state, int ring) const {
-    const std::byte* word = words + static_cast<int>(state & kWordStates) * stride;
-    const uint32_t nibbles =
-        *reinterpret_cast<const uint32_t*>(word + RingWordOfMark(mark) * stride);
-    const uint32_t here = nibbles >> (state & kNibbleStates);
-    return ((ring == 0 ? here << 1 : here >> 7) & (kStates - 2)) | state >> kTrellisMarkStep;
-  }
   // The coded bits of both rings, from the end of the lap back. A closed one is followed again, to
   // the same bits, as long as the other one is open.
   TQ_DEVICE void Follow(uint32_t ends, uint32_t (&coded)[2]) const {
+    constexpr uint32_t kOlderOfWord = kWordStates >> 1, kOlderOfNibble = kNibbleStates >> 1;
+    static_assert((kWordStates & 1) != 0);
     uint32_t end[2] = {ends & 0xffffu, ends >> 16};
 #pragma unroll 1
     for (int i = 0; i < kTrellisTries; ++i) {
-      // State bits are those of the word from the newest on: collected in that order, reversed.
-      uint32_t state[2] = {end[0], end[1]}, reversed[2] = {};
+      // On the way a state is its newest bit, as far as this moves the word that it is in, and the
+      // others, as they were read: with what lies above them. The newest one is the oldest of the
+      // state before, and so all bits of the path but those of the end are such nibbles.
+      uint32_t older[2], word[2], oldest[2], reversed[2] = {};
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        older[ring] = end[ring] >> 1;
+        word[ring] =
+            MulAdd(end[ring] & 1u, static_cast<uint32_t>(stride), MarkAt(kTrellisMarkCount - 1));
+      }
 #pragma unroll
       for (int mark = kTrellisMarkCount - 1; mark >= 0; --mark) {
 #pragma unroll
         for (int ring = 0; ring < 2; ++ring) {
-          reversed[ring] = ShiftIn(state[ring], reversed[ring], kTrellisMarkStep);
-          state[ring] = Origin(mark, state[ring], ring);
+          const uint32_t at =
+              MulAdd(older[ring] & kOlderOfWord, static_cast<uint32_t>(2 * stride), word[ring]);
+          const auto nibbles = *reinterpret_cast<const uint32_t*>(SharedMemory() + at);
+          oldest[ring] = older[ring] & 8u;
+          if (mark > 0) {
+            word[ring] = MulAdd(oldest[ring], static_cast<uint32_t>(stride / 8), MarkAt(mark - 1));
+          }
+          older[ring] = nibbles >> MulAdd(older[ring] & kOlderOfNibble, 2, 8u * ring);
+          reversed[ring] = ShiftIn(older[ring], reversed[ring], kTrellisMarkStep);
         }
       }
       bool closed = true;
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        coded[ring] = ReverseBits(reversed[ring]);
-        closed = closed && state[ring] == end[ring];
-        end[ring] = state[ring];
+        coded[ring] = ReverseBits(reversed[ring] << (kTrellisMemory - 1) | end[ring]);
+        const uint32_t start = (older[ring] & 15u) << 1 | oldest[ring] >> 3;
+        closed = closed && start == end[ring];
+        end[ring] = start;
       }
       if (closed) break;
     }

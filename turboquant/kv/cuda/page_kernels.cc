@@ -170,13 +170,14 @@ void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& seal
   ForBatches(jobs, p, [&](int count) {
     Launch(SealKernelOf(open.head_dim), count, kPageThreads, SealMemory(open.head_dim), stream, p);
   });
-  // Values take longest. Keys of few pages find multiprocessors of their own, and run beside them;
-  // where blocks of both shared one, their code would not fit its cache: 292 us in place of 216 for
-  // 2048 tokens.
+  // Values take longest, and wait for all before them. Keys of few pages find multiprocessors of
+  // their own and run beside values; blocks of both sides on one are slower, for their code does
+  // not fit its cache (docs/measurements-cuda.md).
   const bool values_run = values && LaunchSearch(p, jobs, Side::kValue, false, stream);
+  if (!keys) return;
   const int blocks = static_cast<int>(jobs.size()) * TrellisBlocksOfPage(p.sealed.k.tile);
   const bool few = blocks <= CurrentDeviceLimits().processors;
-  if (keys) LaunchSearch(p, jobs, Side::kKey, values_run && few, stream);
+  LaunchSearch(p, jobs, Side::kKey, values_run && few, stream);
 }
 
 void LaunchDequantize(const DequantizeArgs& args, Stream stream) {

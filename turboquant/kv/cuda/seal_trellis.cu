@@ -172,7 +172,7 @@ struct TrellisSealer {
     return {{{words.x, words.y}, {words.z, words.w}}};
   }
   TQ_DEVICE Rings RingsHere() const {
-    return {SharedMemory() + at.costs, SharedMemory() + at.ring_words + ThreadId() * 4,
+    return {SharedMemory() + at.costs, static_cast<uint32_t>(at.ring_words + ThreadId() * 4),
             BlockThreads() * 4};
   }
 
@@ -687,8 +687,8 @@ SealKernelFn Fixed(int bits) {
   constexpr int kByMemory =
       kTrellisMemoryOfMultiprocessor / (MakeTrellisMemory(kTile, 8).size + 1024);
   constexpr int kByRegisters = GroupsOf::kTokens.count <= 8 ? 3 : 2;
-  return OfBits < GroupsOf, TrellisThreads(kTile),
-         kByMemory < kByRegisters ? kByMemory : kByRegisters > (bits);
+  constexpr int kBlocks = kByMemory < kByRegisters ? kByMemory : kByRegisters;
+  return OfBits<GroupsOf, TrellisThreads(kTile), kBlocks>(bits);
 }
 template <int kDim>
 SealKernelFn Fixed(Side side, int bits) {

@@ -28,7 +28,8 @@ constexpr RingTokens RingTokensOf(const TrellisGroups& groups) {
   }
   return tokens;
 }
-// How many words have all the tokens: those behind them have the same ones again.
+// How many words have all the tokens: those behind them have the same ones again. Two at least, for
+// loads to overlap.
 constexpr int RingPeriodOf(const RingTokens& tokens) {
   for (int period = 2; period < kRingWordCount; period *= 2) {
     bool again = true;

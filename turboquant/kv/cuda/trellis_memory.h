@@ -32,8 +32,9 @@ struct TrellisMemory {
   int rows;                                            // uint8 [units][positions]: token of lane 0
   int first_gains, own_gains;                          // int per token
   int products, squares, best_products, best_squares;  // int per token
-  int norms, scores;                                   // float per token
-  int best_scores, better;                             // float and int per group
+  int norms;                                           // float per token
+  int scores;               // float per token; before the first encoding: factors of targets
+  int best_scores, better;  // float and int per group; before: in the first one tokens' scales
   int size;
 };
 // Shared memory of a multiprocessor of compute capability 9.0, of which each block takes 1 KB more.

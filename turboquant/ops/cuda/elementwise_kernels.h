@@ -12,11 +12,11 @@
 
 namespace tq::cuda {
 
-// The result is also written to `tokens`, for the product that follows. out.data may be null then,
-// if these are bf16: no floats are written.
-
 // Most columns of a row that LaunchRmsNorm takes.
 inline constexpr int kMostNormColumns = 16384;
+
+// Norms and activations also write `tokens`, for the product that follows. out.data may be null if
+// these are bf16: no floats are written then.
 
 // out = norm of x; with y: x += y before. out may be x or y.
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,

@@ -39,7 +39,8 @@ constexpr int64_t TokenRecordsBytes(int64_t cols) {
 }
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream);
 
-// Tokens in the form that a fast product reads, beside their f32 values. At most one is given.
+// Tokens in the form that a fast product reads, beside their f32 values or (bf16) in place of them.
+// At most one is given.
 struct ProductTokens {
   uint8_t* records = nullptr;  // tokens <= kFewTokens, columns a multiple of 32
   uint16_t* bf16 = nullptr;    // [tokens][columns], rounded to nearest even

@@ -157,6 +157,7 @@ inline int Dp2aHigh(uint32_t halves, uint32_t bytes, int sum) {
 inline uint32_t RotateLeft(uint32_t x, int n) {
   return n % 32 == 0 ? x : x << (n & 31) | x >> (32 - (n & 31));
 }
+inline uint32_t MulAdd(uint32_t a, uint32_t b, uint32_t c) { return a * b + c; }
 inline uint32_t ShiftIn(uint32_t above, uint32_t x, int n) {
   return n == 0 ? x : x >> n | above << (32 - n);
 }
