@@ -67,10 +67,11 @@ struct TrellisWork {
   alignas(64) uint16_t metrics[kMaxTrellisUnits * 32 / kRings][kTrellisStates][kRings];
   // A row: the tokens that the lanes have at one ring position, groups.TokenOfLane from its first.
   uint8_t rows[kMaxTrellisUnits][kUnitCodes];
-  uint8_t pairs[kMaxTrellisUnits][kUnitCodes];  // ring positions, two of a row after each other
-  uint8_t pair_rows[kMaxTrellisUnits][kUnitCodes / 2];  // which of the unit's rows that is
-  uint8_t unit_rows[kMaxTrellisUnits][kMaxUnitRows];
+  // Those of a unit, and its ring positions row by row, an even number each.
   int unit_row_count[kMaxTrellisUnits];
+  uint8_t unit_rows[kMaxTrellisUnits][kMaxUnitRows];
+  uint8_t row_ends[kMaxTrellisUnits][kMaxUnitRows];
+  uint8_t positions[kMaxTrellisUnits][kUnitCodes];
   uint8_t first_tokens[kMaxTrellisRows];
   int row_count;
   TrellisSums best_sums[kMaxTrellisTokens];
@@ -95,29 +96,21 @@ static void SpreadTokens(const TrellisGroups& groups, const TrellisWork& work, c
 
 // What the last encoding's rings add to their tokens.
 static void SumRings(const TrellisGroups& groups, TrellisWork& work) {
-  constexpr int kParts = 32 / kRings;
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    SumsU products[kMaxUnitRows][kParts], squares[kMaxUnitRows][kParts];
-    const int rows = work.unit_row_count[unit];
-    __builtin_memset(products, 0, sizeof products[0] * static_cast<size_t>(rows));
-    __builtin_memset(squares, 0, sizeof squares[0] * static_cast<size_t>(rows));
-    for (int i = 0; i < kUnitCodes; i += 2) {
-      const int p = work.pairs[unit][i], q = work.pairs[unit][i + 1];
-      const int row = work.pair_rows[unit][i / 2];
-      for (int part = 0; part < kParts; ++part) {
-        const int at_p = (unit * kUnitCodes + p) * 32 + part * kRings;
-        const int at_q = (unit * kUnitCodes + q) * 32 + part * kRings;
-        const U16 x = LoadBytesU(work.last.levels + at_p), y = LoadBytesU(work.last.levels + at_q);
-        AddProductsU(x, LoadU(work.targets + at_p), y, LoadU(work.targets + at_q),
-                     products[row][part]);
-        AddProductsU(x, x, y, y, squares[row][part]);
-      }
-    }
     UnitSums& sums = work.last.sums[unit];
-    for (int row = 0; row < rows; ++row) {
-      for (int part = 0; part < kParts; ++part) {
-        StoreSumsU(sums.product[row] + part * kRings, products[row][part]);
-        StoreSumsU(sums.square[row] + part * kRings, squares[row][part]);
+    for (int part = 0; part < 32; part += kRings) {
+      const int16_t* targets = work.targets + unit * kUnitCodes * 32 + part;
+      const int8_t* levels = work.last.levels + unit * kUnitCodes * 32 + part;
+      for (int row = 0, i = 0; row < work.unit_row_count[unit]; ++row) {
+        SumsU products = {}, squares = {};
+        for (; i < work.row_ends[unit][row]; i += 2) {
+          const int p = work.positions[unit][i] * 32, q = work.positions[unit][i + 1] * 32;
+          const U16 x = LoadBytesU(levels + p), y = LoadBytesU(levels + q);
+          AddProductsU(x, LoadU(targets + p), y, LoadU(targets + q), products);
+          AddProductsU(x, x, y, y, squares);
+        }
+        StoreSumsU(sums.product[row] + part, products);
+        StoreSumsU(sums.square[row] + part, squares);
       }
     }
   }
@@ -359,9 +352,7 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
   uint32_t known[kMaxTrellisTokens / 32] = {};
   work.row_count = 0;
   for (int unit = 0; unit < groups.tile.units; ++unit) {
-    uint8_t waiting[kMaxTrellisRows] = {};  // a position of the row that lacks another one, from 1
-    uint8_t in_unit[kMaxTrellisRows] = {};  // which of the unit's rows it is, from 1
-    int paired = 0, unit_rows = 0;
+    int unit_rows = 0;
     for (int p = 0; p < kUnitCodes; ++p) {
       const int first = groups.TokenOfCode(unit, CodeAt(p));
       const int dim = groups.DimOfCode(unit, CodeAt(p));
@@ -372,17 +363,9 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
       }
       const int row = row_of[first];
       work.rows[unit][p] = static_cast<uint8_t>(row);
-      if (in_unit[row] == 0) {
-        work.unit_rows[unit][unit_rows++] = static_cast<uint8_t>(row);
-        in_unit[row] = static_cast<uint8_t>(unit_rows);
-      }
-      if (waiting[row] == 0) {
-        waiting[row] = static_cast<uint8_t>(p + 1);
-      } else {
-        work.pair_rows[unit][paired / 2] = static_cast<uint8_t>(in_unit[row] - 1);
-        work.pairs[unit][paired++] = static_cast<uint8_t>(waiting[row] - 1);
-        work.pairs[unit][paired++] = static_cast<uint8_t>(p);
-        waiting[row] = 0;
+      uint8_t* of_unit = work.unit_rows[unit];
+      if (__builtin_memchr(of_unit, row, static_cast<size_t>(unit_rows)) == nullptr) {
+        of_unit[unit_rows++] = static_cast<uint8_t>(row);
       }
       for (int lane = 0; lane < 32; ++lane) {
         const int token = first + groups.TokenOfLane(lane);
@@ -395,6 +378,15 @@ static void SetTargets(const TrellisGroups& groups, const float* x, const float*
       }
     }
     work.unit_row_count[unit] = unit_rows;
+    int placed = 0;
+    for (int i = 0; i < unit_rows; ++i) {
+      for (int p = 0; p < kUnitCodes; ++p) {
+        if (work.rows[unit][p] == work.unit_rows[unit][i]) {
+          work.positions[unit][placed++] = static_cast<uint8_t>(p);
+        }
+      }
+      work.row_ends[unit][i] = static_cast<uint8_t>(placed);
+    }
   }
 }
 
