@@ -11,6 +11,16 @@ namespace {
 class PrefillRowsDeviceTest : public DeviceTest {
  protected:
   static constexpr int kHeads = 3, kTokens = 37;
+
+  static cuda::TransformArgs Rotation(const cuda::DeviceBytes& x, int64_t stride, int head_dim,
+                                      Side side) {
+    return {.x = x.as<float>(),
+            .rows = kTokens,
+            .stride = stride,
+            .heads = kHeads,
+            .head_dim = head_dim,
+            .side = side};
+  }
 };
 
 TEST_F(PrefillRowsDeviceTest, QueriesAreRotatedOnTheWayToHalf) {
@@ -28,13 +38,7 @@ TEST_F(PrefillRowsDeviceTest, QueriesAreRotatedOnTheWayToHalf) {
                                .q_heads = kHeads,
                                .head_dim = d},
                               nullptr);
-    cuda::LaunchToStored({.x = x.as<float>(),
-                          .rows = kTokens,
-                          .stride = stride,
-                          .heads = kHeads,
-                          .head_dim = d,
-                          .side = Side::kKey},
-                         nullptr);
+    cuda::LaunchToStored(Rotation(x, stride, d, Side::kKey), nullptr);
     cuda::LaunchRowsToHalf({.x = x.as<float>(),
                             .out = want.as<uint16_t>(),
                             .stride = stride,
@@ -110,13 +114,7 @@ TEST_F(PrefillRowsDeviceTest, PartsAreRotatedBackAndRounded) {
         const std::string what =
             fmt::format("D {}, {} parts{}", d, count, on_top ? " on top of others" : "");
         EXPECT_EQ(Download<uint16_t>(plain, values), RoundedToBf16(rows_of(want))) << what;
-        cuda::LaunchToModel({.x = want.as<float>(),
-                             .rows = kTokens,
-                             .stride = stride,
-                             .heads = kHeads,
-                             .head_dim = d,
-                             .side = Side::kValue},
-                            nullptr);
+        cuda::LaunchToModel(Rotation(want, stride, d, Side::kValue), nullptr);
         args.out = got.as<float>();
         args.rotate_back = true;
         args.bf16 = bf16.as<uint16_t>();

@@ -15,8 +15,8 @@ TQ_DEVICE float4 ToFloats4(uint2 h) {
   return {HalfLow(h.x), HalfHigh(h.x), HalfLow(h.y), HalfHigh(h.y)};
 }
 
-TQ_DEVICE const float4* ResultQuad(const MergePartsArgs& args, int64_t token, int i) {
-  return reinterpret_cast<const float4*>(args.out + token * args.out_stride + i);
+TQ_DEVICE float4* ResultQuad(const MergePartsArgs& args, int64_t token, int i) {
+  return reinterpret_cast<float4*>(args.out + token * args.out_stride + i);
 }
 
 // Columns i .. i + 3 of a token's results, put together. The thread with a head's first columns
@@ -53,7 +53,7 @@ TQ_DEVICE float4 MergedQuad(const MergePartsArgs& args, int64_t token, int i) {
 }
 
 TQ_DEVICE void StoreResult(const MergePartsArgs& args, int64_t token, int i, const float4& x) {
-  *reinterpret_cast<float4*>(args.out + token * args.out_stride + i) = x;
+  *ResultQuad(args, token, i) = x;
   if (args.bf16 != nullptr)
     *reinterpret_cast<uint2*>(args.bf16 + token * args.q_heads * args.head_dim + i) = ToBf16Quad(x);
 }

@@ -14,25 +14,19 @@ constexpr int kWarps = 8;
 template <int kDim>
 TQ_KERNEL(kWarps * 32, 1)
 QueriesToHalf(const QueriesToHalfArgs args, const TQ_GRID_CONSTANT RotationTable rotation) {
-  using Place = QuadPlace<kDim>;
   LetNextStart();
   WaitForInputs();
-  Place place;
-  const int vectors = static_cast<int>(args.rows) * args.q_heads;
-  if (!place.Find(BlockId() * kWarps + WarpId(), vectors, args.q_heads)) return;
-  const float* q = args.q + place.row * args.stride + place.head * kDim;
-  uint16_t* out = args.out + (place.row * args.q_heads + place.head) * kDim;
-  float4 v[Place::kQuads];
-#pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    v[i] = {0, 0, 0, 0};
-    if (place.Has(i)) v[i] = *reinterpret_cast<const float4*>(q + place.Dim(i));
-  }
-  RotateQuads(rotation, place, v);
-#pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    if (place.Has(i)) *reinterpret_cast<uint2*>(out + place.Dim(i)) = ToHalves4(v[i]);
-  }
+  RotateVectors<kDim>(
+      rotation, BlockId() * kWarps + WarpId(), static_cast<int>(args.rows) * args.q_heads,
+      args.q_heads,
+      [&](const auto& place, int i) {
+        const float* q = args.q + place.row * args.stride + place.head * kDim;
+        return *reinterpret_cast<const float4*>(q + place.Dim(i));
+      },
+      [&](const auto& place, int i, const float4& v) {
+        uint16_t* out = args.out + (place.row * args.q_heads + place.head) * kDim;
+        *reinterpret_cast<uint2*>(out + place.Dim(i)) = ToHalves4(v);
+      });
 }
 
 // Blocks of a multiprocessor: enough loads on their way, as far as registers allow.
@@ -44,23 +38,15 @@ inline constexpr int kMergeBlocks = !RotatesInRegisters(kDim) ? 1
 template <int kDim>
 TQ_KERNEL(kWarps * 32, kMergeBlocks<kDim>)
 MergePartsBack(const MergePartsArgs args, const TQ_GRID_CONSTANT RotationTable rotation) {
-  using Place = QuadPlace<kDim>;
   LetNextStart();
   WaitForInputs();
-  Place place;
-  if (!place.Find(BlockId() * kWarps + WarpId(), args.tokens * args.q_heads, args.q_heads)) return;
-  const auto column = [&](int quad) { return place.head * kDim + place.Dim(quad); };
-  float4 v[Place::kQuads];
-#pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    v[i] = {0, 0, 0, 0};
-    if (place.Has(i)) v[i] = MergedQuad(args, place.row, column(i));
-  }
-  RotateQuads(rotation, place, v);
-#pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    if (place.Has(i)) StoreResult(args, place.row, column(i), v[i]);
-  }
+  const auto column = [](const auto& place, int i) { return place.head * kDim + place.Dim(i); };
+  RotateVectors<kDim>(
+      rotation, BlockId() * kWarps + WarpId(), args.tokens * args.q_heads, args.q_heads,
+      [&](const auto& place, int i) { return MergedQuad(args, place.row, column(place, i)); },
+      [&](const auto& place, int i, const float4& v) {
+        StoreResult(args, place.row, column(place, i), v);
+      });
 }
 
 template <class Args>

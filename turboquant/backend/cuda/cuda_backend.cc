@@ -186,10 +186,9 @@ class CudaBackend final : public Backend {
                         float eps, MatrixView<float> made, std::span<const LinearOut> outs,
                         Precision precision) override {
     if (x.rows == 0) return;
-    linear_.Expect(precision);
-    const ProductTokens tokens = linear_.TokensFor(made);
-    AddNorm(x, y, weight, eps, FloatsBeside(tokens, made), tokens);
-    linear_.Run(made, outs, precision);
+    MakeAndMultiply(made, outs, precision, [&](MatrixView<float> floats, ProductTokens tokens) {
+      AddNorm(x, y, weight, eps, floats, tokens);
+    });
   }
   void Add(MatrixView<float> x, MatrixView<const float> y) override {
     linear_.Forget();
@@ -205,10 +204,9 @@ class CudaBackend final : public Backend {
                    MatrixView<float> made, std::span<const LinearOut> outs,
                    Precision precision) override {
     if (gate.rows == 0) return;
-    linear_.Expect(precision);
-    const ProductTokens tokens = linear_.TokensFor(made);
-    Activate(activation, gate, up, FloatsBeside(tokens, made), tokens);
-    linear_.Run(made, outs, precision);
+    MakeAndMultiply(made, outs, precision, [&](MatrixView<float> floats, ProductTokens tokens) {
+      Activate(activation, gate, up, floats, tokens);
+    });
   }
   void Rope(MatrixView<float> x, int heads, int head_dim, std::span<const int32_t> positions,
             const RopeTable& table) override {
@@ -264,10 +262,17 @@ class CudaBackend final : public Backend {
     LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out, tokens, stream_);
     CheckLaunch("activating");
   }
-  // Products read nothing but bf16 tokens, if there are such.
-  static MatrixView<float> FloatsBeside(const ProductTokens& tokens, MatrixView<float> made) {
-    if (tokens.bf16 != nullptr) made.data = nullptr;
-    return made;
+  // make(floats, tokens), then the product of what it made, which reads nothing but bf16 tokens if
+  // there are such: floats are null then.
+  template <typename Fn>
+  void MakeAndMultiply(MatrixView<float> made, std::span<const LinearOut> outs, Precision precision,
+                       const Fn& make) {
+    linear_.Expect(precision);
+    const ProductTokens tokens = linear_.TokensFor(made);
+    MatrixView<float> floats = made;
+    if (tokens.bf16 != nullptr) floats.data = nullptr;
+    make(floats, tokens);
+    linear_.Run(made, outs, precision);
   }
 
   struct RopeEntry {

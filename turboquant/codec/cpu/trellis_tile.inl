@@ -226,12 +226,10 @@ static inline void CopyRings(const UnitMask& mask, int unit, int rows, const Tre
 // Keeps those of the rings encoded last that come nearer to the targets than the best ones, every
 // vector at a gain of its own; twice that is given. Integers, as doubles (exact below 2^53), since
 // compilers multiply those by vectors.
-static void KeepBetterRings(const TrellisGroups& groups, const int* twice_gains,
+static void KeepBetterRings(const TrellisGroups& groups, const double* twice_gains,
                             TrellisWork& work) {
-  double of_token[kMaxTrellisTokens];
-  for (int token = 0; token < groups.tile.tokens; ++token) of_token[token] = twice_gains[token];
   ByLane<double> twice;
-  SpreadTokens(groups, work, of_token, twice);
+  SpreadTokens(groups, work, twice_gains, twice);
   for (int unit = 0; unit < groups.tile.units; ++unit) {
     const UnitSums &last = work.last.sums[unit], &best = work.best.sums[unit];
     alignas(64) double nearer[32] = {};
@@ -280,7 +278,8 @@ static void AcceptBetter(const TrellisGroups& groups, bool first, const TrellisS
 
 static void SearchTile(const TrellisGroups& groups, int bits, const TrellisMoves& moves,
                        const int* first_gains, TrellisWork& work) {
-  int gains[kMaxTrellisTokens], own_gains[kMaxTrellisTokens], twice_gains[kMaxTrellisTokens];
+  int gains[kMaxTrellisTokens], own_gains[kMaxTrellisTokens];
+  double twice_gains[kMaxTrellisTokens];
   for (int i = 0; i < moves.count; ++i) {
     for (int token = 0; token < groups.tile.tokens; ++token) {
       const int own = i == 0 ? kTrellisGainOne : GainOf(work.best_sums[token]);

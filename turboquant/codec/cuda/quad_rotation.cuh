@@ -119,4 +119,25 @@ TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& pl
   }
 }
 
+// Rotates a warp's head vectors on their way from load(place, quad) to store(place, quad, v), which
+// are called for the quads that the lane has.
+template <int kDim, class Load, class Store>
+TQ_DEVICE void RotateVectors(const RotationTable& table, int warp, int vectors, int heads,
+                             const Load& load, const Store& store) {
+  using Place = QuadPlace<kDim>;
+  Place place;
+  if (!place.Find(warp, vectors, heads)) return;
+  float4 v[Place::kQuads];
+#pragma unroll
+  for (int i = 0; i < Place::kQuads; ++i) {
+    v[i] = {0, 0, 0, 0};
+    if (place.Has(i)) v[i] = load(place, i);
+  }
+  RotateQuads(table, place, v);
+#pragma unroll
+  for (int i = 0; i < Place::kQuads; ++i) {
+    if (place.Has(i)) store(place, i, v[i]);
+  }
+}
+
 }  // namespace tq::cuda

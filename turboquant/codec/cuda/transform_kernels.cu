@@ -10,23 +10,15 @@ namespace {
 template <int kDim>
 TQ_KERNEL(kTransformThreads, 1)
 TransformKernel(const TQ_GRID_CONSTANT TransformParams p) {
-  using Place = QuadPlace<kDim>;
   LetNextStart();
   WaitForInputs();
-  Place place;
-  if (!place.Find(BlockId() * kTransformWarps + WarpId(), p.vectors, p.heads)) return;
-  float* x = p.x + place.row * p.stride + place.head * kDim;
-  float4 v[Place::kQuads];
-#pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    v[i] = {0, 0, 0, 0};
-    if (place.Has(i)) v[i] = *reinterpret_cast<const float4*>(x + place.Dim(i));
-  }
-  RotateQuads(p.rotation, place, v);
-#pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    if (place.Has(i)) *reinterpret_cast<float4*>(x + place.Dim(i)) = v[i];
-  }
+  const auto quad = [&](const QuadPlace<kDim>& place, int i) {
+    return reinterpret_cast<float4*>(p.x + place.row * p.stride + place.head * kDim + place.Dim(i));
+  };
+  RotateVectors<kDim>(
+      p.rotation, BlockId() * kTransformWarps + WarpId(), p.vectors, p.heads,
+      [&](const auto& place, int i) { return *quad(place, i); },
+      [&](const auto& place, int i, const float4& v) { *quad(place, i) = v; });
 }
 
 }  // namespace

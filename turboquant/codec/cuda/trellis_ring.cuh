@@ -157,16 +157,13 @@ struct RingPair {
     }
   }
 
-  // From one lap to the next; offsets_of(w, offsets) gives those of a word. Gives the ends of both
-  // rings.
+  // From one lap to the next; offsets_of(w).of are those of a word. Gives the ends of both rings.
   template <typename Fn>
   TQ_DEVICE uint32_t Lap(const Fn& offsets_of, Metrics& metrics) const {
     static_assert(kTrellisMarkCount == kRingWordCount);
 #pragma unroll 1
     for (int mark = 0; mark < kTrellisMarkCount; ++mark) {
-      HalfWords offsets[2];
-      offsets_of(mark, offsets);
-      AdvanceToMark(mark, offsets, metrics);
+      AdvanceToMark(mark, offsets_of(mark).of, metrics);
     }
     const uint32_t least = Least(metrics), least_cost = (least & ~kBothStates) >> 1;
 #pragma unroll

@@ -254,14 +254,36 @@ struct TrellisSealer {
       for (int e = 0; e < 4; ++e) factors.of[ring][e] = FactorOf(laps[ring], TokenOf(ring, w, e));
     }
   }
-  // Where a ring's inputs stand in the tables.
-  TQ_DEVICE static HalfWords InputPlaces(const HalfWords& targets, const int (&factors)[4]) {
-    constexpr uint32_t kMost = kTrellisMaxInput * 0x10001u;
-    const uint32_t even = ScaleHalves(targets.even, factors[0], factors[2]),
-                   odd = ScaleHalves(targets.odd, factors[1], factors[3]);
-    return {AddClampS16x2(even, kMost, 2 * kMost) * Rings::kParities,
-            AddClampS16x2(odd, kMost, 2 * kMost) * Rings::kParities};
-  }
+  // Where inputs of encodings, each ring's own, stand in the tables: word by word.
+  struct InputPlaces {
+    HalfWords of[2];
+  };
+  class InputReader {
+   public:
+    TQ_DEVICE InputReader(const TrellisSealer& sealer, const int (&laps)[2])
+        : sealer_(sealer), laps_{laps[0], laps[1]} {
+      sealer.LoadFactors(laps_, 0, factors_);
+    }
+    TQ_DEVICE InputPlaces At(int w, const TargetWords& targets) {
+      if constexpr (!GroupsOf::kOneToken) sealer_.LoadFactors(laps_, w, factors_);
+      constexpr uint32_t kMost = kTrellisMaxInput * 0x10001u;
+      InputPlaces places;
+#pragma unroll
+      for (int ring = 0; ring < 2; ++ring) {
+        const auto& factors = factors_.of[ring];
+        const uint32_t even = ScaleHalves(targets.of[ring].even, factors[0], factors[2]),
+                       odd = ScaleHalves(targets.of[ring].odd, factors[1], factors[3]);
+        places.of[ring] = {AddClampS16x2(even, kMost, 2 * kMost) * Rings::kParities,
+                           AddClampS16x2(odd, kMost, 2 * kMost) * Rings::kParities};
+      }
+      return places;
+    }
+
+   private:
+    const TrellisSealer& sealer_;
+    int laps_[2];
+    Factors factors_;
+  };
 
   // Of this thread's rings: coded bits, and the encoding whose inputs they are for. Both give the
   // levels.
@@ -275,50 +297,44 @@ struct TrellisSealer {
   class LevelReader {
    public:
     TQ_DEVICE LevelReader(const TrellisSealer& sealer, const Code& code)
-        : sealer_(sealer),
-          parities_{RingParities<kBits>(code.coded[0]), RingParities<kBits>(code.coded[1])},
-          laps_{code.laps[0], code.laps[1]} {
-      sealer.LoadFactors(laps_, 0, factors_);
-    }
+        : levels_(sealer.template Shared<uint8_t>(sealer.at.levels)),
+          inputs_(sealer, code.laps),
+          parities_{RingParities<kBits>(code.coded[0]), RingParities<kBits>(code.coded[1])} {}
+    // A byte for each element.
+    TQ_DEVICE uint32_t Parities(int ring, int w) const { return parities_[ring].Bytes(w); }
     TQ_DEVICE LevelWords At(int w, const TargetWords& targets) {
-      if constexpr (!GroupsOf::kOneToken) sealer_.LoadFactors(laps_, w, factors_);
-      const auto* levels = sealer_.template Shared<uint8_t>(sealer_.at.levels);
+      const InputPlaces places = inputs_.At(w, targets);
       LevelWords words;
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const HalfWords places = InputPlaces(targets.of[ring], factors_.of[ring]);
-        const uint32_t z = parities_[ring].Bytes(w);
-        const uint32_t even = places.even + Prmt(z, 0, 0x4240u),
-                       odd = places.odd + Prmt(z, 0, 0x4341u);
-        words.of[ring] = PackBytes(levels[even & 0xffffu], levels[odd & 0xffffu],
-                                   levels[even >> 16], levels[odd >> 16]);
+        const uint32_t z = Parities(ring, w);
+        const uint32_t even = places.of[ring].even + Prmt(z, 0, 0x4240u),
+                       odd = places.of[ring].odd + Prmt(z, 0, 0x4341u);
+        words.of[ring] = PackBytes(levels_[even & 0xffffu], levels_[odd & 0xffffu],
+                                   levels_[even >> 16], levels_[odd >> 16]);
       }
       return words;
     }
 
    private:
-    const TrellisSealer& sealer_;
+    const uint8_t* levels_;
+    InputReader inputs_;
     RingParities<kBits> parities_[2];
-    int laps_[2];
-    Factors factors_;
   };
 
   // One lap over both rings.
   TQ_DEVICE Code Encode(int lap, typename Rings::Metrics& metrics) const {
     Code code = {{}, {lap, lap}};
-    Factors factors;
-    LoadFactors(code.laps, 0, factors);
+    InputReader inputs(*this, code.laps);
     const Rings rings = RingsHere();
-    const uint32_t ends = rings.Lap(
-        [&](int w, HalfWords(&places)[2]) {
-          if constexpr (!GroupsOf::kOneToken) LoadFactors(code.laps, w, factors);
-          const TargetWords targets = Targets(w);
-          places[0] = InputPlaces(targets.of[0], factors.of[0]);
-          places[1] = InputPlaces(targets.of[1], factors.of[1]);
-        },
-        metrics);
+    const uint32_t ends = rings.Lap([&](int w) { return inputs.At(w, Targets(w)); }, metrics);
     rings.Follow(ends, code.coded);
     return code;
+  }
+
+  TQ_DEVICE static void CopyRing(int ring, const Code& from, Code& to) {
+    to.coded[ring] = from.coded[ring];
+    to.laps[ring] = from.laps[ring];
   }
 
   // What rings add to the sums of their tokens, where the compiler knows which these are. Made once
@@ -327,6 +343,14 @@ struct TrellisSealer {
   struct RingSums {
     int products[2][kTokens], squares[2][kTokens];
   };
+  template <int kTokens>
+  TQ_DEVICE static void CopyRing(int ring, const RingSums<kTokens>& from, RingSums<kTokens>& to) {
+#pragma unroll
+    for (int i = 0; i < kTokens; ++i) {
+      to.products[ring][i] = from.products[ring][i];
+      to.squares[ring][i] = from.squares[ring][i];
+    }
+  }
   template <int kTokens>
   TQ_DEVICE RingSums<kTokens> SumRings(const Code& code) const {
     constexpr RingTokens kOfRing = GroupsOf::kTokens;
@@ -369,13 +393,8 @@ struct TrellisSealer {
         square += sums.squares[ring][i] - best_sums.squares[ring][i];
       }
       if (nearer > int64_t{square} * kTrellisJudgeGrid) continue;
-      code.coded[ring] = best.coded[ring];
-      code.laps[ring] = best.laps[ring];
-#pragma unroll
-      for (int i = 0; i < kTokens; ++i) {
-        sums.products[ring][i] = best_sums.products[ring][i];
-        sums.squares[ring][i] = best_sums.squares[ring][i];
-      }
+      CopyRing(ring, best, code);
+      CopyRing(ring, best_sums, sums);
     }
   }
   template <int kTokens>
@@ -456,9 +475,7 @@ struct TrellisSealer {
     }
 #pragma unroll
     for (int ring = 0; ring < 2; ++ring) {
-      if (nearer[ring] > 0) continue;
-      code.coded[ring] = best.coded[ring];
-      code.laps[ring] = best.laps[ring];
+      if (nearer[ring] <= 0) CopyRing(ring, best, code);
     }
   }
   TQ_DEVICE void AddToTokensByParts(const Code& code) const {
@@ -556,13 +573,6 @@ struct TrellisSealer {
     typename Rings::Metrics metrics;
     Rings::Start(metrics);
     Code best = {};
-    const auto take = [&](const bool(&better)[2], const Code& code) {
-#pragma unroll
-      for (int ring = 0; ring < 2; ++ring) {
-        if (better[ring]) best.coded[ring] = code.coded[ring];
-        if (better[ring]) best.laps[ring] = code.laps[ring];
-      }
-    };
     if constexpr (GroupsOf::kKnown) {
       constexpr int kTokens = GroupsOf::kTokens.count;
       RingSums<kTokens> best_sums = {};
@@ -574,14 +584,11 @@ struct TrellisSealer {
         AddToTokens(sums);
         bool better[2];
         AcceptBetter(lap, better);
-        take(better, code);
 #pragma unroll
         for (int ring = 0; ring < 2; ++ring) {
-#pragma unroll
-          for (int i = 0; i < kTokens; ++i) {
-            if (better[ring]) best_sums.products[ring][i] = sums.products[ring][i];
-            if (better[ring]) best_sums.squares[ring][i] = sums.squares[ring][i];
-          }
+          if (!better[ring]) continue;
+          CopyRing(ring, code, best);
+          CopyRing(ring, sums, best_sums);
         }
       }
     } else {
@@ -592,7 +599,10 @@ struct TrellisSealer {
         AddToTokensByParts(code);
         bool better[2];
         AcceptBetter(lap, better);
-        take(better, code);
+#pragma unroll
+        for (int ring = 0; ring < 2; ++ring) {
+          if (better[ring]) CopyRing(ring, code, best);
+        }
       }
     }
     return best;
@@ -602,14 +612,12 @@ struct TrellisSealer {
     std::byte* out = sealed + to.CodesOffset(first_tile + Tile());
     LevelReader reader(*this, code);
     uint32_t words[2][kBits] = {};
-    const RingParities<kBits> parities[2] = {RingParities<kBits>(code.coded[0]),
-                                             RingParities<kBits>(code.coded[1])};
 #pragma unroll 1
     for (int w = 0; w < kRingWordCount; ++w) {
       const LevelWords level_words = reader.At(w, Targets(w));
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const uint32_t z = parities[ring].Bytes(w);
+        const uint32_t z = reader.Parities(ring, w);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int8_t* levels =

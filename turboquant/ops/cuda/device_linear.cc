@@ -93,7 +93,7 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
     const DeviceWeight& weight = static_cast<const DeviceWeightMatrix&>(*out.weight).view();
     TQ_CHECK(weight.cols == x.cols && out.out.cols == weight.rows && out.out.rows == x.rows);
     if (x.rows > kFewTokens) {
-      Many(x, out, weight, precision);
+      Many(x, out, weight);
       continue;
     }
     const bool int8 = fast_ && LayoutAt(weight.layout).quantised();
@@ -109,20 +109,19 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
   CheckLaunch("multiplying matrices");
 }
 
-void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight,
-                        Precision precision) {
-  const bool fast = precision == Precision::kFast;
-  const int64_t row_bytes = weight.cols * (fast ? 2 : 4);
+void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out,
+                        const DeviceWeight& weight) {
+  const int64_t row_bytes = weight.cols * (fast_ ? 2 : 4);
   const int64_t step = std::clamp(kPanelWorkspace / row_bytes / kPanelRows * kPanelRows,
                                   int64_t{kPanelRows}, weight.rows);
   Reserve(panels_, static_cast<size_t>((step + kPanelRows) * row_bytes), "dequantised weights");
-  const uint16_t* tokens = fast ? Converted(x).bf16 : nullptr;
+  const uint16_t* tokens = fast_ ? Converted(x).bf16 : nullptr;
   if (out.bias != nullptr) LaunchFillRows(out.out, out.bias, stream_);
   for (int64_t row = 0; row < weight.rows; row += step) {
     const int64_t rows = std::min(step, weight.rows - row);
     const MatrixView<float> part(out.out.data + row, x.rows, rows, out.out.stride);
     const bool accumulate = out.bias != nullptr;
-    if (fast) {
+    if (fast_) {
       LaunchDequantizeBf16(weight, row, rows, panels_.as<uint16_t>(), stream_);
       cublas_.ProductBf16(tokens, panels_.as<uint16_t>(), x.cols, part, accumulate);
     } else {

@@ -60,8 +60,7 @@ class DeviceLinear {
   void Forget() { made_ = {}; }
 
  private:
-  void Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight,
-            Precision precision);
+  void Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight);
   ProductTokens Converted(MatrixView<const float> x);
   ProductTokens PlaceOf(MatrixView<const float> x) const;
   void Reserve(DeviceBytes& memory, size_t bytes, const char* what) {
@@ -71,7 +70,7 @@ class DeviceLinear {
   cudaStream_t stream_;
   std::function<void()> moved_;
   Cublas cublas_;
-  bool fast_ = true;              // the product that is expected
+  bool fast_ = true;              // the product that runs or is expected
   MatrixView<const float> made_;  // whose tokens are there
   DeviceBytes records_;           // few tokens at 8 bits
   DeviceBytes bf16_;              // many tokens

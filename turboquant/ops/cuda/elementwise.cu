@@ -135,7 +135,7 @@ __global__ void ToBf16(const float* x, int64_t stride, int64_t cols, uint16_t* o
 __global__ void FillRows(float* out, int64_t stride, int64_t cols, const float* row) {
   LetNextStart();
   WaitForInputs();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i = FirstColumn<1>();
   if (i < cols) out[blockIdx.y * stride + i] = row[i];
 }
 
