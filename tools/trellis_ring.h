@@ -51,7 +51,7 @@ class RingSearch {
       const uint32_t window = state | (older_[p] >> state & 1u) << (kTrellisMemory - 1);
       const Choice& choice = choices_[p][parity_[window]];
       words[0] |= (window & 1u) << p;
-      SetFreeBits(trellis_.bits, words, p % 4 * 8 + p / 4, choice.free);
+      SetFreeBits(trellis_.bits, words, p % 4, p / 4, choice.free);
       levels[p] = choice.level;
       state = window >> 1;
     }

@@ -57,7 +57,7 @@ TEST(Trellis, FreeBitsHaveTheirOwnPlaces) {
       uint32_t words[4] = {}, codes[kUnitCodes];
       for (int n = 0; n < kUnitCodes; ++n) {
         codes[n] = static_cast<uint32_t>(random.Next()) & ((1u << (bits - 1)) - 1);
-        SetFreeBits(bits, words, n, codes[n]);
+        SetFreeBits(bits, words, n / 8, n % 8, codes[n]);
       }
       EXPECT_EQ(words[0], 0u);
       for (int n = 0; n < kUnitCodes; ++n) ASSERT_EQ(GetFreeBits(bits, words, n), codes[n]);

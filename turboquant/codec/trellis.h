@@ -64,11 +64,10 @@ constexpr uint32_t RingParity(const Trellis& trellis, uint32_t coded, int p) {
   return trellis.ParityOf(window);
 }
 
-// The uncoded bits of code n in words 1 .. bits - 1 of its unit, which must be zero before. Word:
-// uint32_t, or a vector of them, one of each unit.
+// The uncoded bits of code 8 j + m in words 1 .. bits - 1 of its unit, which must be zero before.
+// Word: uint32_t, or a vector of them, one of each unit.
 template <class Word>
-constexpr void SetFreeBits(int bits, Word* words, int n, const Word& free) {
-  const int j = n / 8, m = n % 8;
+constexpr void SetFreeBits(int bits, Word* words, int j, int m, const Word& free) {
   switch (bits) {
     case 2:
       words[1] |= free << (4 * m + j);

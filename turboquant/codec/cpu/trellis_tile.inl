@@ -333,7 +333,7 @@ static void WriteWords(const TileSide& s, const TrellisWork& work, std::byte* co
         uint32_t parity = 0;
         for (int t = 0; t < kTrellis.parities; ++t) parity |= (planes[t] >> p & 1u) << t;
         const int8_t level = work.best.levels[(unit * kUnitCodes + p) * 32 + lane];
-        SetFreeBits(kBits, words, n, uint32_t{free_of[parity][level & 255]});
+        SetFreeBits(kBits, words, n / 8, n % 8, uint32_t{free_of[parity][level & 255]});
       }
       for (int w = 0; w < kBits; ++w) {
         __builtin_memcpy(codes + WordOffset(s.tile, kBits, lane, unit, w), &words[w], 4);

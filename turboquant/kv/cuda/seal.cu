@@ -166,8 +166,8 @@ struct Sealer {
     if (kKeys) SealReference();
     if (to.trellis) return;
     if (from.bits != 8) {
-      UnpackLevels(from, MakeTileLayout(kDim), open, 0, from.tile.tiles_per_page(),
-                   reinterpret_cast<int8_t*>(Codes()));
+      UnpackLevels(from, open, 0, from.tile.tiles_per_page(), reinterpret_cast<int8_t*>(Codes()),
+                   kDim);
     }
     SyncThreads();
     const Codebook& book = kKeys ? p.k_book : p.v_book;

@@ -13,11 +13,12 @@
 namespace tq::cuda {
 namespace {
 
-// By bits - 2: bytes [input][parity], a cost and a level each.
+// By bits - 2: bytes [input][parity], of the nearest level the cost, itself, and its uncoded bits.
 constexpr int kTableBytes = ((kTrellisInputs << kTrellisMaxParities) + 15) / 16 * 16;
 struct alignas(16) TrellisTable {
   uint8_t costs[kTableBytes];
-  int8_t levels[kTableBytes];
+  uint8_t levels[kTableBytes];
+  uint8_t free_bits[kTableBytes];
 };
 TQ_DEVICE_DATA TrellisTable trellis_tables[3];
 
@@ -29,21 +30,21 @@ TrellisCostsKernel(const TQ_GRID_CONSTANT Trellis trellis) {
   TrellisTable& table = trellis_tables[trellis.bits - 2];
   for (int z = 0; z < 1 << trellis.parities; ++z) {
     const int at = (input << trellis.parities) + z;
+    const uint32_t free = costs.of[z] >> kTrellisFreeShift;
     table.costs[at] = static_cast<uint8_t>((costs.of[z] & kTrellisCostMask) >> kTrellisMetricShift);
-    table.levels[at] = static_cast<int8_t>(
-        trellis.Level(costs.of[z] >> kTrellisFreeShift, static_cast<uint32_t>(z)));
+    table.levels[at] = static_cast<uint8_t>(trellis.Level(free, static_cast<uint32_t>(z)));
+    table.free_bits[at] = static_cast<uint8_t>(free);
   }
 }
 
 template <class GroupsOf, int kBits>
 struct TrellisSealer {
   using Rings = RingPair<kBits>;
-  static constexpr int kFree = 1 << TrellisOfBits(kBits).free_bits();
   static constexpr int kParts = GroupsOf::kParts;
 
   const SealParams& p;
-  const TileSide& from;
-  const TileSide& to;
+  TileSide from;
+  TileSide to;
   const std::byte* open;
   std::byte* sealed;
   GroupsOf groups_of;
@@ -100,11 +101,14 @@ struct TrellisSealer {
   // as it was and as it will be; tokens' scales and what makes targets of values stand where scores
   // will.
   TQ_DEVICE int8_t* OldLevels() const { return Shared<int8_t>(at.ring_words); }
-  TQ_DEVICE float2* References() const { return Shared<float2>(at.ring_words + Tokens() * Dims()); }
+  TQ_DEVICE int OldStride() const { return Dims() + kOldLevelsPadding; }
+  TQ_DEVICE float2* References() const {
+    return Shared<float2>(at.ring_words + Tokens() * OldStride());
+  }
   TQ_DEVICE int TokenOfPage(int token) const { return first_tile * Layout().tokens + token; }
   // A code decoded, less the new reference.
   TQ_DEVICE float Decoded(int token, int d) const {
-    const float x = ValueOfLevel(OldLevels()[token * Dims() + d], LevelRest(from),
+    const float x = ValueOfLevel(OldLevels()[token * OldStride() + d], LevelRest(from),
                                  Shared<float>(at.best_scores)[token]);
     if (!Keys()) return x;
     const float2 reference = References()[d];
@@ -113,7 +117,7 @@ struct TrellisSealer {
   struct Extent {
     float squares, most;  // sum; greatest magnitude
   };
-  // 16 strided sums, then a tree: the order that the format fixes.
+  // 16 strided sums, then a tree: the order that the format fixes. By half a warp.
   TQ_DEVICE Extent ExtentOf(int token) const {
     Extent e = {};
 #pragma unroll 8
@@ -136,24 +140,20 @@ struct TrellisSealer {
     return RoundToInt(Clamp(MulRn(MulRn(x, factor), kGrid), kMost));
   }
 
-  TQ_DEVICE void LoadTables() const {
-    const Trellis& trellis = Keys() ? p.k_trellis : p.v_trellis;
-    for (int i = ThreadId(); i < Rings::kParities * kFree; i += BlockThreads()) {
-      Shared<int8_t>(at.free_levels)[i] = static_cast<int8_t>(
-          trellis.Level(static_cast<uint32_t>(i % kFree), static_cast<uint32_t>(i / kFree)));
-    }
-    const TrellisTable& table = trellis_tables[kBits - 2];
-    constexpr int kWhole = kTrellisInputs * Rings::kParities / 16;  // 16 bytes at a time
+  TQ_DEVICE void LoadTable(int to, const uint8_t* table) const {
+    constexpr int kBytes = kTrellisInputs * Rings::kParities, kWhole = kBytes / 16;
 #pragma unroll 4
-    for (int i = ThreadId(); i < kWhole; i += BlockThreads()) {
-      Shared<uint4>(at.costs)[i] = reinterpret_cast<const uint4*>(table.costs)[i];
-      Shared<uint4>(at.levels)[i] = reinterpret_cast<const uint4*>(table.levels)[i];
+    for (int i = ThreadId(); i < kWhole; i += BlockThreads()) {  // 16 bytes at a time
+      Shared<uint4>(to)[i] = reinterpret_cast<const uint4*>(table)[i];
     }
-    for (int i = 16 * kWhole + ThreadId(); i < kTrellisInputs * Rings::kParities;
-         i += BlockThreads()) {
-      Shared<uint8_t>(at.costs)[i] = table.costs[i];
-      Shared<int8_t>(at.levels)[i] = table.levels[i];
-    }
+    const int rest = 16 * kWhole + ThreadId();
+    if (rest < kBytes) Shared<uint8_t>(to)[rest] = table[rest];
+  }
+  TQ_DEVICE void LoadTables() const {
+    const TrellisTable& table = trellis_tables[kBits - 2];
+    LoadTable(at.costs, table.costs);
+    LoadTable(at.levels, table.levels);
+    if constexpr (GroupsOf::kKnown) return;
     for (int i = ThreadId(); i < Layout().units * kUnitCodes; i += BlockThreads()) {
       Shared<uint8_t>(at.rows)[i] =
           static_cast<uint8_t>(Groups().TokenOfCode(i / kUnitCodes, CodeAt(i % kUnitCodes)));
@@ -177,7 +177,7 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void LoadTargets() const {
-    UnpackLevels(from, Layout(), open, first_tile, Tiles(), OldLevels());
+    UnpackLevels(from, open, first_tile, Tiles(), OldLevels(), OldStride());
     if (Keys()) {
       for (int d = ThreadId(); d < Dims(); d += BlockThreads()) {
         References()[d] = {ReadHalf(open + p.open.reference_offset + 2 * d),
@@ -189,16 +189,23 @@ struct TrellisSealer {
       ClearSums(token);
     });
     SyncThreads();
-    for (int token = WarpId(); token < Tokens(); token += BlockThreads() / 32) {
+    // Two tokens a warp, then a thread for each.
+    for (int token = 2 * WarpId() + LaneId() / 16; token < Tokens(); token += BlockThreads() / 16) {
       const Extent extent = ExtentOf(token);
-      const float norm = SqrtRn(extent.squares);
-      if (LaneId() == 0) {
-        const float factor = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
-        Shared<float>(at.norms)[token] = norm;
-        Shared<float>(at.scores)[token] = factor;
-        Shared<int>(at.first_gains)[token] = p.moves.FirstGain(Target(extent.most, factor));
+      if (LaneId() % 16 == 0) {
+        Shared<float>(at.norms)[token] = extent.squares;
+        Shared<float>(at.scores)[token] = extent.most;
       }
     }
+    SyncThreads();
+    ForTokens([&](int token) {
+      const float norm = SqrtRn(Shared<float>(at.norms)[token]);
+      const float factor = norm > 0 ? DivRn(Keys() ? p.k_gain : p.v_gain, norm) : 0;
+      const float most = Shared<float>(at.scores)[token];
+      Shared<float>(at.norms)[token] = norm;
+      Shared<float>(at.scores)[token] = factor;
+      Shared<int>(at.first_gains)[token] = p.moves.FirstGain(Target(most, factor));
+    });
     SyncThreads();
     const TrellisGroups groups = Groups();
     const int first_dim = groups.DimOfLane(LaneId());
@@ -291,36 +298,36 @@ struct TrellisSealer {
     uint32_t coded[2];
     int laps[2];
   };
-  struct LevelWords {
+  // Bytes of a table at the inputs and parities of a code, word by word.
+  struct ByteWords {
     uint32_t of[2];
   };
-  class LevelReader {
+  class TableReader {
    public:
-    TQ_DEVICE LevelReader(const TrellisSealer& sealer, const Code& code)
-        : levels_(sealer.template Shared<uint8_t>(sealer.at.levels)),
+    TQ_DEVICE TableReader(const TrellisSealer& sealer, const Code& code, int table)
+        : bytes_(sealer.template Shared<uint8_t>(table)),
           inputs_(sealer, code.laps),
           parities_{RingParities<kBits>(code.coded[0]), RingParities<kBits>(code.coded[1])} {}
-    // A byte for each element.
-    TQ_DEVICE uint32_t Parities(int ring, int w) const { return parities_[ring].Bytes(w); }
-    TQ_DEVICE LevelWords At(int w, const TargetWords& targets) {
+    TQ_DEVICE ByteWords At(int w, const TargetWords& targets) {
       const InputPlaces places = inputs_.At(w, targets);
-      LevelWords words;
+      ByteWords words;
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const uint32_t z = Parities(ring, w);
+        const uint32_t z = parities_[ring].Bytes(w);
         const uint32_t even = places.of[ring].even + Prmt(z, 0, 0x4240u),
                        odd = places.of[ring].odd + Prmt(z, 0, 0x4341u);
-        words.of[ring] = PackBytes(levels_[even & 0xffffu], levels_[odd & 0xffffu],
-                                   levels_[even >> 16], levels_[odd >> 16]);
+        words.of[ring] = PackBytes(bytes_[even & 0xffffu], bytes_[odd & 0xffffu],
+                                   bytes_[even >> 16], bytes_[odd >> 16]);
       }
       return words;
     }
 
    private:
-    const uint8_t* levels_;
+    const uint8_t* bytes_;
     InputReader inputs_;
     RingParities<kBits> parities_[2];
   };
+  TQ_DEVICE TableReader LevelsOf(const Code& code) const { return {*this, code, at.levels}; }
 
   // One lap over both rings.
   TQ_DEVICE Code Encode(int lap, typename Rings::Metrics& metrics) const {
@@ -356,13 +363,13 @@ struct TrellisSealer {
     constexpr RingTokens kOfRing = GroupsOf::kTokens;
     constexpr int kPeriod = RingPeriodOf(kOfRing);
     RingSums<kTokens> sums = {};
-    LevelReader reader(*this, code);
+    TableReader reader = LevelsOf(code);
 #pragma unroll 1
     for (int first = 0; first < kRingWordCount; first += kPeriod) {
 #pragma unroll
       for (int i = 0; i < kPeriod; ++i) {
         const TargetWords targets = Targets(first + i);
-        const LevelWords levels = reader.At(first + i, targets);
+        const ByteWords levels = reader.At(first + i, targets);
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           const int token = kOfRing.of[4 * i + part];
@@ -455,11 +462,11 @@ struct TrellisSealer {
   // Where the compiler does not know them: the same from levels found again.
   TQ_DEVICE void KeepBetterByParts(const Code& best, Code& code) const {
     int64_t nearer[2] = {};
-    LevelReader now(*this, code), old(*this, best);
+    TableReader now = LevelsOf(code), old = LevelsOf(best);
 #pragma unroll 1
     for (int w = 0; w < kRingWordCount; ++w) {
       const TargetWords targets = Targets(w);
-      const LevelWords new_levels = now.At(w, targets), old_levels = old.At(w, targets);
+      const ByteWords new_levels = now.At(w, targets), old_levels = old.At(w, targets);
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
 #pragma unroll
@@ -479,11 +486,11 @@ struct TrellisSealer {
     }
   }
   TQ_DEVICE void AddToTokensByParts(const Code& code) const {
-    LevelReader reader(*this, code);
+    TableReader reader = LevelsOf(code);
 #pragma unroll 1
     for (int w = 0; w < kRingWordCount; ++w) {
       const TargetWords targets = Targets(w);
-      const LevelWords levels = reader.At(w, targets);
+      const ByteWords levels = reader.At(w, targets);
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
         TokenSum sums[2] = {};
@@ -609,26 +616,21 @@ struct TrellisSealer {
   }
 
   TQ_DEVICE void WriteWords(const Code& code) const {
+    SyncThreads();  // no tile needs costs any longer
+    LoadTable(at.costs, trellis_tables[kBits - 2].free_bits);
+    SyncThreads();
     std::byte* out = sealed + to.CodesOffset(first_tile + Tile());
-    LevelReader reader(*this, code);
+    TableReader reader(*this, code, at.costs);
     uint32_t words[2][kBits] = {};
 #pragma unroll 1
     for (int w = 0; w < kRingWordCount; ++w) {
-      const LevelWords level_words = reader.At(w, Targets(w));
+      const ByteWords free_bits = reader.At(w, Targets(w));
 #pragma unroll
       for (int ring = 0; ring < 2; ++ring) {
-        const uint32_t z = reader.Parities(ring, w);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const int8_t* levels =
-              Shared<int8_t>(at.free_levels) + (z >> (8 * e) & 255u) * static_cast<uint32_t>(kFree);
-          uint32_t free = 0;
-#pragma unroll
-          for (int f = 1; f < kFree; ++f) {
-            if (levels[f] == ByteOfWord(level_words.of[ring], e)) free = static_cast<uint32_t>(f);
-          }
-          // The word by e alone: no local memory.
-          SetFreeBits(kBits, words[ring], 8 * e + (w & 7), free);
+          SetFreeBits(kBits, words[ring], e, w,
+                      free_bits.of[ring] >> ShiftOfByte(e) & ((1u << (kBits - 1)) - 1));
         }
       }
     }
@@ -665,19 +667,24 @@ template <class GroupsOf, int kBits, int kThreads, int kBlocks>
 TQ_KERNEL(kThreads, kBlocks)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
   LetNextStart();
-  const int blocks = TrellisBlocksOfPage(p.sealed.k.tile);
-  const SealJob& job = p.jobs[BlockId() / blocks];
-  const bool keys = job.side == Side::kKey;
-  const TileSide& to = keys ? p.sealed.k : p.sealed.v;
+  const SealJob& job = p.jobs[BlockId() / TrellisBlocksOfPage(p.sealed.k.tile)];
+  const GroupsOf groups_of(TrellisGroups(p.sealed.k.tile, job.side));
+  const TrellisGroups groups = groups_of();
+  const bool keys = groups.side == Side::kKey;
+  const auto known = [&](TileSide side) {
+    side.tile = groups.tile;
+    side.side = groups.side;
+    return side;
+  };
   const TrellisSealer<GroupsOf, kBits> sealer = {
       p,
-      keys ? p.open.k : p.open.v,
-      to,
+      known(keys ? p.open.k : p.open.v),
+      known(keys ? p.sealed.k : p.sealed.v),
       p.arena + job.open_offset,
       p.arena + job.sealed_offset,
-      GroupsOf(TrellisGroups(to.tile, job.side)),
-      BlockId() % blocks * TrellisTiles(to.tile),
-      MakeTrellisMemory(to.tile, RingPair<kBits>::kParities)};
+      groups_of,
+      BlockId() % TrellisBlocksOfPage(groups.tile) * TrellisTiles(groups.tile),
+      MakeTrellisMemory(groups.tile, RingPair<kBits>::kParities)};
   sealer.Run();
   WaitForInputs();
 }

@@ -17,10 +17,11 @@ TQ_DEVICE float ValueOfLevel(int8_t level, float rest, float scale) {
   return MulRn(AddRn(SmallToFloat(level), rest), scale);
 }
 
-// Tiles [first_tile, first_tile + tiles) of one side to rows [tokens][D] of level bytes, by all
-// threads of a block. Not for 8 bits. `layout` is the side's, as the compiler may know it.
-TQ_DEVICE void UnpackLevels(const TileSide& s, const TileLayout& layout, const std::byte* head,
-                            int first_tile, int tiles, int8_t* rows) {
+// Tiles [first_tile, first_tile + tiles) of one side to rows of level bytes, `stride` bytes apart
+// (a multiple of four), by all threads of a block.
+TQ_DEVICE void UnpackLevels(const TileSide& s, const std::byte* head, int first_tile, int tiles,
+                            int8_t* rows, int stride) {
+  const TileLayout& layout = s.tile;
   WithTileCodec(s.codec, [&](auto codec) {
     using C = decltype(codec);
     constexpr uint32_t kSign = C::kKind == LevelKind::kUnsigned ? 0x80808080u : 0u;
@@ -37,11 +38,20 @@ TQ_DEVICE void UnpackLevels(const TileSide& s, const TileLayout& layout, const s
             codes + WordOffset(layout, C::kWords, place.lane, place.unit, w));
       }
       C::Unpack(words, levels, tables);
+      if (s.side == Side::kKey) {  // four dims a word
+#pragma unroll
+        for (int n = 0; n < kUnitCodes; n += 4) {
+          place.index = n;
+          const TokenDim at = KeyAt(layout, place);
+          *reinterpret_cast<uint32_t*>(rows + at.token * stride + at.dim) = levels[n / 4] ^ kSign;
+        }
+        continue;
+      }
 #pragma unroll
       for (int n = 0; n < kUnitCodes; ++n) {
         place.index = n;
-        const TokenDim at = s.side == Side::kKey ? KeyAt(layout, place) : ValueAt(layout, place);
-        rows[at.token * layout.head_dim + at.dim] =
+        const TokenDim at = ValueAt(layout, place);
+        rows[at.token * stride + at.dim] =
             static_cast<int8_t>((levels[n / 4] ^ kSign) >> (8 * (n % 4)));
       }
     }

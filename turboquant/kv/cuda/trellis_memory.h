@@ -22,23 +22,26 @@ constexpr int TrellisBlocksOfPage(const TileLayout& tile) {
 
 // Offsets in bytes, in order. Tokens are those of all tiles of the block.
 struct TrellisMemory {
-  int costs;        // uint8 [inputs][parities]
-  int levels;       // int8 [inputs][parities]: the nearest ones
-  int free_levels;  // int8 [parity][uncoded bits]
-  // uint32 [kRingWords][threads]; before all, int8 [tokens][D] and float2 [D]: the page as it was.
+  int costs;   // uint8 [inputs][parities]; after the last encoding uncoded bits
+  int levels;  // int8 [inputs][parities]: the nearest ones
+  // uint32 [kRingWords][threads]; before all, int8 [tokens][kOldLevelsPadding + D] and float2 [D]:
+  // the page as it was.
   int ring_words;
   int targets;                                         // uint4 [8][threads]: halves of both rings
   int factors;                                         // int16 [encodings][tokens]: of inputs
   int rows;                                            // uint8 [units][positions]: token of lane 0
   int first_gains, own_gains;                          // int per token
   int products, squares, best_products, best_squares;  // int per token
-  int norms;                                           // float per token
+  int norms;                                           // float per token; before: sums of squares
   int scores;               // float per token; before the first encoding: factors of targets
   int best_scores, better;  // float and int per group; before: in the first one tokens' scales
   int size;
 };
 // Shared memory of a multiprocessor of compute capability 9.0, of which each block takes 1 KB more.
 inline constexpr int kTrellisMemoryOfMultiprocessor = 228 << 10;
+
+// For rows of levels to differ in banks.
+inline constexpr int kOldLevelsPadding = 4;
 
 // parities: how many values the parities of a position have.
 constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) {
@@ -52,7 +55,6 @@ constexpr TrellisMemory MakeTrellisMemory(const TileLayout& tile, int parities) 
   };
   m.costs = take(kTrellisInputs * parities);
   m.levels = take(kTrellisInputs * parities);
-  m.free_levels = take(64);
   m.ring_words = take(kRingWords * threads * 4);
   m.targets = take(kRingWordCount * threads * 16);
   m.factors = take(TrellisMoves::kMost * tokens * 2);
