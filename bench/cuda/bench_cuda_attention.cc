@@ -168,7 +168,7 @@ void MeasureSeal(Codec k, Codec v, int pages) {
     }
   }
   const double us = TimeInGraph(4, 5, [&](int, cudaStream_t stream) {
-    cuda::LaunchSeal(arena.data(), open, sealed, jobs, stream);
+    cuda::PageSealer(arena.data(), open, sealed, jobs).SealAll(stream);
   });
   Report("seal", k, v, pages * kPageTokens, us);
 }

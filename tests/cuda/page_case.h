@@ -143,8 +143,8 @@ class PageCase {
     for (int form = kSealedForm; view.visibility.seals && form <= LastForm(); ++form) {
       // Go on from right pages.
       arena.Upload(std::span<const std::byte>(want.data(), FormBegin(form)));
-      cuda::LaunchSeal(arena.data(), view.Layout(form - 1), view.Layout(form), JobsTo(form),
-                       nullptr);
+      cuda::PageSealer(arena.data(), view.Layout(form - 1), view.Layout(form), JobsTo(form))
+          .SealAll(nullptr);
       WaitForDevice();
       good &= Same("seal", arena.Download(), want, form);
     }

@@ -254,11 +254,13 @@ class CudaBackend final : public Backend {
   void AddNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
                MatrixView<float> out, const ProductTokens& tokens) {
     CheckNorm(x.cols);
+    if (x.rows > kFewTokens) page_work_.RunBesideMemory();
     LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, tokens, stream_);
     CheckLaunch("adding and norming");
   }
   void Activate(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
                 MatrixView<float> out, const ProductTokens& tokens) {
+    if (gate.rows > kFewTokens) page_work_.RunBesideMemory();
     LaunchGatedActivation(activation == Activation::kGeluTanh, gate, up, out, tokens, stream_);
     CheckLaunch("activating");
   }

@@ -6,6 +6,7 @@
 
 #include "turboquant/backend/cuda/device_step.h"
 #include "turboquant/base/cuda/cuda_error.h"
+#include "turboquant/codec/cuda/launch.h"
 
 namespace tq::cuda {
 namespace {
@@ -56,10 +57,11 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   std::ranges::stable_sort(later_, {}, kLayerForm);
   const auto launch = [&](std::span<const SealTask> of_layer, cudaStream_t stream) {
     ForRuns(of_layer, kLayerForm,
-            [&](std::span<const SealTask> of_form) { LaunchSeals(cache, of_form, stream); });
+            [&](std::span<const SealTask> of_form) { SealerOf(cache, of_form).SealAll(stream); });
   };
   if (!now_.empty()) MakeMainWait();  // keys of these pages may be this step's
   launch(now_, main_);
+  if (PutOffSearches(cache, later_)) return CheckLaunch("sealing pages");
   const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
   ForRuns(later_, kLayer, [&](std::span<const SealTask> of_layer) {
     if (several) NextLane();
@@ -68,8 +70,7 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   CheckLaunch("sealing pages");
 }
 
-void PageWork::LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks,
-                           cudaStream_t stream) {
+PageSealer PageWork::SealerOf(const KvCache& cache, std::span<const SealTask> tasks) {
   const KvLayerView kv = cache.View(tasks.front().sequence, tasks.front().layer);
   const int form = tasks.front().form;
   jobs_.clear();
@@ -79,10 +80,46 @@ void PageWork::LaunchSeals(const KvCache& cache, std::span<const SealTask> tasks
                      static_cast<uint64_t>(view.Head(form, task.page, task.head) - view.arena),
                      task.side});
   }
-  LaunchSeal(kv.arena, kv.Layout(form - 1), kv.Layout(form), jobs_, stream);
+  return {kv.arena, kv.Layout(form - 1), kv.Layout(form), jobs_};
+}
+
+bool PageWork::PutOffSearches(const KvCache& cache, std::span<const SealTask> tasks) {
+  if (tasks.empty() || kLayerForm(tasks.front()) != kLayerForm(tasks.back())) return false;
+  const auto sealer = std::make_shared<const PageSealer>(SealerOf(cache, tasks));
+  // Those that leave multiprocessors idle had better begin at once.
+  const int blocks = sealer->SearchBlocks(Side::kKey) + sealer->SearchBlocks(Side::kValue);
+  if (blocks <= CurrentDeviceLimits().processors) return false;
+  while (!put_off_.empty()) RunBesideMemory();
+  for (const Side side : {Side::kKey, Side::kValue})
+    sealer->PrepareSearch(side, searches_[static_cast<size_t>(side)].stream);
+  Beside([&](cudaStream_t stream) {
+    sealer->SealRest(stream);
+    rest_done_.Record(stream);
+  });
+  for (const Side side : {Side::kValue, Side::kKey}) put_off_.push_back({sealer, side});
+  return true;
+}
+
+void PageWork::RunBesideMemory() {
+  if (put_off_.empty()) return;
+  const auto [sealer, side] = put_off_.front();
+  put_off_.pop_front();
+  Search& search = searches_[static_cast<size_t>(side)];
+  there_.Record(main_);
+  there_.MakeWait(search.stream);
+  if (side == Side::kKey) rest_done_.MakeWait(search.stream);
+  sealer->Search(side, false, search.stream);
+  search.done.Record(search.stream);
+  search.pending = true;
+  CheckLaunch("searching for codes");
 }
 
 void PageWork::MakeMainWait() {
+  while (!put_off_.empty()) RunBesideMemory();
+  for (Search& search : searches_) {
+    if (search.pending) search.done.MakeWait(main_);
+    search.pending = false;
+  }
   for (Lane& lane : lanes_) {
     if (lane.pending) lane.done.MakeWait(main_);
     lane.pending = false;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "turboquant/base/cuda/device_memory.h"
 
+#include <algorithm>
+
 #include "turboquant/base/cuda/cuda_error.h"
 
 namespace tq::cuda {
@@ -45,10 +47,11 @@ bool PinnedBytes::EnsureSize(size_t size) {
 }
 
 OwnedStream::OwnedStream(Priority priority) {
-  int lowest = 0, highest = 0;
+  int lowest = 0, highest = 0;  // the highest is the least number
   Check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "asking for priorities of streams");
+  const int numbers[] = {lowest, std::min(highest + 1, lowest), highest};
   Check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
-                                     priority == Priority::kHigh ? highest : lowest),
+                                     numbers[static_cast<size_t>(priority)]),
         "making a stream");
 }
 OwnedStream::~OwnedStream() { cudaStreamDestroy(stream_); }

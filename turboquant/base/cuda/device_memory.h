@@ -67,7 +67,8 @@ class PinnedBytes {
 
 class OwnedStream {
  public:
-  enum class Priority { kLow, kHigh };      // whose blocks start first where there is room for one
+  // Whose blocks start first where there is room for one.
+  enum class Priority { kLow, kHigh, kHighest };
   explicit OwnedStream(Priority priority);  // does not wait for the default stream
   ~OwnedStream();
   OwnedStream(const OwnedStream&) = delete;

@@ -37,6 +37,7 @@ TQ_DEVICE std::byte* SharedMemory() {
 TQ_DEVICE void SyncThreads() { __syncthreads(); }
 // Some warps of the block, in barrier 1 .. 15 of their own.
 TQ_DEVICE void SyncSome(int barrier, int threads) {
+  __syncwarp();  // the barrier counts warps, and takes a part of one for it
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }

@@ -14,11 +14,18 @@ class DeviceArenaMemory final : public ArenaMemory {
  public:
   DeviceArenaMemory(uint64_t reserve_bytes, cudaStream_t stream, std::function<void()> before)
       : range_(reserve_bytes, kSlab), stream_(stream), before_(std::move(before)) {}
+  ~DeviceArenaMemory() override {
+    try {
+      before_();     // work that a step which failed has left
+    } catch (...) {  // the device has failed: there is none
+    }
+  }
 
   std::byte* base() override { return range_.base(); }
   uint64_t reserved_bytes() const override { return range_.bytes(); }
 
   void Commit(uint64_t offset, uint64_t bytes) override {
+    before_();  // a piece may be taken from elsewhere
     for (uint64_t done = 0; done < bytes; done += kSlab) {
       try {
         range_.Map((offset + done) / kSlab);

@@ -12,8 +12,9 @@
 
 namespace tq::cuda {
 
-// Byte operations run on `stream`; `before` is called first, to order it behind whatever else
-// touches pages (sealing on a side stream). The stream must outlive the memory.
+// Byte operations run on `stream`; `before` is called first, and before memory comes, goes
+// elsewhere or ends, to order all that behind whatever else touches pages (sealing on a side
+// stream), launched yet or not. The stream must outlive the memory.
 std::unique_ptr<ArenaMemory> MakeDeviceArenaMemory(uint64_t reserve_bytes, cudaStream_t stream,
                                                    std::function<void()> before);
 

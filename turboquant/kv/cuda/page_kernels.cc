@@ -83,6 +83,20 @@ bool NeedsSearch(const TileSide& open, const TileSide& sealed) {
   return sealed.trellis && sealed.codec != open.codec;
 }
 
+const TileSide& OneOf(const PageSides& sides, Side side) {
+  return side == Side::kKey ? sides.k : sides.v;
+}
+
+SealParams MakeSealParams(std::byte* arena, const PageLayout& open, const PageLayout& sealed) {
+  SealParams p = {};
+  p.arena = arena;
+  p.open = SidesOf(open, 0);
+  p.sealed = SidesOf(sealed, 0);
+  SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
+  SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
+  return p;
+}
+
 // launch(count) with each batch of jobs in p.
 template <typename Fn>
 void ForBatches(std::span<const SealJob> jobs, SealParams& p, const Fn& launch) {
@@ -92,23 +106,6 @@ void ForBatches(std::span<const SealJob> jobs, SealParams& p, const Fn& launch) 
     launch(static_cast<int>(count));
     done += count;
   }
-}
-
-// For the trellis codes of one side of those pages that have a job there. Is there any?
-bool LaunchSearch(SealParams& p, std::span<const SealJob> jobs, Side side, bool overlap,
-                  Stream stream) {
-  const TileSide& to = side == Side::kKey ? p.sealed.k : p.sealed.v;
-  p.moves = TrellisMovesOf(to.bits, side, to.tile.head_dim);
-  std::vector<SealJob> of_side;
-  std::ranges::copy_if(jobs, std::back_inserter(of_side),
-                       [side](const SealJob& job) { return job.side == side; });
-  ForBatches(of_side, p, [&](int count) {
-    LaunchMaybeOverlapping(overlap, TrellisSealKernelOf(to.tile.head_dim, side, to.bits),
-                           count * TrellisBlocksOfPage(to.tile), TrellisThreads(to.tile),
-                           MakeTrellisMemory(to.tile, 1 << TrellisOfBits(to.bits).parities).size,
-                           stream, p);
-  });
-  return !of_side.empty();
 }
 
 }  // namespace
@@ -151,33 +148,61 @@ void LaunchKeyChain(const EncodeArgs& args, Stream stream) {
                          KeyChainMemory(args.pages.open.head_dim), stream, p);
 }
 
-void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
-                std::span<const SealJob> jobs, Stream stream) {
+PageSealer::PageSealer(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
+                       std::span<const SealJob> jobs)
+    : arena_(arena), open_(open), sealed_(sealed), jobs_(jobs.begin(), jobs.end()) {
   CheckPageKernels(open);
   CheckPageKernels(sealed);
-  SealParams p = {};
-  p.arena = arena;
-  p.open = SidesOf(open, 0);
-  p.sealed = SidesOf(sealed, 0);
-  SetBook(p.sealed.k, p.k_book, p.k_trellis, p.k_gain);
-  SetBook(p.sealed.v, p.v_book, p.v_trellis, p.v_gain);
-  const bool keys = NeedsSearch(p.open.k, p.sealed.k), values = NeedsSearch(p.open.v, p.sealed.v);
-  for (const int bits : {2, 3, 4}) {
-    if (!(keys && p.sealed.k.bits == bits) && !(values && p.sealed.v.bits == bits)) continue;
-    Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
-           TrellisOfBits(bits));
+  const PageSides from = SidesOf(open, 0), to = SidesOf(sealed, 0);
+  for (const Side side : {Side::kKey, Side::kValue}) {
+    if (!NeedsSearch(OneOf(from, side), OneOf(to, side))) continue;
+    std::ranges::copy_if(jobs, std::back_inserter(searches_[static_cast<size_t>(side)]),
+                         [side](const SealJob& job) { return job.side == side; });
   }
-  ForBatches(jobs, p, [&](int count) {
-    Launch(SealKernelOf(open.head_dim), count, kPageThreads, SealMemory(open.head_dim), stream, p);
-  });
+}
+
+int PageSealer::SearchBlocks(Side side) const {
+  return static_cast<int>(searches_[static_cast<size_t>(side)].size()) *
+         TrellisBlocksOfPage(sealed_.tile);
+}
+
+void PageSealer::SealAll(Stream stream) const {
+  PrepareSearch(Side::kValue, stream);
+  PrepareSearch(Side::kKey, stream);
+  SealRest(stream);
   // Values take longest, and wait for all before them. Keys of few pages find multiprocessors of
   // their own and run beside values; blocks of both sides on one are slower, for their code does
   // not fit its cache (docs/measurements-cuda.md).
-  const bool values_run = values && LaunchSearch(p, jobs, Side::kValue, false, stream);
-  if (!keys) return;
-  const int blocks = static_cast<int>(jobs.size()) * TrellisBlocksOfPage(p.sealed.k.tile);
-  const bool few = blocks <= CurrentDeviceLimits().processors;
-  LaunchSearch(p, jobs, Side::kKey, values_run && few, stream);
+  const int values = SearchBlocks(Side::kValue), keys = SearchBlocks(Side::kKey);
+  Search(Side::kValue, false, stream);
+  const bool few = values + keys <= CurrentDeviceLimits().processors;
+  Search(Side::kKey, values > 0 && few, stream);
+}
+
+void PageSealer::PrepareSearch(Side side, Stream stream) const {
+  if (SearchBlocks(side) == 0) return;
+  Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
+         TrellisOfBits(InfoOf(side == Side::kKey ? sealed_.k : sealed_.v).bits));
+}
+
+void PageSealer::SealRest(Stream stream) const {
+  SealParams p = MakeSealParams(arena_, open_, sealed_);
+  ForBatches(jobs_, p, [&](int count) {
+    Launch(SealKernelOf(open_.head_dim), count, kPageThreads, SealMemory(open_.head_dim), stream,
+           p);
+  });
+}
+
+void PageSealer::Search(Side side, bool overlap, Stream stream) const {
+  SealParams p = MakeSealParams(arena_, open_, sealed_);
+  const TileSide& to = OneOf(p.sealed, side);
+  p.moves = TrellisMovesOf(to.bits, side, to.tile.head_dim);
+  ForBatches(searches_[static_cast<size_t>(side)], p, [&](int count) {
+    LaunchMaybeOverlapping(overlap, TrellisSealKernelOf(to.tile.head_dim, side, to.bits),
+                           count * TrellisBlocksOfPage(to.tile), TrellisThreads(to.tile),
+                           MakeTrellisMemory(to.tile, 1 << TrellisOfBits(to.bits).parities).size,
+                           stream, p);
+  });
 }
 
 void LaunchDequantize(const DequantizeArgs& args, Stream stream) {

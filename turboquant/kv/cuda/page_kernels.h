@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "turboquant/codec/cuda/stream.h"
 #include "turboquant/codec/transform.h"
@@ -43,10 +44,29 @@ struct SealJob {
   uint64_t sealed_offset;
   Side side;
 };
-// All jobs have the same layouts: `open` is that of the form before. Jobs are copied into the
-// launch: the span need not outlive the call.
-void LaunchSeal(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
-                std::span<const SealJob> jobs, Stream stream);
+// Jobs of the same layouts: `open` is that of the form before. Every call launches, in its stream,
+// and copies what it needs into the launch.
+class PageSealer {
+ public:
+  PageSealer(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
+             std::span<const SealJob> jobs);
+
+  void SealAll(Stream stream) const;
+
+  // Or in parts: all but searches for trellis codes, and a search of each side. That of values
+  // reads open pages, that of keys what the rest has written too.
+  void SealRest(Stream stream) const;
+  void PrepareSearch(Side side, Stream stream) const;  // before it, in its stream
+  // overlap: LaunchMaybeOverlapping's, behind another search.
+  void Search(Side side, bool overlap, Stream stream) const;
+  int SearchBlocks(Side side) const;  // none without a trellis code
+
+ private:
+  std::byte* arena_;
+  PageLayout open_, sealed_;
+  std::vector<SealJob> jobs_;
+  std::vector<SealJob> searches_[2];  // by side, of those that are searched
+};
 
 // Tokens [first, first + count) of one slot as the query at `position` reads them, decoded to f16
 // in the basis of the pages: k, v [count][G][D], contiguous. Reference vectors are included.

@@ -66,20 +66,58 @@ __device__ __forceinline__ float SignedByte(uint32_t word, int i) {
   return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
-// Values of rows g and g + 8, columns 4t..4t+3 and 16+4t..16+4t+3, of group `group` of a panel.
+// What a lane loads of a group for rows g and g + 8, columns 4t..4t+3 and 16+4t..16+4t+3.
+template <typename L, bool kQuantised = L::kQuantised>
+struct PackedGroup {
+  PlaneWords<L> planes[2];
+  ScaleBytes<L> scales[2];
+};
 template <typename L>
-__device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int64_t group, int lane,
-                                            float (&w)[2][8]) {
+struct PackedGroup<L, false> {
+  float values[2][8];
+};
+
+// Group `group` of a panel.
+template <typename L>
+__device__ __forceinline__ PackedGroup<L> LoadGroup(const uint8_t* panel, int64_t group, int lane) {
   const int t = lane & 3;
+  PackedGroup<L> packed;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = (lane >> 2) + 8 * i;
     if constexpr (L::kQuantised) {
       const uint8_t* record = panel + group / L::kGroupsPerRecord * L::kRecordBytes;
       const int in_record = static_cast<int>(group % L::kGroupsPerRecord);
-      const CodeWordPair codes = SignedCodes<L>(
-          LoadPlanes<L>(record + L::kScaleBytes + in_record * L::kGroupBytes, row, t), t);
-      const GroupScale s = ScaleOf<L>(LoadScaleBytes<L>(record, in_record, row));
+      packed.planes[i] =
+          LoadPlanes<L>(record + L::kScaleBytes + in_record * L::kGroupBytes, row, t);
+      packed.scales[i] = LoadScaleBytes<L>(record, in_record, row);
+    } else {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const int64_t column = group * kGroupColumns + (j < 4 ? 0 : 12) + 4 * t + j;
+        const int64_t at = column * kPanelRows + row;
+        float& value = packed.values[i][j];
+        if constexpr (L::kFormat == BlockFormat::kF32)
+          value = __ldg(reinterpret_cast<const float*>(panel) + at);
+        if constexpr (L::kFormat == BlockFormat::kF16)
+          value = __half2float(__ldg(reinterpret_cast<const __half*>(panel) + at));
+        if constexpr (L::kFormat == BlockFormat::kBF16)
+          value = __bfloat162float(__ldg(reinterpret_cast<const __nv_bfloat16*>(panel) + at));
+      }
+    }
+  }
+  return packed;
+}
+
+// The values.
+template <typename L>
+__device__ __forceinline__ void DecodeGroup(const PackedGroup<L>& packed, int lane,
+                                            float (&w)[2][8]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    if constexpr (L::kQuantised) {
+      const CodeWordPair codes = SignedCodes<L>(packed.planes[i], lane & 3);
+      const GroupScale s = ScaleOf<L>(packed.scales[i]);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         w[i][j] = fmaf(s.scale[0], SignedByte(codes.low, j) - L::kZero, s.offset[0]);
@@ -87,18 +125,14 @@ __device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int64_t group,
       }
     } else {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const int64_t column = group * kGroupColumns + (j < 4 ? 0 : 12) + 4 * t + j;
-        const int64_t at = column * kPanelRows + row;
-        if constexpr (L::kFormat == BlockFormat::kF32)
-          w[i][j] = __ldg(reinterpret_cast<const float*>(panel) + at);
-        if constexpr (L::kFormat == BlockFormat::kF16)
-          w[i][j] = __half2float(__ldg(reinterpret_cast<const __half*>(panel) + at));
-        if constexpr (L::kFormat == BlockFormat::kBF16)
-          w[i][j] = __bfloat162float(__ldg(reinterpret_cast<const __nv_bfloat16*>(panel) + at));
-      }
+      for (int j = 0; j < 8; ++j) w[i][j] = packed.values[i][j];
     }
   }
+}
+template <typename L>
+__device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int64_t group, int lane,
+                                            float (&w)[2][8]) {
+  DecodeGroup<L>(LoadGroup<L>(panel, group, lane), lane, w);
 }
 
 // Calls fn.template operator()<LayoutOf<index>>() for the layout with that index.

@@ -11,7 +11,8 @@
 namespace tq::cuda {
 namespace {
 
-constexpr int64_t kPanelWorkspace = int64_t{128} << 20;  // bytes of dequantised weights at a time
+// Bytes of dequantised weights at a time.
+constexpr int64_t kPanelWorkspace = int64_t{256} << 20;
 
 const PackedLayout& LayoutAt(int index) { return kPackedLayouts[static_cast<size_t>(index)]; }
 

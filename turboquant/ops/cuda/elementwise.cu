@@ -102,24 +102,38 @@ __device__ __forceinline__ float Activated(float x) {
   return x / (1.0f + expf(-u));
 }
 
-// Records are written by kWidth 1 alone: few tokens want many threads.
-template <bool kGeluTanh, int kWidth>
+// Of many tokens a thread has kRepeats quads, a block's width from each other: loads on their way
+// at a time, for kernels of other streams may leave little room for blocks. Records are written by
+// kWidth 1 alone: few tokens want many threads.
+template <bool kGeluTanh, int kWidth, int kRepeats>
 __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
                       float* out, int64_t out_stride, int64_t cols, const ProductTokens tokens) {
   LetNextStart();
   WaitForInputs();
-  const int64_t i = FirstColumn<kWidth>();
-  if (i >= cols) return;
-  Floats<kWidth> values = LoadFloats<kWidth>(gate + blockIdx.y * gate_stride + i);
-  const Floats<kWidth> factors = LoadFloats<kWidth>(up + blockIdx.y * up_stride + i);
+  const int64_t first =
+      (static_cast<int64_t>(blockIdx.x) * kRepeats * kThreads + threadIdx.x) * kWidth;
+  Floats<kWidth> values[kRepeats], factors[kRepeats];
 #pragma unroll
-  for (int c = 0; c < kWidth; ++c) values.x[c] = Activated<kGeluTanh>(values.x[c]) * factors.x[c];
-  if (out != nullptr) StoreFloats(out + blockIdx.y * out_stride + i, values);
-  if (tokens.bf16 != nullptr) StoreBf16(tokens.bf16 + blockIdx.y * cols + i, values);
-  if constexpr (kWidth == 1) {
-    if (tokens.records != nullptr)
-      WriteTokenGroup(values.vector, {tokens.records, cols / kGroupColumns}, i / kGroupColumns,
-                      blockIdx.y, threadIdx.x % 32);
+  for (int n = 0; n < kRepeats; ++n) {
+    const int64_t i = first + n * kThreads * kWidth;
+    if (i >= cols) break;
+    values[n] = LoadFloats<kWidth>(gate + blockIdx.y * gate_stride + i);
+    factors[n] = LoadFloats<kWidth>(up + blockIdx.y * up_stride + i);
+  }
+#pragma unroll
+  for (int n = 0; n < kRepeats; ++n) {
+    const int64_t i = first + n * kThreads * kWidth;
+    if (i >= cols) break;
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c)
+      values[n].x[c] = Activated<kGeluTanh>(values[n].x[c]) * factors[n].x[c];
+    if (out != nullptr) StoreFloats(out + blockIdx.y * out_stride + i, values[n]);
+    if (tokens.bf16 != nullptr) StoreBf16(tokens.bf16 + blockIdx.y * cols + i, values[n]);
+    if constexpr (kWidth == 1) {
+      if (tokens.records != nullptr)
+        WriteTokenGroup(values[n].vector, {tokens.records, cols / kGroupColumns}, i / kGroupColumns,
+                        blockIdx.y, threadIdx.x % 32);
+    }
   }
 }
 
@@ -223,10 +237,13 @@ void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixV
   const bool wide = tokens.records == nullptr && gate.cols % 4 == 0 &&
                     HasQuads(gate.data, gate.stride) && HasQuads(up.data, up.stride) &&
                     HasQuads(out.data, out.stride);
-  const auto kernel = wide ? (gelu_tanh ? Gated<true, 4> : Gated<false, 4>)
-                           : (gelu_tanh ? Gated<true, 1> : Gated<false, 1>);
-  LaunchChained(kernel, GridFor(gate.cols, gate.rows, wide), kThreads, stream, gate.data,
-                gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, tokens);
+  constexpr int kRepeats = 4;
+  const auto kernel = wide ? (gelu_tanh ? Gated<true, 4, kRepeats> : Gated<false, 4, kRepeats>)
+                           : (gelu_tanh ? Gated<true, 1, 1> : Gated<false, 1, 1>);
+  dim3 grid = GridFor(gate.cols, gate.rows, wide);
+  if (wide) grid.x = (grid.x + kRepeats - 1) / kRepeats;
+  LaunchChained(kernel, grid, kThreads, stream, gate.data, gate.stride, up.data, up.stride,
+                out.data, out.stride, gate.cols, tokens);
 }
 
 void LaunchToBf16(MatrixView<const float> x, uint16_t* out, cudaStream_t stream) {

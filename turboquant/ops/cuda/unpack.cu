@@ -33,30 +33,35 @@ __device__ __forceinline__ void StoreGroup(const float (&w)[8], int t, bool want
   if (wanted) reinterpret_cast<uint4*>(row)[odd ? 2 + t / 2 : t / 2] = both;
 }
 
-constexpr int kGroupsOfWarp = 2;
+// Loads on their way at a time: kernels of other streams may leave little room for blocks.
+template <typename L>
+inline constexpr int kGroupsOfWarp = L::kQuantised ? 4 : 2;
 
 // Blocks: panels x runs of kWarps * kGroupsOfWarp groups. out: row-major from the first panel's
-// first row. Weights never change: they are decoded before `out` is free.
+// first row. Weights never change: they are loaded before `out` is free.
 template <typename L, typename Out>
 __global__ void __launch_bounds__(32 * kWarps)
     Dequantize(const uint8_t* panels, int64_t panel_bytes, int64_t cols, int64_t rows, Out* out) {
   LetNextStart();
-  const int64_t first = (blockIdx.y * kWarps + threadIdx.x / 32) * int64_t{kGroupsOfWarp};
+  constexpr int kGroups = kGroupsOfWarp<L>;
+  const int64_t first = (blockIdx.y * kWarps + threadIdx.x / 32) * int64_t{kGroups};
   const int lane = threadIdx.x % 32, g = lane >> 2, t = lane & 3;
-  float w[kGroupsOfWarp][2][8] = {};
+  PackedGroup<L> packed[kGroups] = {};
 #pragma unroll
-  for (int n = 0; n < kGroupsOfWarp; ++n) {
+  for (int n = 0; n < kGroups; ++n) {
     if ((first + n) * kGroupColumns < cols)
-      DecodeGroup<L>(panels + blockIdx.x * panel_bytes, first + n, lane, w[n]);
+      packed[n] = LoadGroup<L>(panels + blockIdx.x * panel_bytes, first + n, lane);
   }
   WaitForInputs();
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int64_t row = static_cast<int64_t>(blockIdx.x) * kPanelRows + g + 8 * i;
+  for (int n = 0; n < kGroups; ++n) {
+    const int64_t column = (first + n) * kGroupColumns;
+    float w[2][8];
+    DecodeGroup<L>(packed[n], lane, w);
 #pragma unroll
-    for (int n = 0; n < kGroupsOfWarp; ++n) {
-      const int64_t column = (first + n) * kGroupColumns;
-      StoreGroup(w[n][i], t, row < rows && column < cols, out + row * cols + column);
+    for (int i = 0; i < 2; ++i) {
+      const int64_t row = static_cast<int64_t>(blockIdx.x) * kPanelRows + g + 8 * i;
+      StoreGroup(w[i], t, row < rows && column < cols, out + row * cols + column);
     }
   }
 }
@@ -64,11 +69,11 @@ __global__ void __launch_bounds__(32 * kWarps)
 template <typename Out>
 void LaunchDequantize(const DeviceWeight& weight, int64_t first_row, int64_t rows, Out* out,
                       cudaStream_t stream) {
-  constexpr int64_t kColumns = kWarps * kGroupsOfWarp * kGroupColumns;  // of a block
-  const dim3 grid(static_cast<unsigned>((rows + kPanelRows - 1) / kPanelRows),
-                  static_cast<unsigned>((weight.cols + kColumns - 1) / kColumns));
   const uint8_t* panels = weight.panels + first_row / kPanelRows * weight.panel_bytes;
   ForLayout(weight.layout, [&]<typename L>() {
+    constexpr int64_t kColumns = kWarps * kGroupsOfWarp<L> * kGroupColumns;  // of a block
+    const dim3 grid(static_cast<unsigned>((rows + kPanelRows - 1) / kPanelRows),
+                    static_cast<unsigned>((weight.cols + kColumns - 1) / kColumns));
     LaunchChained(Dequantize<L, Out>, grid, 32 * kWarps, stream, panels, weight.panel_bytes,
                   weight.cols, rows, out);
   });
