@@ -329,6 +329,39 @@ TEST_F(ModelDeviceTest, SpansAcrossPageBoundaries) {
   }
 }
 
+// Prompts with more pages to seal than multiprocessors: their searches wait for their time in each
+// layer, and the last ones for the end of the step.
+TEST_F(ModelDeviceTest, SearchesThatArePutOff) {
+  TinyModel model = TinyModelOf("llama");
+  model.q_heads = model.kv_heads = 8;
+  model.head_dim = 128;
+  const Path path = WriteTinyModel(model, folder_.path() / "put_off.gguf");
+  const auto cpu = LoadOn(path, "cpu"), gpu = LoadOn(path, "cuda");
+  for (const char* k : {"turbo4_tcq", "turbo3_tcq"}) {
+    SessionOptions options = Options(*cpu, k, "turbo3_tcq", 3000);
+    options.prefill = PrefillMode::kFast;
+    options.chunk = 1300;
+    Session a(cpu, options), b(gpu, options);
+    const std::vector<TokenId> tokens = Tokens(*cpu, 2640, 12);
+    const std::span<const TokenId> all(tokens);
+    std::vector<double> differences;
+    int checked = 0;
+    for (size_t at = 0; at < all.size();) {
+      const size_t count = at < 2600 ? 1300 : 1;
+      const auto next = all.subspan(at, count);
+      differences.push_back(Difference(Append(b, next), Append(a, next)));
+      if (count > 1) checked += CheckForms(b, b.main_sequence());
+      at += count;
+    }
+    Course course;
+    course.Of(differences);
+    fmt::print("searches put off, keys {}: {}, {} blocks\n", k, course.Text(), checked);
+    EXPECT_GT(checked, 0);
+    EXPECT_LE(course.median, 3e-2) << course.Text();
+    EXPECT_LE(course.worst, kMostOfTrellis) << course.Text();
+  }
+}
+
 // One sequence in spans of five tokens, through the first pages that are sealed and on.
 TEST_F(ModelDeviceTest, ShortSpansOfFastPrefill) {
   const Path path = WriteTinyModel(TinyModelOf("llama"), folder_.path() / "short.gguf");

@@ -86,6 +86,7 @@ class Backend {
 
   virtual std::unique_ptr<Buffer> Allocate(
       size_t floats) = 0;  // grow-only use expected; throws kOutOfMemory
+  // The backend must outlive it.
   virtual std::unique_ptr<ArenaMemory> MakeArenaMemory(uint64_t reserve_bytes) = 0;
   // Activations where the host may use them, until the next call: the memory itself or a copy. The
   // calls before have been carried out.

@@ -26,7 +26,7 @@ namespace cuda {
 namespace {
 
 // Left free for workspaces, graphs and the driver when a cache takes "what there is".
-constexpr uint64_t kKeptFree = uint64_t{768} << 20;
+constexpr uint64_t kKeptFree = uint64_t{896} << 20;
 
 class DeviceBuffer final : public Buffer {
  public:

@@ -29,8 +29,11 @@ constexpr auto kLayerForm = [](const SealTask& task) { return std::pair(task.lay
 void PageWork::Begin(const StepInputs& inputs) {
   MakeMainWait();
   readers_.clear();
+  prompt_ = false;
   for (const AppendPlan::Span& span : inputs.spans) {
-    const bool fresh = inputs.fresh_prompts && span.tokens > DeviceStep::kMostShort;
+    const bool prompt = span.tokens > DeviceStep::kMostShort;
+    prompt_ = prompt_ || prompt;
+    const bool fresh = inputs.fresh_prompts && prompt;
     readers_.push_back(
         {span.sequence, fresh ? span.first_position : span.first_position + span.tokens - 1});
   }
@@ -47,8 +50,8 @@ bool PageWork::ReadInStep(const KvCache& cache, const SealTask& task) const {
 }
 
 // Tasks of a step are pages and sides of their own, but for those of one page to one form after the
-// other: these are of a layer, whose tasks go one form after the other in one stream. A page that
-// is read in some form is wanted now in all forms before.
+// other: these are of a layer, whose tasks go one form after the other in one stream, and are not
+// put off. A page that is read in some form is wanted now in all forms before.
 void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   now_.clear();
   later_.clear();
@@ -61,7 +64,17 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   };
   if (!now_.empty()) MakeMainWait();  // keys of these pages may be this step's
   launch(now_, main_);
-  if (PutOffSearches(cache, later_)) return CheckLaunch("sealing pages");
+  if (prompt_ && !later_.empty() && kLayerForm(later_.front()) == kLayerForm(later_.back())) {
+    PageSealer sealer = SealerOf(cache, later_);
+    // Searches that leave multiprocessors idle had better begin at once.
+    const int blocks = sealer.SearchBlocks(Side::kKey) + sealer.SearchBlocks(Side::kValue);
+    if (blocks > CurrentDeviceLimits().processors) {
+      PutOffSearches(std::move(sealer));
+    } else {
+      Beside([&](cudaStream_t stream) { sealer.SealAll(stream); });
+    }
+    return CheckLaunch("sealing pages");
+  }
   const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
   ForRuns(later_, kLayer, [&](std::span<const SealTask> of_layer) {
     if (several) NextLane();
@@ -83,40 +96,42 @@ PageSealer PageWork::SealerOf(const KvCache& cache, std::span<const SealTask> ta
   return {kv.arena, kv.Layout(form - 1), kv.Layout(form), jobs_};
 }
 
-bool PageWork::PutOffSearches(const KvCache& cache, std::span<const SealTask> tasks) {
-  if (tasks.empty() || kLayerForm(tasks.front()) != kLayerForm(tasks.back())) return false;
-  const auto sealer = std::make_shared<const PageSealer>(SealerOf(cache, tasks));
-  // Those that leave multiprocessors idle had better begin at once.
-  const int blocks = sealer->SearchBlocks(Side::kKey) + sealer->SearchBlocks(Side::kValue);
-  if (blocks <= CurrentDeviceLimits().processors) return false;
+void PageWork::PutOffSearches(PageSealer sealer) {
   while (!put_off_.empty()) RunBesideMemory();
-  for (const Side side : {Side::kKey, Side::kValue})
-    sealer->PrepareSearch(side, searches_[static_cast<size_t>(side)].stream);
+  sealer_.emplace(std::move(sealer));
+  for (const Side side : {Side::kValue, Side::kKey}) {
+    if (sealer_->SearchBlocks(side) == 0) continue;
+    sealer_->PrepareSearch(side, search_streams_[static_cast<size_t>(side)].stream);
+    put_off_.push_back(side);
+  }
   Beside([&](cudaStream_t stream) {
-    sealer->SealRest(stream);
+    sealer_->SealRest(stream);
     rest_done_.Record(stream);
   });
-  for (const Side side : {Side::kValue, Side::kKey}) put_off_.push_back({sealer, side});
-  return true;
 }
 
 void PageWork::RunBesideMemory() {
   if (put_off_.empty()) return;
-  const auto [sealer, side] = put_off_.front();
-  put_off_.pop_front();
-  Search& search = searches_[static_cast<size_t>(side)];
+  const Side side = put_off_.front();
+  put_off_.erase(put_off_.begin());
+  SearchStream& search = search_streams_[static_cast<size_t>(side)];
   there_.Record(main_);
   there_.MakeWait(search.stream);
   if (side == Side::kKey) rest_done_.MakeWait(search.stream);
-  sealer->Search(side, false, search.stream);
+  sealer_->Search(side, false, search.stream);
   search.done.Record(search.stream);
   search.pending = true;
   CheckLaunch("searching for codes");
 }
 
 void PageWork::MakeMainWait() {
-  while (!put_off_.empty()) RunBesideMemory();
-  for (Search& search : searches_) {
+  try {
+    while (!put_off_.empty()) RunBesideMemory();
+  } catch (...) {  // their pages may not be there the next time
+    put_off_.clear();
+    throw;
+  }
+  for (SearchStream& search : search_streams_) {
     if (search.pending) search.done.MakeWait(main_);
     search.pending = false;
   }

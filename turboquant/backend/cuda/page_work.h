@@ -2,14 +2,13 @@
 // Work on pages that no query of the step under way needs done: it goes on beside the step, on
 // streams of its own, and the next step waits for what is left of it.
 //
-// A prompt's searches for trellis codes calculate for as long as a tenth of the prompt's products
-// take, which leave them no room. Kernels that wait for memory do: of each layer's two searches one
-// is put off until activations are normed and weights unpacked for the first products behind
-// attention, one until the products after these are activated (docs/measurements-cuda.md).
+// A prompt's searches for trellis codes take the time of a tenth of its products, and products
+// leave them no room. Kernels that wait for memory do: a layer's first search is put off until
+// activations are normed and weights unpacked behind attention, its second one until the products
+// of these are activated (docs/measurements-cuda.md).
 #pragma once
 
-#include <deque>
-#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -41,8 +40,8 @@ class PageWork {
     lane.done.Record(lane.stream);
     lane.pending = true;
   }
-  // What comes next in the main stream waits for memory, and then more such kernels: a search that
-  // was put off begins with it.
+  // To be called before a run of kernels that wait for memory, of a step of many tokens: launches a
+  // search that was put off beside them.
   void RunBesideMemory();
   // The main stream goes on when all of it is done.
   void MakeMainWait();
@@ -51,8 +50,8 @@ class PageWork {
   bool ReadInStep(const KvCache& cache, const SealTask& task) const;
   // Of tasks of one layer and form.
   PageSealer SealerOf(const KvCache& cache, std::span<const SealTask> tasks);
-  // In this lane, but for searches. False: there are too few of them, or other tasks among these.
-  bool PutOffSearches(const KvCache& cache, std::span<const SealTask> tasks);
+  // In this lane, but for its searches.
+  void PutOffSearches(PageSealer sealer);
 
   cudaStream_t main_;
   struct Lane {
@@ -63,18 +62,16 @@ class PageWork {
   Lane lanes_[kLanes];
   int lane_ = 0;
   OwnedEvent there_;  // what the work reads
-  struct Search {
+  struct SearchStream {
     OwnedStream stream{OwnedStream::Priority::kHighest};
     OwnedEvent done;
     bool pending = false;
   };
-  Search searches_[2];    // by side
-  OwnedEvent rest_done_;  // all of the last pages' sealing but searches
-  struct PutOff {
-    std::shared_ptr<const PageSealer> sealer;
-    Side side;
-  };
-  std::deque<PutOff> put_off_;
+  SearchStream search_streams_[2];    // by side
+  OwnedEvent rest_done_;              // what searches of keys read is there
+  std::optional<PageSealer> sealer_;  // whose searches are put off, of these sides:
+  std::vector<Side> put_off_;
+  bool prompt_ = false;  // the step has many tokens, and is not captured
   struct Reader {
     SequenceId sequence;
     int64_t position;  // of its query that sees most pages sealed

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "turboquant/base/cuda/device_memory.h"
 
-#include <algorithm>
-
 #include "turboquant/base/cuda/cuda_error.h"
 
 namespace tq::cuda {
@@ -49,7 +47,7 @@ bool PinnedBytes::EnsureSize(size_t size) {
 OwnedStream::OwnedStream(Priority priority) {
   int lowest = 0, highest = 0;  // the highest is the least number
   Check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "asking for priorities of streams");
-  const int numbers[] = {lowest, std::min(highest + 1, lowest), highest};
+  const int numbers[] = {lowest, highest + 1 < lowest ? highest + 1 : highest, highest};
   Check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
                                      numbers[static_cast<size_t>(priority)]),
         "making a stream");

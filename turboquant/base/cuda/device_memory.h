@@ -67,7 +67,8 @@ class PinnedBytes {
 
 class OwnedStream {
  public:
-  // Whose blocks start first where there is room for one.
+  // Whose blocks start first where there is room for one. Devices of two priorities have the
+  // highest one in place of the high one.
   enum class Priority { kLow, kHigh, kHighest };
   explicit OwnedStream(Priority priority);  // does not wait for the default stream
   ~OwnedStream();

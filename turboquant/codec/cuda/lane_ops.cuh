@@ -163,15 +163,6 @@ TQ_DEVICE void MmaU8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0
       : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a0), "r"(a1), "r"(b0));
 }
-// c += A B, A 16 x 16 and B 16 x 8 of f16.
-TQ_DEVICE void MmaF16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                      uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 // Transposes an 8 x 8 matrix of 16-bit elements that lies over the warp: lane 4g + t holds row g,
 // columns 2t and 2t + 1.
 TQ_DEVICE uint32_t Transpose8x8(uint32_t x) {

@@ -17,7 +17,7 @@ class DeviceArenaMemory final : public ArenaMemory {
   ~DeviceArenaMemory() override {
     try {
       before_();     // work that a step which failed has left
-    } catch (...) {  // the device has failed: there is none
+    } catch (...) {  // nobody is left to tell
     }
   }
 

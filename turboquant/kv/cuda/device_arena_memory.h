@@ -14,7 +14,7 @@ namespace tq::cuda {
 
 // Byte operations run on `stream`; `before` is called first, and before memory comes, goes
 // elsewhere or ends, to order all that behind whatever else touches pages (sealing on a side
-// stream), launched yet or not. The stream must outlive the memory.
+// stream), launched yet or not. The stream and what `before` calls must outlive it.
 std::unique_ptr<ArenaMemory> MakeDeviceArenaMemory(uint64_t reserve_bytes, cudaStream_t stream,
                                                    std::function<void()> before);
 

@@ -166,14 +166,18 @@ int PageSealer::SearchBlocks(Side side) const {
          TrellisBlocksOfPage(sealed_.tile);
 }
 
+int PageSealer::BitsOf(Side side) const {
+  return InfoOf(side == Side::kKey ? sealed_.k : sealed_.v).bits;
+}
+
 void PageSealer::SealAll(Stream stream) const {
+  const int values = SearchBlocks(Side::kValue), keys = SearchBlocks(Side::kKey);
   PrepareSearch(Side::kValue, stream);
-  PrepareSearch(Side::kKey, stream);
+  if (values == 0 || BitsOf(Side::kKey) != BitsOf(Side::kValue)) PrepareSearch(Side::kKey, stream);
   SealRest(stream);
   // Values take longest, and wait for all before them. Keys of few pages find multiprocessors of
   // their own and run beside values; blocks of both sides on one are slower, for their code does
   // not fit its cache (docs/measurements-cuda.md).
-  const int values = SearchBlocks(Side::kValue), keys = SearchBlocks(Side::kKey);
   Search(Side::kValue, false, stream);
   const bool few = values + keys <= CurrentDeviceLimits().processors;
   Search(Side::kKey, values > 0 && few, stream);
@@ -182,7 +186,7 @@ void PageSealer::SealAll(Stream stream) const {
 void PageSealer::PrepareSearch(Side side, Stream stream) const {
   if (SearchBlocks(side) == 0) return;
   Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
-         TrellisOfBits(InfoOf(side == Side::kKey ? sealed_.k : sealed_.v).bits));
+         TrellisOfBits(BitsOf(side)));
 }
 
 void PageSealer::SealRest(Stream stream) const {
@@ -194,6 +198,7 @@ void PageSealer::SealRest(Stream stream) const {
 }
 
 void PageSealer::Search(Side side, bool overlap, Stream stream) const {
+  if (SearchBlocks(side) == 0) return;
   SealParams p = MakeSealParams(arena_, open_, sealed_);
   const TileSide& to = OneOf(p.sealed, side);
   p.moves = TrellisMovesOf(to.bits, side, to.tile.head_dim);

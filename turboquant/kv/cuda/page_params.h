@@ -97,13 +97,13 @@ using DequantizeKernelFn = void (*)(DequantizeParams);
 // Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages), spread
 // slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads; seal one per
 // job; trellis TrellisBlocksOfPage a job; dequantize pages x kv_heads x 2. Seal writes a trellis
-// side's reference only; a trellis kernel for each such side, launched after it, does the rest.
+// side's reference only; a trellis kernel for each such side does the rest, for keys after it.
 EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
 SealKernelFn TrellisSealKernelOf(int head_dim, Side side, int bits);
-// Fills the table of costs and levels that the trellis kernels of these bits read: launched before
-// them.
+// Fills the table of costs, levels and uncoded bits that the trellis kernels of these bits read:
+// launched before them.
 using TrellisCostsKernelFn = void (*)(Trellis);  // a parameter: device code cannot read the host's
 TrellisCostsKernelFn TrellisCostsKernelOf();
 inline constexpr int kTrellisCostsThreads = 128;

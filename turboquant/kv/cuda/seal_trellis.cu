@@ -140,14 +140,14 @@ struct TrellisSealer {
     return RoundToInt(Clamp(MulRn(MulRn(x, factor), kGrid), kMost));
   }
 
-  TQ_DEVICE void LoadTable(int to, const uint8_t* table) const {
+  TQ_DEVICE void LoadTable(int place, const uint8_t* table) const {
     constexpr int kBytes = kTrellisInputs * Rings::kParities, kWhole = kBytes / 16;
 #pragma unroll 4
     for (int i = ThreadId(); i < kWhole; i += BlockThreads()) {  // 16 bytes at a time
-      Shared<uint4>(to)[i] = reinterpret_cast<const uint4*>(table)[i];
+      Shared<uint4>(place)[i] = reinterpret_cast<const uint4*>(table)[i];
     }
     const int rest = 16 * kWhole + ThreadId();
-    if (rest < kBytes) Shared<uint8_t>(to)[rest] = table[rest];
+    if (rest < kBytes) Shared<uint8_t>(place)[rest] = table[rest];
   }
   TQ_DEVICE void LoadTables() const {
     const TrellisTable& table = trellis_tables[kBits - 2];
@@ -647,7 +647,7 @@ struct TrellisSealer {
 
   TQ_DEVICE void Run() const {
     LoadTables();
-    SyncThreads();  // rows
+    SyncThreads();
     LoadTargets();
     ForTokens([&](int token) { SetFactors(token, 0); });
     SyncThreads();

@@ -23,17 +23,18 @@ constexpr int TrellisBlocksOfPage(const TileLayout& tile) {
 // Offsets in bytes, in order. Tokens are those of all tiles of the block.
 struct TrellisMemory {
   int costs;   // uint8 [inputs][parities]; after the last encoding uncoded bits
-  int levels;  // int8 [inputs][parities]: the nearest ones
+  int levels;  // the same of the nearest levels: signed bytes
   // uint32 [kRingWords][threads]; before all, int8 [tokens][kOldLevelsPadding + D] and float2 [D]:
   // the page as it was.
   int ring_words;
-  int targets;                                         // uint4 [8][threads]: halves of both rings
-  int factors;                                         // int16 [encodings][tokens]: of inputs
-  int rows;                                            // uint8 [units][positions]: token of lane 0
+  int targets;  // uint4 [8][threads]: halves of both rings
+  int factors;  // int16 [encodings][tokens]: of inputs
+  int rows;     // uint8 [units][positions]: token of lane 0, where the compiler does not know
   int first_gains, own_gains;                          // int per token
   int products, squares, best_products, best_squares;  // int per token
   int norms;                                           // float per token; before: sums of squares
-  int scores;               // float per token; before the first encoding: factors of targets
+  int scores;               // float per token; before the first encoding: greatest magnitudes, then
+                            // factors of targets
   int best_scores, better;  // float and int per group; before: in the first one tokens' scales
   int size;
 };

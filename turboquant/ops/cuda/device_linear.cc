@@ -113,8 +113,8 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
 void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out,
                         const DeviceWeight& weight) {
   const int64_t row_bytes = weight.cols * (fast_ ? 2 : 4);
-  const int64_t step = std::clamp(kPanelWorkspace / row_bytes / kPanelRows * kPanelRows,
-                                  int64_t{kPanelRows}, weight.rows);
+  const int64_t at_once = kPanelWorkspace / row_bytes / kPanelRows * kPanelRows;
+  const int64_t step = std::min(std::max(at_once, int64_t{kPanelRows}), weight.rows);
   Reserve(panels_, static_cast<size_t>((step + kPanelRows) * row_bytes), "dequantised weights");
   const uint16_t* tokens = fast_ ? Converted(x).bf16 : nullptr;
   if (out.bias != nullptr) LaunchFillRows(out.out, out.bias, stream_);

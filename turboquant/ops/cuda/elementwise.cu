@@ -102,9 +102,10 @@ __device__ __forceinline__ float Activated(float x) {
   return x / (1.0f + expf(-u));
 }
 
-// Of many tokens a thread has kRepeats quads, a block's width from each other: loads on their way
-// at a time, for kernels of other streams may leave little room for blocks. Records are written by
-// kWidth 1 alone: few tokens want many threads.
+// Of many tokens a thread has kMostRepeats quads, a block's width from each other: loads on their
+// way at a time, for kernels of other streams may leave little room for blocks. Records are written
+// by kWidth 1 alone: few tokens want many threads.
+constexpr int kMostRepeats = 4;
 template <bool kGeluTanh, int kWidth, int kRepeats>
 __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
                       float* out, int64_t out_stride, int64_t cols, const ProductTokens tokens) {
@@ -237,11 +238,13 @@ void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixV
   const bool wide = tokens.records == nullptr && gate.cols % 4 == 0 &&
                     HasQuads(gate.data, gate.stride) && HasQuads(up.data, up.stride) &&
                     HasQuads(out.data, out.stride);
-  constexpr int kRepeats = 4;
-  const auto kernel = wide ? (gelu_tanh ? Gated<true, 4, kRepeats> : Gated<false, 4, kRepeats>)
-                           : (gelu_tanh ? Gated<true, 1, 1> : Gated<false, 1, 1>);
+  const bool many = wide && gate.rows > kFewTokens;
+  const auto kernel =
+      many   ? (gelu_tanh ? Gated<true, 4, kMostRepeats> : Gated<false, 4, kMostRepeats>)
+      : wide ? (gelu_tanh ? Gated<true, 4, 1> : Gated<false, 4, 1>)
+             : (gelu_tanh ? Gated<true, 1, 1> : Gated<false, 1, 1>);
   dim3 grid = GridFor(gate.cols, gate.rows, wide);
-  if (wide) grid.x = (grid.x + kRepeats - 1) / kRepeats;
+  if (many) grid.x = (grid.x + kMostRepeats - 1) / kMostRepeats;
   LaunchChained(kernel, grid, kThreads, stream, gate.data, gate.stride, up.data, up.stride,
                 out.data, out.stride, gate.cols, tokens);
 }

@@ -216,23 +216,6 @@ inline void MmaS8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
 inline void MmaU8S8K16(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
   MmaBytes<uint8_t, int8_t>(c, {{a0, a1, 0, 0}, {b0, 0}}, 16);
 }
-inline void MmaF16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                   uint32_t b1) {
-  const LaneValues<Fragments> lanes({{a0, a1, a2, a3}, {b0, b1}});
-  const int g = LaneId() >> 2, t = LaneId() & 3;
-  for (int e = 0; e < 4; ++e) {
-    const int row = g + e / 2 * 8, column = 2 * t + e % 2;
-    double sum = static_cast<double>(c[e]);
-    for (int k = 0; k < 16; ++k) {
-      const int lane_of_k = k % 8 / 2, half = k / 8, shift = 16 * (k % 2);
-      const uint32_t a = lanes.of[row % 8 * 4 + lane_of_k].a[half * 2 + row / 8] >> shift;
-      const uint32_t b = lanes.of[column * 4 + lane_of_k].b[half] >> shift;
-      sum += static_cast<double>(HalfToFloat(static_cast<Half>(a))) *
-             static_cast<double>(HalfToFloat(static_cast<Half>(b)));
-    }
-    c[e] = static_cast<float>(sum);
-  }
-}
 inline uint32_t Transpose8x8(uint32_t x) {
   const LaneValues<uint32_t> lanes(x);
   const int g = LaneId() >> 2, t = LaneId() & 3;
