@@ -83,10 +83,6 @@ bool NeedsSearch(const TileSide& open, const TileSide& sealed) {
   return sealed.trellis && sealed.codec != open.codec;
 }
 
-const TileSide& OneOf(const PageSides& sides, Side side) {
-  return side == Side::kKey ? sides.k : sides.v;
-}
-
 SealParams MakeSealParams(std::byte* arena, const PageLayout& open, const PageLayout& sealed) {
   SealParams p = {};
   p.arena = arena;
@@ -153,9 +149,8 @@ PageSealer::PageSealer(std::byte* arena, const PageLayout& open, const PageLayou
     : arena_(arena), open_(open), sealed_(sealed), jobs_(jobs.begin(), jobs.end()) {
   CheckPageKernels(open);
   CheckPageKernels(sealed);
-  const PageSides from = SidesOf(open, 0), to = SidesOf(sealed, 0);
   for (const Side side : {Side::kKey, Side::kValue}) {
-    if (!NeedsSearch(OneOf(from, side), OneOf(to, side))) continue;
+    if (!NeedsSearch(SideOf(open, side), SideOf(sealed, side))) continue;
     std::ranges::copy_if(jobs, std::back_inserter(searches_[static_cast<size_t>(side)]),
                          [side](const SealJob& job) { return job.side == side; });
   }
@@ -166,14 +161,11 @@ int PageSealer::SearchBlocks(Side side) const {
          TrellisBlocksOfPage(sealed_.tile);
 }
 
-int PageSealer::BitsOf(Side side) const {
-  return InfoOf(side == Side::kKey ? sealed_.k : sealed_.v).bits;
-}
-
 void PageSealer::SealAll(Stream stream) const {
   const int values = SearchBlocks(Side::kValue), keys = SearchBlocks(Side::kKey);
+  const bool same_bits = SideOf(sealed_, Side::kKey).bits == SideOf(sealed_, Side::kValue).bits;
   PrepareSearch(Side::kValue, stream);
-  if (values == 0 || BitsOf(Side::kKey) != BitsOf(Side::kValue)) PrepareSearch(Side::kKey, stream);
+  if (values == 0 || !same_bits) PrepareSearch(Side::kKey, stream);
   SealRest(stream);
   // Values take longest, and wait for all before them. Keys of few pages find multiprocessors of
   // their own and run beside values; blocks of both sides on one are slower, for their code does
@@ -186,7 +178,7 @@ void PageSealer::SealAll(Stream stream) const {
 void PageSealer::PrepareSearch(Side side, Stream stream) const {
   if (SearchBlocks(side) == 0) return;
   Launch(TrellisCostsKernelOf(), kTrellisCostsBlocks, kTrellisCostsThreads, 0, stream,
-         TrellisOfBits(BitsOf(side)));
+         TrellisOfBits(SideOf(sealed_, side).bits));
 }
 
 void PageSealer::SealRest(Stream stream) const {
@@ -200,7 +192,7 @@ void PageSealer::SealRest(Stream stream) const {
 void PageSealer::Search(Side side, bool overlap, Stream stream) const {
   if (SearchBlocks(side) == 0) return;
   SealParams p = MakeSealParams(arena_, open_, sealed_);
-  const TileSide& to = OneOf(p.sealed, side);
+  const TileSide to = SideOf(sealed_, side);
   p.moves = TrellisMovesOf(to.bits, side, to.tile.head_dim);
   ForBatches(searches_[static_cast<size_t>(side)], p, [&](int count) {
     LaunchMaybeOverlapping(overlap, TrellisSealKernelOf(to.tile.head_dim, side, to.bits),

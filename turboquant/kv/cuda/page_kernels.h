@@ -62,8 +62,6 @@ class PageSealer {
   int SearchBlocks(Side side) const;  // none without a trellis code
 
  private:
-  int BitsOf(Side side) const;
-
   std::byte* arena_;
   PageLayout open_, sealed_;
   std::vector<SealJob> jobs_;

@@ -190,7 +190,7 @@ struct TrellisSealer {
     });
     SyncThreads();
     // Two tokens a warp, then a thread for each.
-    for (int token = 2 * WarpId() + LaneId() / 16; token < Tokens(); token += BlockThreads() / 16) {
+    for (int token = ThreadId() / 16; token < Tokens(); token += BlockThreads() / 16) {
       const Extent extent = ExtentOf(token);
       if (LaneId() % 16 == 0) {
         Shared<float>(at.norms)[token] = extent.squares;

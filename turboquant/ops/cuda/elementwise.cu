@@ -75,10 +75,11 @@ __global__ void __launch_bounds__(1024)
   }
 }
 
-// The first of a thread's kWidth columns; rows are blockIdx.y.
-template <int kWidth>
+// The first of a thread's columns: kRepeats times kWidth, a block's width from each other. Rows are
+// blockIdx.y.
+template <int kWidth, int kRepeats = 1>
 __device__ __forceinline__ int64_t FirstColumn() {
-  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWidth;
+  return (static_cast<int64_t>(blockIdx.x) * kRepeats * blockDim.x + threadIdx.x) * kWidth;
 }
 
 template <int kWidth>
@@ -111,8 +112,7 @@ __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, i
                       float* out, int64_t out_stride, int64_t cols, const ProductTokens tokens) {
   LetNextStart();
   WaitForInputs();
-  const int64_t first =
-      (static_cast<int64_t>(blockIdx.x) * kRepeats * kThreads + threadIdx.x) * kWidth;
+  const int64_t first = FirstColumn<kWidth, kRepeats>();
   Floats<kWidth> values[kRepeats], factors[kRepeats];
 #pragma unroll
   for (int n = 0; n < kRepeats; ++n) {
@@ -200,9 +200,8 @@ __global__ void __launch_bounds__(1024)
   if (threadIdx.x == 0) out[blockIdx.x] = best.index == kNone ? -1 : best.index;
 }
 
-// wide: four columns a thread.
-dim3 GridFor(int64_t cols, int64_t rows, bool wide) {
-  const int64_t columns = kThreads * (wide ? 4 : 1);
+dim3 GridFor(int64_t cols, int64_t rows, int of_thread) {
+  const int64_t columns = int64_t{kThreads} * of_thread;
   return {static_cast<unsigned>((cols + columns - 1) / columns), static_cast<unsigned>(rows)};
 }
 
@@ -228,8 +227,8 @@ void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const 
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {
   const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride) && HasQuads(y.data, y.stride);
-  LaunchChained(wide ? Add<4> : Add<1>, GridFor(x.cols, x.rows, wide), kThreads, stream, x.data,
-                x.stride, y.data, y.stride, x.cols);
+  LaunchChained(wide ? Add<4> : Add<1>, GridFor(x.cols, x.rows, wide ? 4 : 1), kThreads, stream,
+                x.data, x.stride, y.data, y.stride, x.cols);
 }
 
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixView<const float> up,
@@ -243,21 +242,20 @@ void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixV
       many   ? (gelu_tanh ? Gated<true, 4, kMostRepeats> : Gated<false, 4, kMostRepeats>)
       : wide ? (gelu_tanh ? Gated<true, 4, 1> : Gated<false, 4, 1>)
              : (gelu_tanh ? Gated<true, 1, 1> : Gated<false, 1, 1>);
-  dim3 grid = GridFor(gate.cols, gate.rows, wide);
-  if (many) grid.x = (grid.x + kMostRepeats - 1) / kMostRepeats;
-  LaunchChained(kernel, grid, kThreads, stream, gate.data, gate.stride, up.data, up.stride,
-                out.data, out.stride, gate.cols, tokens);
+  const int of_thread = many ? 4 * kMostRepeats : wide ? 4 : 1;
+  LaunchChained(kernel, GridFor(gate.cols, gate.rows, of_thread), kThreads, stream, gate.data,
+                gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, tokens);
 }
 
 void LaunchToBf16(MatrixView<const float> x, uint16_t* out, cudaStream_t stream) {
   const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride);
-  LaunchChained(wide ? ToBf16<4> : ToBf16<1>, GridFor(x.cols, x.rows, wide), kThreads, stream,
-                x.data, x.stride, x.cols, out);
+  LaunchChained(wide ? ToBf16<4> : ToBf16<1>, GridFor(x.cols, x.rows, wide ? 4 : 1), kThreads,
+                stream, x.data, x.stride, x.cols, out);
 }
 
 void LaunchFillRows(MatrixView<float> out, const float* row, cudaStream_t stream) {
-  LaunchChained(FillRows, GridFor(out.cols, out.rows, false), kThreads, stream, out.data,
-                out.stride, out.cols, row);
+  LaunchChained(FillRows, GridFor(out.cols, out.rows, 1), kThreads, stream, out.data, out.stride,
+                out.cols, row);
 }
 
 void LaunchArgmax(MatrixView<const float> x, int32_t* out, cudaStream_t stream) {
