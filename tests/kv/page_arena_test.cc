@@ -150,13 +150,14 @@ class ScarceMemory : public ArenaMemory {
  public:
   std::byte* base() override { return host_->base(); }
   uint64_t reserved_bytes() const override { return host_->reserved_bytes(); }
-  void Commit(uint64_t offset, uint64_t bytes) override {
-    if (left == 0) Throw(ErrorCode::kOutOfMemory, "scarce");
-    --left;
-    host_->Commit(offset, bytes);
+  bool Commit(uint64_t offset, uint64_t bytes) override {
+    const auto slabs = static_cast<int>(bytes / kSlab);
+    if (left < slabs) Throw(ErrorCode::kOutOfMemory, "scarce");
+    left -= slabs;
+    return host_->Commit(offset, bytes);
   }
   void Decommit(uint64_t offset, uint64_t bytes) override {
-    ++left;
+    left += static_cast<int>(bytes / kSlab);
     host_->Decommit(offset, bytes);
   }
   int left = 2;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "turboquant/base/error.h"
@@ -57,6 +58,8 @@ class AppendPlanner {
     for (size_t g = 0; g < s_.layout.groups.size(); ++g) tasks += Look(g);
     plan_.seal_early.reserve(tasks);
     plan_.seal_after_encode.reserve(tasks);
+    sorted_.reserve(tasks);
+    ends_.resize(static_cast<size_t>(s_.geometry.num_layers) * kMaxForms);
     plan_.spans.reserve(batch_.size());
     s_.plan_under_way.reserve(tasks);
 
@@ -70,12 +73,25 @@ class AppendPlanner {
       sequence.length += request.tokens;
     }
     std::ranges::stable_sort(plan_.seal_early, {}, &SealTask::form);
-    std::ranges::stable_sort(plan_.seal_after_encode, {},
-                             [](const SealTask& task) { return std::pair(task.layer, task.form); });
+    SortByLayerAndForm();
     return std::move(plan_);
   }
 
  private:
+  // By counting: a prompt's tasks are thousands, and comparing them took longer than anything else
+  // here. What it needs is allocated before the second pass.
+  static size_t KeyOf(const SealTask& task) {
+    return static_cast<size_t>(task.layer) * kMaxForms + static_cast<size_t>(task.form);
+  }
+  void SortByLayerAndForm() {
+    std::vector<SealTask>& tasks = plan_.seal_after_encode;
+    for (const SealTask& task : tasks) ++ends_[KeyOf(task)];
+    std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
+    sorted_.resize(tasks.size());
+    for (size_t i = tasks.size(); i-- > 0;) sorted_[--ends_[KeyOf(tasks[i])]] = tasks[i];
+    tasks.swap(sorted_);
+  }
+
   void Check() const {
     std::set<SequenceId> seen;
     for (const AppendRequest& request : batch_) {
@@ -197,7 +213,9 @@ class AppendPlanner {
       table.Block(form, page) = record.block;
       const int due = group.TasksDue(form, page, record.planned_tasks, length, new_length);
       const bool full_before = (int64_t{page} + 1) * kPageTokens <= length;
-      std::vector<SealTask>& list = full_before ? plan_.seal_early : plan_.seal_after_encode;
+      // A prompt seals many pages of a layer after its encoding: all of them at once.
+      const bool early = full_before && tokens < kPageTokens;
+      std::vector<SealTask>& list = early ? plan_.seal_early : plan_.seal_after_encode;
       for (int i = 0; i < due; ++i)
         list.push_back(group.Task(id, page, form, record.planned_tasks + i));
       if (due > 0) s_.plan_under_way.push_back(seal);
@@ -209,6 +227,8 @@ class AppendPlanner {
   std::span<const AppendRequest> batch_;
   BlockStash stash_;
   AppendPlan plan_;
+  std::vector<SealTask> sorted_;
+  std::vector<size_t> ends_;  // of tasks with a key and those with lower ones
 };
 
 AppendPlan KvCache::PlanAppend(std::span<const AppendRequest> batch) {

@@ -36,7 +36,7 @@ class HostArenaMemory : public ArenaMemory {
   std::byte* base() override { return base_; }
   uint64_t reserved_bytes() const override { return reserved_; }
 
-  void Commit(uint64_t offset, uint64_t bytes) override {
+  bool Commit(uint64_t offset, uint64_t bytes) override {
     if (mprotect(base_ + offset, bytes, PROT_READ | PROT_WRITE) != 0) {
       Throw(ErrorCode::kOutOfMemory,
             "the system gives no more memory for the cache ({} bytes asked for): {}", bytes,
@@ -44,6 +44,7 @@ class HostArenaMemory : public ArenaMemory {
     }
     madvise(base_ + offset, bytes,
             MADV_HUGEPAGE);  // advice only: fewer TLB misses where the system grants it
+    return true;
   }
   void Decommit(uint64_t offset, uint64_t bytes) override {
     madvise(base_ + offset, bytes, MADV_DONTNEED);

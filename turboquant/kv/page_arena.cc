@@ -59,19 +59,16 @@ struct PageArena::State {
   std::vector<bool> taken;      // [slabs] belongs to a run
   std::map<uint64_t, SizeClass> classes;
 
-  // Calls fn(slab, begin, end) for each slab that the block touches; begin and end are offsets from
-  // the arena's start.
+  // Calls fn(slab) for each slab that the block touches.
   template <typename Fn>
   static void ForSlabs(uint64_t id, uint64_t block, Fn&& fn) {
     const uint64_t begin = id * kPageIdUnit, end = begin + block;
-    for (uint64_t slab = begin / kSlab; slab * kSlab < end; ++slab) {
-      fn(slab, std::max(begin, slab * kSlab), std::min(end, (slab + 1) * kSlab));
-    }
+    for (uint64_t slab = begin / kSlab; slab * kSlab < end; ++slab) fn(slab);
   }
 
   uint64_t NewSlabs(uint64_t id, uint64_t block) const {
     uint64_t count = 0;
-    ForSlabs(id, block, [&](uint64_t slab, uint64_t, uint64_t) { count += users[slab] == 0; });
+    ForSlabs(id, block, [&](uint64_t slab) { count += users[slab] == 0; });
     return count;
   }
 
@@ -117,11 +114,10 @@ struct PageArena::State {
     return run;
   }
 
-  // Drops the block's hold on its slabs [from, end of block); slabs that nobody touches any more go
-  // back.
-  void ReleaseSlabs(uint32_t id, uint64_t block, uint64_t up_to_slab) {
-    ForSlabs(id, block, [&](uint64_t slab, uint64_t, uint64_t) {
-      if (slab >= up_to_slab || --users[slab] > 0) return;
+  // Drops the block's hold on its slabs; those that nobody touches any more go back.
+  void ReleaseSlabs(uint32_t id, uint64_t block) {
+    ForSlabs(id, block, [&](uint64_t slab) {
+      if (--users[slab] > 0) return;
       memory->Decommit(slab * kSlab, kSlab);
       committed -= kSlab;
     });
@@ -129,20 +125,18 @@ struct PageArena::State {
 
   // Commits and zeroes; leaves everything as it was if the system refuses.
   void HoldSlabs(uint32_t id, uint64_t block) {
-    ForSlabs(id, block, [&](uint64_t slab, uint64_t begin, uint64_t end) {
-      if (users[slab] > 0) {
-        memory->ZeroBlock(begin, end - begin);
-      } else {
-        try {
-          memory->Commit(slab * kSlab, kSlab);
-        } catch (...) {
-          ReleaseSlabs(id, block, slab);
-          throw;
-        }
-        committed += kSlab;
-      }
-      ++users[slab];
-    });
+    const uint64_t begin = id * kPageIdUnit, end = begin + block;
+    // Other blocks touch the first and the last slab only, so the new ones lie side by side.
+    uint64_t first = begin / kSlab, last = SlabsOver(end);
+    if (users[first] > 0) ++first;
+    if (last > first && users[last - 1] > 0) --last;
+    const uint64_t new_begin = first * kSlab, new_end = last * kSlab;
+    const bool zero = last > first && memory->Commit(new_begin, new_end - new_begin);
+    committed += new_end - new_begin;
+    ForSlabs(id, block, [&](uint64_t slab) { ++users[slab]; });
+    if (!zero) return memory->ZeroBlock(begin, block);
+    if (begin < new_begin) memory->ZeroBlock(begin, new_begin - begin);
+    if (end > new_end) memory->ZeroBlock(new_end, end - new_end);
   }
 };
 
@@ -201,7 +195,7 @@ void PageArena::Free(uint32_t id, uint64_t bytes) {
   Run& run = s.RunOf(c, id);
   TQ_CHECK((id * kPageIdUnit - run.first_slab * kSlab) % block == 0);
   TQ_CHECK(c.free.insert(id).second);  // else freed twice
-  s.ReleaseSlabs(id, block, s.users.size());
+  s.ReleaseSlabs(id, block);
   if (--run.live == 0) s.DropRun(c, Run(run), block);
 }
 
@@ -212,7 +206,7 @@ uint64_t PageArena::ExtraCommit(uint64_t bytes, int64_t count) const {
   if (const auto it = s.classes.find(block); it != s.classes.end()) {
     for (auto id = it->second.free.begin(); id != it->second.free.end() && count > 0;
          ++id, --count) {
-      State::ForSlabs(*id, block, [&](uint64_t slab, uint64_t, uint64_t) {
+      State::ForSlabs(*id, block, [&](uint64_t slab) {
         if (s.users[slab] == 0) slabs.insert(slab);
       });
     }

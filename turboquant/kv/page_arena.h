@@ -10,15 +10,15 @@
 namespace tq {
 
 // A reserved address range that is given memory piece by piece (mmap on the host, virtual memory on
-// a GPU). Offsets and sizes of Commit and Decommit are multiples of PageArena::kSlabBytes. Memory
-// just committed reads as zero. The byte operations are for the host; memory that the host cannot
-// touch overrides them.
+// a GPU). Offsets and sizes of Commit and Decommit are multiples of PageArena::kSlabBytes. The byte
+// operations are for the host; memory that the host cannot touch overrides them.
 class ArenaMemory {
  public:
   virtual ~ArenaMemory() = default;
   virtual std::byte* base() = 0;
   virtual uint64_t reserved_bytes() const = 0;
-  virtual void Commit(uint64_t offset, uint64_t bytes) = 0;  // throws kOutOfMemory
+  // Does it read as zero? Throws kOutOfMemory, with nothing committed.
+  virtual bool Commit(uint64_t offset, uint64_t bytes) = 0;
   virtual void Decommit(uint64_t offset, uint64_t bytes) = 0;
 
   virtual void CopyBlock(uint64_t from_offset, uint64_t to_offset, uint64_t bytes);

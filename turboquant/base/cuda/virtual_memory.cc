@@ -12,7 +12,8 @@
 namespace tq::cuda {
 namespace {
 
-constexpr size_t kMostIdle = 96;
+// Pieces of 2 MiB: the pages of a prompt of 4096 tokens with f16, 8B shape.
+constexpr size_t kMostIdle = 256;
 
 template <typename Function>
 void Find(Function& function, const char* name) {
@@ -102,34 +103,61 @@ VirtualRange::~VirtualRange() {
   driver.free_address(base_, bytes());
 }
 
-void VirtualRange::Map(size_t piece) {
-  if (const auto idle = std::ranges::find(idle_, piece); idle != idle_.end()) {
-    idle_.erase(idle);
-    return;
+void VirtualRange::Map(size_t first, size_t count) {
+  size_t done = 0, allowed = 0;
+  std::vector<size_t> was_idle;
+  try {
+    for (; done < count; ++done) {
+      const size_t piece = first + done;
+      if (const auto idle = std::ranges::find(idle_, piece); idle != idle_.end()) {
+        was_idle.push_back(piece);
+        idle_.erase(idle);
+        Allow(first + allowed, done - allowed);
+        allowed = done + 1;
+      } else {
+        MapNew(piece);
+      }
+    }
+    Allow(first + allowed, done - allowed);
+  } catch (...) {
+    for (size_t piece = first; piece < first + done; ++piece) {
+      if (std::ranges::find(was_idle, piece) == was_idle.end()) Unmap(piece);
+    }
+    idle_.insert(idle_.end(), was_idle.begin(), was_idle.end());
+    throw;
   }
-  TQ_CHECK(pieces_[piece] == 0);
-  const Driver& driver = TheDriver();
+}
+
+uint64_t VirtualRange::Create() {
   const CUmemAllocationProp properties = PropertiesOfMemory();
   CUmemGenericAllocationHandle handle = 0;
-  const CUresult created = driver.create(&handle, piece_bytes_, &properties, 0);
+  const CUresult created = TheDriver().create(&handle, piece_bytes_, &properties, 0);
   if (created == CUDA_ERROR_OUT_OF_MEMORY) {
     if (idle_.empty()) ThrowOutOfMemory(piece_bytes_, "the cache");
-    handle = TakeIdle();
-  } else {
-    driver.Check(created, "taking memory for the cache");
+    return TakeIdle();
   }
-  const CUdeviceptr address = base_ + piece * piece_bytes_;
-  CUmemAccessDesc access = {};
-  access.location = properties.location;
-  access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-  CUresult result = driver.map(address, piece_bytes_, 0, handle, 0);
-  if (result == CUDA_SUCCESS) {
-    result = driver.set_access(address, piece_bytes_, &access, 1);
-    if (result != CUDA_SUCCESS) driver.unmap(address, piece_bytes_);
-  }
-  if (result != CUDA_SUCCESS) driver.release(handle);
-  driver.Check(result, "mapping memory for the cache");
+  TheDriver().Check(created, "taking memory for the cache");
+  return handle;
+}
+
+void VirtualRange::MapNew(size_t piece) {
+  TQ_CHECK(pieces_[piece] == 0);
+  const uint64_t handle = Create();
+  const CUresult mapped = TheDriver().map(base_ + piece * piece_bytes_, piece_bytes_, 0, handle, 0);
+  if (mapped != CUDA_SUCCESS) TheDriver().release(handle);
+  TheDriver().Check(mapped, "mapping memory for the cache");
   pieces_[piece] = handle;
+}
+
+// A call for several pieces takes as long as one for one: 31 us of the 50 that mapping one takes.
+void VirtualRange::Allow(size_t first, size_t count) {
+  if (count == 0) return;
+  CUmemAccessDesc access = {};
+  access.location = PropertiesOfMemory().location;
+  access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+  TheDriver().Check(
+      TheDriver().set_access(base_ + first * piece_bytes_, count * piece_bytes_, &access, 1),
+      "mapping memory for the cache");
 }
 
 bool VirtualRange::Retire(size_t piece) {

@@ -21,8 +21,8 @@ class VirtualRange {
   std::byte* base() const { return reinterpret_cast<std::byte*>(base_); }
   uint64_t bytes() const { return pieces_.size() * piece_bytes_; }
 
-  // Contents of a mapped piece are undefined. Throws kOutOfMemory.
-  void Map(size_t piece);
+  // Contents of mapped pieces are undefined. Throws kOutOfMemory, with none of them mapped.
+  void Map(size_t first, size_t count);
   // The piece is not wanted for now. It stays as it is until Map asks for it again, because mapping
   // makes the host and the device wait; false if too many do so already: then it is to be unmapped.
   bool Retire(size_t piece);
@@ -31,7 +31,10 @@ class VirtualRange {
   static uint64_t granularity();  // of the current device
 
  private:
+  uint64_t Create();    // memory for a piece, if need be that of a retired one
   uint64_t TakeIdle();  // the memory of a retired piece
+  void MapNew(size_t piece);
+  void Allow(size_t first, size_t count);  // the device may use these pieces
 
   uint64_t base_ = 0;
   uint64_t piece_bytes_;

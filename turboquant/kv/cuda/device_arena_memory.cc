@@ -24,17 +24,10 @@ class DeviceArenaMemory final : public ArenaMemory {
   std::byte* base() override { return range_.base(); }
   uint64_t reserved_bytes() const override { return range_.bytes(); }
 
-  void Commit(uint64_t offset, uint64_t bytes) override {
+  bool Commit(uint64_t offset, uint64_t bytes) override {
     before_();  // a piece may be taken from elsewhere
-    for (uint64_t done = 0; done < bytes; done += kSlab) {
-      try {
-        range_.Map((offset + done) / kSlab);
-      } catch (...) {
-        if (done > 0) Decommit(offset, done);
-        throw;
-      }
-    }
-    ZeroBlock(offset, bytes);
+    range_.Map(offset / kSlab, bytes / kSlab);
+    return false;
   }
   void Decommit(uint64_t offset, uint64_t bytes) override {
     bool waited = false;
