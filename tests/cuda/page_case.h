@@ -182,8 +182,14 @@ class PageCase {
     for (int page = 0; page < length_ / kPageTokens; ++page) {
       for (int head = 0; head < spec_.kv_heads; ++head) {
         for (const Side side : {Side::kKey, Side::kValue}) {
-          jobs.push_back({static_cast<uint64_t>(view.Head(form - 1, page, head) - view.arena),
-                          static_cast<uint64_t>(view.Head(form, page, head) - view.arena), side});
+          const auto offset = [&](int of_form, int of_page) {
+            return static_cast<uint64_t>(view.Head(of_form, of_page, head) - view.arena);
+          };
+          jobs.push_back({offset(form - 1, page), offset(form, page), side});
+          // Of some pages the mean is taken from the page behind.
+          const int behind = page + 1;
+          if (form == kSealedForm && page % 2 == 1 && behind < view.num_pages)
+            jobs.back().behind_offset = offset(kOpenForm, behind);
         }
       }
     }

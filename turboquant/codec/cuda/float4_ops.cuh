@@ -6,6 +6,15 @@
 
 namespace tq::cuda {
 
+TQ_DEVICE float4 AddQuads(const float4& a, const float4& b) {
+  return {AddRn(a.x, b.x), AddRn(a.y, b.y), AddRn(a.z, b.z), AddRn(a.w, b.w)};
+}
+TQ_DEVICE float4 SubQuads(const float4& a, const float4& b) {
+  return {SubRn(a.x, b.x), SubRn(a.y, b.y), SubRn(a.z, b.z), SubRn(a.w, b.w)};
+}
+TQ_DEVICE float AbsMax(const float4& v) {
+  return Max(Max(Abs(v.x), Abs(v.y)), Max(Abs(v.z), Abs(v.w)));
+}
 TQ_DEVICE void AddScaled(float4& sum, float x, const float4& m) {
   sum.x = FusedMulAdd(x, m.x, sum.x);
   sum.y = FusedMulAdd(x, m.y, sum.y);

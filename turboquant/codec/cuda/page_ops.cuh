@@ -4,26 +4,36 @@
 
 #include "turboquant/codec/codebook.h"
 #include "turboquant/codec/cpu/tile_side.h"
-#include "turboquant/codec/cuda/lane_ops.cuh"
+#include "turboquant/codec/cuda/float4_ops.cuh"
 #include "turboquant/codec/unit_bits.h"
 
 namespace tq::cuda {
 
 TQ_DEVICE float Clamp(float x, float limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 TQ_DEVICE float Sanitize(float x) { return x == x ? Clamp(x, 0x1.fffffep127f) : 0.0f; }
+TQ_DEVICE float4 Sanitize(const float4& v) {
+  return {Sanitize(v.x), Sanitize(v.y), Sanitize(v.z), Sanitize(v.w)};
+}
 TQ_DEVICE uint16_t FiniteHalf(float x) { return ToHalf(Clamp(x, 65504.0f)); }
+// Clamp in two instructions; of NaN the limit.
+TQ_DEVICE float Limited(float x, float limit) { return Max(-Max(-x, -limit), -limit); }
 // FiniteHalf of two numbers; of NaN the largest half.
-TQ_DEVICE float Limited(float x) { return Max(-Max(-x, -65504.0f), -65504.0f); }
 TQ_DEVICE uint32_t FiniteHalves(float low, float high) {
-  return ToHalves(Limited(low), Limited(high));
+  return ToHalves(Limited(low, 65504.0f), Limited(high, 65504.0f));
 }
 
 TQ_DEVICE uint16_t LoadHalf(const std::byte* p) { return *reinterpret_cast<const uint16_t*>(p); }
 TQ_DEVICE void StoreHalf(std::byte* p, uint16_t h) { *reinterpret_cast<uint16_t*>(p) = h; }
 TQ_DEVICE float ReadHalf(const std::byte* p) { return HalfLow(LoadHalf(p)); }
 
-// absmax / 127 as f16.
-TQ_DEVICE uint16_t ScaleOf8(float absmax) { return FiniteHalf(DivRn(absmax, 127.0f)); }
+// absmax / 127 as f16, of a finite number. The quotient is the nearest float, by its remainder
+// (Markstein 1990; true for every mantissa): a division has branches, which keep tokens from being
+// encoded side by side.
+TQ_DEVICE uint16_t ScaleOf8(float absmax) {
+  constexpr float kInverse = 1.0f / 127.0f;
+  const float quotient = MulRn(absmax, kInverse);
+  return FiniteHalf(FusedMulAdd(FusedMulAdd(-quotient, 127.0f, absmax), kInverse, quotient));
+}
 
 // Integers of up to 22 bits to floats and floats to the nearest of them (ties to even) by an
 // addition: conversions take four times as long.
@@ -32,21 +42,35 @@ TQ_DEVICE float SmallToFloat(int x) {
   return SubRn(BitsToFloat(FloatBits(kRoundingFloat) + static_cast<uint32_t>(x)), kRoundingFloat);
 }
 
-// Codes of values under one scale: x / scale to nearest even. The reciprocal decides, unless it
-// comes close to the middle between two codes: it is off by less than 127 * 2^-22.
+// The low bytes of four words.
+TQ_DEVICE uint32_t LowBytes(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
+  return Prmt(Prmt(w0, w1, 0x0040), Prmt(w2, w3, 0x0040), 0x5410);
+}
+
+// Codes of values under one scale, an f16 number: x / scale to nearest even, within +-127. The
+// quotient is the nearest float, as a division makes it but without its branches, which would keep
+// tokens from being encoded side by side: those are for numbers whose quotients are 0 or limited.
 class Coder8 {
  public:
-  TQ_DEVICE explicit Coder8(float scale)
-      : scale_(scale), inverse_(scale == 0.0f ? 0.0f : DivRn(1.0f, scale)) {}
-  TQ_DEVICE int Code(float x) const {
-    const float quick = Clamp(MulRn(x, inverse_), 127.0f);
-    const float shifted = AddRn(quick, kRoundingFloat);
-    const auto code = static_cast<int>(FloatBits(shifted) - FloatBits(kRoundingFloat));
-    if (Abs(SubRn(quick, SubRn(shifted, kRoundingFloat))) < 0.4999f) return code;
-    return scale_ == 0.0f ? 0 : RoundToInt(Clamp(DivRn(x, scale_), 127.0f));
+  TQ_DEVICE explicit Coder8(float scale) : scale_(scale) {
+    const float inverse = scale == 0.0f ? 0.0f : FastDivide(1.0f, scale);
+    inverse_ = FusedMulAdd(inverse, FusedMulAdd(-inverse, scale, 1.0f), inverse);
+  }
+  // Of four finite values, one byte each.
+  TQ_DEVICE uint32_t Codes(const float4& x) const {
+    return LowBytes(Code(x.x), Code(x.y), Code(x.z), Code(x.w));
   }
 
  private:
+  // In the low byte.
+  TQ_DEVICE uint32_t Code(float x) const {
+    float quotient = MulRn(x, inverse_);
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      quotient = FusedMulAdd(FusedMulAdd(-quotient, scale_, x), inverse_, quotient);
+    return FloatBits(AddRn(Limited(quotient, 127.0f), kRoundingFloat));
+  }
+
   float scale_;
   float inverse_;
 };
@@ -95,12 +119,13 @@ TQ_DEVICE void WriteScale(const TileSide& s, bool other_in_rows, std::byte* head
   if (other_in_rows) StoreHalf(head + s.OtherScaleOffset(token), 0);
 }
 
-// The reference vector's value at `dim`, by the threads of a block; zeros up to the tiles.
+// Zeros from the reference vector up to the tiles, by all threads that say which one they are.
 TQ_DEVICE void WriteReferencePadding(const TileSide& s, std::byte* head, uint32_t reference_offset,
-                                     uint32_t tiles_offset) {
+                                     uint32_t tiles_offset, int thread = ThreadId(),
+                                     int threads = Threads()) {
   const uint32_t begin = reference_offset + static_cast<uint32_t>(s.tile.head_dim) * 2;
-  for (uint32_t i = begin + static_cast<uint32_t>(ThreadId()) * 2; i < tiles_offset;
-       i += static_cast<uint32_t>(Threads()) * 2) {
+  for (uint32_t i = begin + static_cast<uint32_t>(thread) * 2; i < tiles_offset;
+       i += static_cast<uint32_t>(threads) * 2) {
     StoreHalf(head + i, 0);
   }
 }

@@ -3,29 +3,29 @@
 // memory is read and written in 16 bytes a lane. The bits of RotateRow.
 #pragma once
 
+#include "turboquant/codec/cuda/float4_ops.cuh"
 #include "turboquant/codec/cuda/rotation.cuh"
 
 namespace tq::cuda {
 
-// Powers of two are rotated in registers, others by way of shared memory.
-constexpr bool RotatesInRegisters(int head_dim) { return FactorsOf(head_dim).order == 1; }
-// Head vectors that a warp takes at once.
-constexpr int QuadVectorsOfWarp(int head_dim) {
-  return RotatesInRegisters(head_dim) && head_dim < 128 ? 128 / head_dim : 1;
+// Lanes of a head vector, as many as have a quad of it.
+constexpr int QuadLanes(int head_dim) {
+  return RotatesInRegisters(head_dim) && head_dim < 128 ? head_dim / 4 : 32;
 }
-// Shared memory that a warp needs, one warp's behind another's.
-constexpr int QuadScratchBytes(int head_dim) {
-  return RotatesInRegisters(head_dim) ? 0 : head_dim * 4;
-}
-
 // Which head vector of a warp a lane has, and which dims of it. Vectors are numbered row by row,
 // `heads` to a row.
-template <int kDim>
+template <int kDim, int kOfVector = QuadLanes(kDim)>
 struct QuadPlace {
-  static constexpr int kVectors = QuadVectorsOfWarp(kDim);
-  static constexpr int kLanes = 32 / kVectors;                           // of a head vector
+  static constexpr int kLanes = kOfVector;                               // of a head vector
+  static constexpr int kVectors = 32 / kLanes;                           // of a warp
   static constexpr int kQuads = (kDim + 4 * kLanes - 1) / (4 * kLanes);  // of a lane
 
+  // The warp's only one.
+  TQ_DEVICE static QuadPlace Alone() {
+    QuadPlace place;
+    place.Find(0, 1, 1);
+    return place;
+  }
   // False: the warp has none.
   TQ_DEVICE bool Find(int warp, int vectors, int heads) {
     const int first = warp * kVectors, vector = first + LaneId() / kLanes;
@@ -49,12 +49,6 @@ TQ_DEVICE float4 ShuffledXor(const float4& v, int mask) {
   return {ShuffleXor(v.x, mask), ShuffleXor(v.y, mask), ShuffleXor(v.z, mask),
           ShuffleXor(v.w, mask)};
 }
-TQ_DEVICE float4 AddQuads(const float4& a, const float4& b) {
-  return {AddRn(a.x, b.x), AddRn(a.y, b.y), AddRn(a.z, b.z), AddRn(a.w, b.w)};
-}
-TQ_DEVICE float4 SubQuads(const float4& a, const float4& b) {
-  return {SubRn(a.x, b.x), SubRn(a.y, b.y), SubRn(a.z, b.z), SubRn(a.w, b.w)};
-}
 // The butterflies of strides 1 and 2.
 TQ_DEVICE float4 ButterflyQuad(const float4& v) {
   const float a = AddRn(v.x, v.y), b = SubRn(v.x, v.y), c = AddRn(v.z, v.w), d = SubRn(v.z, v.w);
@@ -62,10 +56,10 @@ TQ_DEVICE float4 ButterflyQuad(const float4& v) {
 }
 
 // v[i]: dims Dim(i) .. + 3 of the lane's place. All lanes take part.
-template <int kDim>
-TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& place,
-                           float4 (&v)[QuadPlace<kDim>::kQuads]) {
-  using Place = QuadPlace<kDim>;
+template <int kDim, int kLanes>
+TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim, kLanes>& place,
+                           float4 (&v)[QuadPlace<kDim, kLanes>::kQuads]) {
+  using Place = QuadPlace<kDim, kLanes>;
   if constexpr (RotatesInRegisters(kDim)) {
     const auto signs = [&](const uint32_t* words, int quad) {
       return words[place.Dim(quad) / 32] >> (place.Dim(quad) % 32);
@@ -121,10 +115,10 @@ TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& pl
 
 // Rotates a warp's head vectors on their way from load(place, quad) to store(place, quad, v), which
 // are called for the quads that the lane has.
-template <int kDim, class Load, class Store>
+template <int kDim, int kLanes = QuadLanes(kDim), class Load, class Store>
 TQ_DEVICE void RotateVectors(const RotationTable& table, int warp, int vectors, int heads,
                              const Load& load, const Store& store) {
-  using Place = QuadPlace<kDim>;
+  using Place = QuadPlace<kDim, kLanes>;
   Place place;
   if (!place.Find(warp, vectors, heads)) return;
   float4 v[Place::kQuads];

@@ -35,4 +35,11 @@ inline RotationTable MakeRotationTable(int head_dim, Side side, bool back) {
   return table;
 }
 
+// Powers of two are rotated in registers, others by way of shared memory.
+constexpr bool RotatesInRegisters(int head_dim) { return FactorsOf(head_dim).order == 1; }
+// Shared memory that a warp needs, one warp's behind another's.
+constexpr int QuadScratchBytes(int head_dim) {
+  return RotatesInRegisters(head_dim) ? 0 : head_dim * 4;
+}
+
 }  // namespace tq::cuda

@@ -139,20 +139,25 @@ bool NeedsKeyChain(const EncodeArgs& args) {
 
 void LaunchKeyChain(const EncodeArgs& args, Stream stream) {
   const EncodeParams p = MakeEncodeParams(args);
-  LaunchMaybeOverlapping(true, KeyChainKernelOf(args.pages.open.head_dim),
-                         args.tables.slots * p.kv_heads, kChainThreads,
-                         KeyChainMemory(args.pages.open.head_dim), stream, p);
+  const int dim = args.pages.open.head_dim, heads = ChainHeads(dim);
+  LaunchMaybeOverlapping(true, KeyChainKernelOf(dim),
+                         (args.tables.slots * p.kv_heads + heads - 1) / heads,
+                         kChainThreads * heads, KeyChainMemory(dim) * heads, stream, p);
 }
 
 PageSealer::PageSealer(std::byte* arena, const PageLayout& open, const PageLayout& sealed,
                        std::span<const SealJob> jobs)
-    : arena_(arena), open_(open), sealed_(sealed), jobs_(jobs.begin(), jobs.end()) {
+    : arena_(arena), open_(open), sealed_(sealed) {
   CheckPageKernels(open);
   CheckPageKernels(sealed);
   for (const Side side : {Side::kKey, Side::kValue}) {
-    if (!NeedsSearch(SideOf(open, side), SideOf(sealed, side))) continue;
-    std::ranges::copy_if(jobs, std::back_inserter(searches_[static_cast<size_t>(side)]),
-                         [side](const SealJob& job) { return job.side == side; });
+    const bool search = NeedsSearch(SideOf(open, side), SideOf(sealed, side));
+    for (const SealJob& job : jobs) {
+      if (job.side != side) continue;
+      if (search) searches_[static_cast<size_t>(side)].push_back(job);
+      const bool reference = side == Side::kKey && job.behind_offset == kNoOffset;
+      if (!search || reference) rest_.push_back(job);
+    }
   }
 }
 
@@ -183,9 +188,9 @@ void PageSealer::PrepareSearch(Side side, Stream stream) const {
 
 void PageSealer::SealRest(Stream stream) const {
   SealParams p = MakeSealParams(arena_, open_, sealed_);
-  ForBatches(jobs_, p, [&](int count) {
-    Launch(SealKernelOf(open_.head_dim), count, kPageThreads, SealMemory(open_.head_dim), stream,
-           p);
+  ForBatches(rest_, p, [&](int count) {
+    Launch(SealKernelOf(open_.head_dim), count, kPageThreads, MakeSealMemory(open_.head_dim).size,
+           stream, p);
   });
 }
 

@@ -39,10 +39,14 @@ void LaunchKeyChain(const EncodeArgs& args, Stream stream);
 
 // One side of one head's page, from the form before to the next one: open to sealed, or sealed to
 // fewer bits. Offsets of head blocks, in bytes from the arena's start.
+inline constexpr uint64_t kNoOffset = ~uint64_t{0};
 struct SealJob {
   uint64_t open_offset;
   uint64_t sealed_offset;
   Side side;
+  // Of the open page behind an open one, whose reference vector is the mean of this one's keys and
+  // need not be computed again; kNoOffset if there is none, or pages are not centred.
+  uint64_t behind_offset = kNoOffset;
 };
 // Jobs of the same layouts: `open` is that of the form before. Every call launches, in its stream,
 // and copies what it needs into the launch.
@@ -54,7 +58,7 @@ class PageSealer {
   void SealAll(Stream stream) const;
 
   // Or in parts: all but searches for trellis codes, and a search of each side. That of values
-  // reads open pages, that of keys what the rest has written too.
+  // reads open pages, that of keys what the rest has written too, if it has anything to write.
   void SealRest(Stream stream) const;
   void PrepareSearch(Side side, Stream stream) const;  // before it, in its stream
   // overlap: LaunchMaybeOverlapping's, behind another search.
@@ -64,7 +68,7 @@ class PageSealer {
  private:
   std::byte* arena_;
   PageLayout open_, sealed_;
-  std::vector<SealJob> jobs_;
+  std::vector<SealJob> rest_;         // what is not searched, and references
   std::vector<SealJob> searches_[2];  // by side, of those that are searched
 };
 

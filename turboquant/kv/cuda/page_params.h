@@ -90,14 +90,20 @@ struct DequantizeParams {
   PageSides aged[kMaxAges];
 };
 
+// Where a job's reference vector is, if it need not be computed: null or a head block in open form.
+constexpr const std::byte* PageBehind(const SealParams& p, const SealJob& job) {
+  return job.behind_offset == kNoOffset ? nullptr : p.arena + job.behind_offset;
+}
+
 using EncodeKernelFn = void (*)(EncodeParams);
 using SealKernelFn = void (*)(SealParams);
 using DequantizeKernelFn = void (*)(DequantizeParams);
 
 // Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages), spread
-// slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads; seal one per
-// job; trellis TrellisBlocksOfPage a job; dequantize pages x kv_heads x 2. Seal writes a trellis
-// side's reference only; a trellis kernel for each such side does the rest, for keys after it.
+// slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads, ChainHeads to
+// a block; seal one per job; trellis TrellisBlocksOfPage a job; dequantize pages x kv_heads x 2.
+// Seal writes a trellis side's reference only; a trellis kernel for each such side does the rest,
+// for keys after it.
 EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
@@ -112,15 +118,43 @@ inline constexpr int kTrellisCostsBlocks =
 DequantizeKernelFn DequantizeKernelOf(int head_dim);
 
 inline constexpr int kPageThreads = 256;
-constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * head_dim * 4; }
+constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * QuadScratchBytes(head_dim); }
 inline constexpr int kEncodeSlices = 4;  // of a page, where pages are encoded beside each other
+// Of a head. A block has two heads where it has the memory, and a multiprocessor for itself: blocks
+// of a search on the same one would be late.
 inline constexpr int kChainThreads = 512;
-// Reference, scales and codes of a page.
+constexpr int ChainHeads(int head_dim) { return head_dim <= 128 ? 2 : 1; }
+// Batches of tokens on their way, of so many quads a lane: beside kernels that take all of the
+// memory's speed a load is under way for longer than a batch takes. As many as fit the 99 KiB that
+// a block has on smaller GPUs.
+inline constexpr int kChainQuads = 4;
+constexpr int ChainAhead(int head_dim) { return head_dim == 192 || head_dim == 256 ? 2 : 1; }
+// Of a head: reference, scales and codes of a page; tokens on their way.
 constexpr int KeyChainMemory(int head_dim) {
-  return head_dim * 4 + kPageTokens * 4 + kPageTokens * head_dim;
+  return head_dim * 4 + kPageTokens * 4 + kPageTokens * head_dim +
+         ChainAhead(head_dim) * kChainThreads * kChainQuads * 16;
 }
-// Codes of a page and the sealed reference.
-constexpr int SealMemory(int head_dim) { return kPageTokens * head_dim + head_dim * 4; }
+// One side of a page: rows of bytes, and floats by token or dim. Offsets in bytes.
+struct SealMemory {
+  int row_bytes;
+  int scales;
+  int norms;
+  int gains;
+  int old_reference;
+  int reference;
+  int size;
+};
+constexpr SealMemory MakeSealMemory(int head_dim) {
+  SealMemory m = {};
+  m.row_bytes = head_dim + 4;
+  m.scales = kPageTokens * m.row_bytes;
+  m.norms = m.scales + kPageTokens * 4;
+  m.gains = m.norms + kPageTokens * 4;
+  m.old_reference = m.gains + kPageTokens * 4;
+  m.reference = m.old_reference + head_dim * 4;
+  m.size = m.reference + head_dim * 4;
+  return m;
+}
 // One side's values of a page as f16, rows padded so that neighbours differ in banks, and what its
 // units share. Offsets in bytes.
 struct DequantizeMemory {

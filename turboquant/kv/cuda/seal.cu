@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole pages to the next form, open ones to sealed, sealed ones to fewer bits, with the bytes of
-// PageCodec::SealKeys and SealValues. A block per page side; codes gather in shared memory, then
-// become words of units.
+// PageCodec::SealKeys and SealValues. A block per page side, whose levels are unpacked to shared
+// memory and become codes there, then words of units.
 #include "turboquant/codec/cuda/head_dims.h"
 #include "turboquant/codec/cuda/page_ops.cuh"
 #include "turboquant/codec/cuda/tile_places.h"
@@ -13,12 +13,13 @@ namespace {
 
 template <int kDim, Side kSide>
 struct Sealer {
-  static constexpr int kParts = (kDim + 31) / 32;
+  static constexpr SealMemory kMemory = MakeSealMemory(kDim);
   static constexpr bool kKeys = kSide == Side::kKey;
 
   const SealParams& p;
   TileSide from, to;
   const std::byte* open;
+  const std::byte* behind;  // or null
   std::byte* sealed;
 
   TQ_DEVICE Sealer(const SealParams& params, const SealJob& job)
@@ -26,12 +27,21 @@ struct Sealer {
         from(FixedSide<kDim, kSide>(params.open)),
         to(FixedSide<kDim, kSide>(params.sealed)),
         open(params.arena + job.open_offset),
+        behind(PageBehind(params, job)),
         sealed(params.arena + job.sealed_offset) {}
 
-  TQ_DEVICE uint8_t* Codes() const { return reinterpret_cast<uint8_t*>(SharedMemory()); }
-  TQ_DEVICE float* Reference() const {
-    return reinterpret_cast<float*>(SharedMemory() + kPageTokens * kDim);
+  // Shared memory: levels, and codes in their place, by rows that differ in banks, then floats.
+  TQ_DEVICE int8_t* Row(int token) const {
+    return reinterpret_cast<int8_t*>(SharedMemory()) + token * kMemory.row_bytes;
   }
+  TQ_DEVICE float* Floats(int offset) const {
+    return reinterpret_cast<float*>(SharedMemory() + offset);
+  }
+  TQ_DEVICE float* Scales() const { return Floats(kMemory.scales); }
+  TQ_DEVICE float* Norms() const { return Floats(kMemory.norms); }
+  TQ_DEVICE float* Gains() const { return Floats(kMemory.gains); }
+  TQ_DEVICE float* OldReference() const { return Floats(kMemory.old_reference); }
+  TQ_DEVICE float* Reference() const { return Floats(kMemory.reference); }
   TQ_DEVICE bool OtherInRows() const { return kKeys ? p.sealed.v.rows : p.sealed.k.rows; }
 
   TQ_DEVICE void CopyWords(std::byte* dst, const std::byte* src, uint32_t bytes) const {
@@ -62,83 +72,124 @@ struct Sealer {
               p.open.tiles_offset - p.open.reference_offset);
   }
 
+  TQ_DEVICE void Load() const {
+    UnpackLevels(from, open, 0, from.tile.tiles_per_page(), Row(0), kMemory.row_bytes);
+    for (int token = ThreadId(); token < kPageTokens; token += Threads()) {
+      Scales()[token] = ReadHalf(open + from.ScaleOffset(token));
+    }
+    if (!kKeys) return;
+    for (int dim = ThreadId(); dim < kDim; dim += Threads()) {
+      OldReference()[dim] = ReadHalf(open + p.open.reference_offset + 2 * dim);
+    }
+  }
+
+  // Of the page's keys, as MeanKey8 adds.
+  TQ_DEVICE uint16_t Mean(int dim) const {
+    float sum = 0;
+#pragma unroll 16
+    for (int token = 0; token < kPageTokens; ++token) {
+      const float value = MulRn(SmallToFloat(Row(token)[dim]), Scales()[token]);
+      sum = AddRn(sum, AddRn(value, OldReference()[dim]));
+    }
+    return FiniteHalf(Sanitize(MulRn(sum, 1.0f / kPageTokens)));
+  }
+
   // The mean of the page's keys; it stays when they are sealed again.
   TQ_DEVICE void SealReference() const {
     if (from.bits != 8) {
       for (int dim = ThreadId(); dim < kDim; dim += Threads()) {
-        Reference()[dim] = ReadHalf(open + p.open.reference_offset + 2 * dim);
+        Reference()[dim] = OldReference()[dim];
       }
       return CopyReference();
     }
     for (int dim = ThreadId(); dim < kDim; dim += Threads()) {
-      const uint16_t r = FiniteHalf(Sanitize(MeanKey8(from, open, p.open.reference_offset, dim)));
+      const uint16_t r =
+          behind != nullptr ? LoadHalf(behind + p.open.reference_offset + 2 * dim) : Mean(dim);
       StoreHalf(sealed + p.sealed.reference_offset + 2 * dim, r);
       Reference()[dim] = HalfLow(r);
     }
     WriteReferencePadding(to, sealed, p.sealed.reference_offset, p.sealed.tiles_offset);
   }
 
-  // The decoded vector of a token minus the new reference; lane holds dims 32 j + lane. Levels of
-  // a page that was sealed before lie where its codes are going to.
-  TQ_DEVICE void LoadToken(int token, float (&x)[kParts]) const {
-    const float scale = ReadHalf(open + from.ScaleOffset(token));
-#pragma unroll
-    for (int j = 0; j < kParts; ++j) {
-      const int d = 32 * j + LaneId();
-      x[j] = 0;
-      if (d >= kDim) continue;
-      x[j] = from.bits == 8 ? Value8(from, open, token, d, scale)
-                            : ValueOfLevel(static_cast<int8_t>(Codes()[token * kDim + d]),
-                                           LevelRest(from), scale);
-      if (kKeys) {
-        x[j] = SubRn(AddRn(x[j], ReadHalf(open + p.open.reference_offset + 2 * d)), Reference()[d]);
-      }
-    }
+  // A decoded value, of a key minus the new reference.
+  TQ_DEVICE float Decoded(int8_t level, int token, int dim) const {
+    const float x = ValueOfLevel(level, LevelRest(from), Scales()[token]);
+    return kKeys ? SubRn(AddRn(x, OldReference()[dim]), Reference()[dim]) : x;
   }
 
-  // 16 strided sums, then a tree: the order that the format fixes.
-  TQ_DEVICE float SumOfSquares(const float (&x)[kParts]) const {
-    float sum = 0;  // of lane % 16, in lanes below 16
-#pragma unroll
-    for (int j = 0; j < kParts; ++j) {
-      const float square = MulRn(x[j], x[j]);
-      sum = AddRn(sum, square);
-      const float next = ShuffleXor(square, 16);
-      if (32 * j + 16 < kDim) sum = AddRn(sum, next);
+  // 16 strided sums, then a tree: the order that the format fixes. By half a warp.
+  TQ_DEVICE float SumOfSquares(int token) const {
+    float sum = 0;
+#pragma unroll 8
+    for (int d = LaneId() & 15; d < kDim; d += 16) {
+      const float x = Decoded(Row(token)[d], token, d);
+      sum = AddRn(sum, MulRn(x, x));
     }
 #pragma unroll
     for (int width = 8; width > 0; width /= 2) sum = AddRn(sum, ShuffleXor(sum, width));
-    return Shuffle(sum, 0);
+    return sum;
   }
 
-  TQ_DEVICE void SealToken(const Codebook& book, float codebook_gain, int token) const {
-    float x[kParts];
-    LoadToken(token, x);
-    const float norm = SqrtRn(SumOfSquares(x));
-    const float gain = norm > 0 ? DivRn(codebook_gain, norm) : 0.0f;
-    int squares = 0;  // of 2 level
+  // A token's levels to codes, four neighbouring dims a lane; the sum of (2 level)^2 of the codes.
+  TQ_DEVICE int Quantize(const Codebook& book, int token) const {
+    const float gain = Gains()[token];
+    int squares = 0;
 #pragma unroll
-    for (int j = 0; j < kParts; ++j) {
-      const int d = 32 * j + LaneId();
-      if (d >= kDim) continue;
-      const float y = MulRn(x[j], gain);
-      int magnitude = 0;
+    for (int first = 0; first < kDim; first += 128) {
+      const int dim = first + 4 * LaneId();
+      if (dim >= kDim) break;
+      auto* word = reinterpret_cast<uint32_t*>(Row(token) + dim);
+      const uint32_t levels = *word;
+      uint32_t codes = 0;
 #pragma unroll
-      for (int i = 0; i < 7; ++i) {
-        if (i + 1 < book.magnitudes && Abs(y) > book.thresholds[static_cast<size_t>(i)]) {
-          ++magnitude;
+      for (int n = 0; n < 4; ++n) {
+        const auto level = static_cast<int8_t>(levels >> 8 * n);
+        const float y = MulRn(Decoded(level, token, dim + n), gain);
+        int magnitude = 0;
+#pragma unroll
+        for (int i = 0; i < 7; ++i) {
+          if (i + 1 < book.magnitudes && Abs(y) > book.thresholds[static_cast<size_t>(i)]) {
+            ++magnitude;
+          }
         }
+        codes |= static_cast<uint32_t>(book.CodeOf(y < 0, magnitude)) << 8 * n;
+        const int doubled = book.doubled[static_cast<size_t>(magnitude)];
+        squares += doubled * doubled;
       }
-      Codes()[token * kDim + d] = static_cast<uint8_t>(book.CodeOf(y < 0, magnitude));
-      const int doubled = book.doubled[static_cast<size_t>(magnitude)];
-      squares += doubled * doubled;
+      *word = codes;
     }
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) squares += ShuffleXor(squares, mask);
-    const float level_norm = MulRn(SqrtRn(static_cast<float>(squares)), 0.5f);
-    if (LaneId() == 0) {
-      WriteScale(to, OtherInRows(), sealed, token, FiniteHalf(DivRn(norm, level_norm)));
+    return SumOfLanes(squares);
+  }
+
+  // fn(token), a thread each.
+  template <typename Fn>
+  TQ_DEVICE void ForTokens(Fn&& fn) const {
+    for (int token = ThreadId(); token < kPageTokens; token += Threads()) fn(token);
+  }
+
+  TQ_DEVICE void SealTokens(const Codebook& book, float codebook_gain) const {
+    for (int token = ThreadId() / 16; token < kPageTokens; token += Threads() / 16) {
+      const float squares = SumOfSquares(token);
+      if (LaneId() % 16 == 0) Norms()[token] = squares;
     }
+    SyncThreads();
+    ForTokens([&](int token) {
+      const float norm = SqrtRn(Norms()[token]);
+      Norms()[token] = norm;
+      Gains()[token] = norm > 0 ? DivRn(codebook_gain, norm) : 0.0f;
+    });
+    SyncThreads();
+    for (int token = WarpId(); token < kPageTokens; token += Threads() / 32) {
+      const int squares = Quantize(book, token);
+      if (LaneId() == 0)
+        Gains()[token] = static_cast<float>(squares);  // the gain is not needed now
+    }
+    SyncThreads();
+    ForTokens([&](int token) {
+      const float level_norm = MulRn(SqrtRn(Gains()[token]), 0.5f);
+      const uint16_t scale = FiniteHalf(DivRn(Norms()[token], level_norm));
+      WriteScale(to, OtherInRows(), sealed, token, scale);
+    });
   }
 
   template <int kBits>
@@ -151,7 +202,7 @@ struct Sealer {
       for (int n = 0; n < kUnitCodes; ++n) {
         place.index = n;
         const TokenDim at = kKeys ? KeyAt(tile, place) : ValueAt(tile, place);
-        SetUnitCode(kBits, words, n, Codes()[at.token * kDim + at.dim]);
+        SetUnitCode(kBits, words, n, static_cast<uint8_t>(Row(at.token)[at.dim]));
       }
 #pragma unroll
       for (int w = 0; w < kBits; ++w) {
@@ -163,18 +214,12 @@ struct Sealer {
 
   TQ_DEVICE void Run() const {
     if (from.codec == to.codec) return Copy();
+    Load();
+    SyncThreads();
     if (kKeys) SealReference();
     if (to.trellis) return;
-    if (from.bits != 8) {
-      UnpackLevels(from, open, 0, from.tile.tiles_per_page(), reinterpret_cast<int8_t*>(Codes()),
-                   kDim);
-    }
     SyncThreads();
-    const Codebook& book = kKeys ? p.k_book : p.v_book;
-    for (int token = WarpId(); token < kPageTokens; token += Threads() / 32) {
-      SealToken(book, kKeys ? p.k_gain : p.v_gain, token);
-    }
-    SyncThreads();
+    SealTokens(kKeys ? p.k_book : p.v_book, kKeys ? p.k_gain : p.v_gain);
     if (to.bits == 2) WriteUnits<2>();
     if (to.bits == 3) WriteUnits<3>();
     if (to.bits == 4) WriteUnits<4>();
@@ -182,7 +227,7 @@ struct Sealer {
 };
 
 template <int kDim>
-TQ_KERNEL(kPageThreads, 1)
+TQ_KERNEL(kPageThreads, 4)
 SealKernel(const TQ_GRID_CONSTANT SealParams p) {
   const SealJob& job = p.jobs[BlockId()];
   if (job.side == Side::kKey) {

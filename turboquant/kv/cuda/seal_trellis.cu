@@ -46,6 +46,7 @@ struct TrellisSealer {
   TileSide from;
   TileSide to;
   const std::byte* open;
+  const std::byte* behind;  // or null
   std::byte* sealed;
   GroupsOf groups_of;
   int first_tile;
@@ -180,9 +181,14 @@ struct TrellisSealer {
     UnpackLevels(from, open, first_tile, Tiles(), OldLevels(), OldStride());
     if (Keys()) {
       for (int d = ThreadId(); d < Dims(); d += BlockThreads()) {
-        References()[d] = {ReadHalf(open + p.open.reference_offset + 2 * d),
-                           ReadHalf(sealed + p.sealed.reference_offset + 2 * d)};
+        const std::byte* from_behind = behind + p.open.reference_offset + 2 * d;
+        std::byte* to_sealed = sealed + p.sealed.reference_offset + 2 * d;
+        const uint16_t mean = LoadHalf(behind != nullptr ? from_behind : to_sealed);
+        if (behind != nullptr && first_tile == 0) StoreHalf(to_sealed, mean);
+        References()[d] = {ReadHalf(open + p.open.reference_offset + 2 * d), HalfLow(mean)};
       }
+      if (behind != nullptr && first_tile == 0)
+        WriteReferencePadding(to, sealed, p.sealed.reference_offset, p.sealed.tiles_offset);
     }
     ForTokens([&](int token) {
       Shared<float>(at.best_scores)[token] = ReadHalf(open + from.ScaleOffset(TokenOfPage(token)));
@@ -661,8 +667,8 @@ struct TrellisSealer {
   }
 };
 
-// Jobs of one side; their references are written already. The kernel of the other side may run
-// beside this one: it ends no sooner than the one before.
+// Jobs of one side; their references are written already, or there in the pages behind. The kernel
+// of the other side may run beside this one: it ends no sooner than the one before.
 template <class GroupsOf, int kBits, int kThreads, int kBlocks>
 TQ_KERNEL(kThreads, kBlocks)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
@@ -681,12 +687,13 @@ TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
       known(keys ? p.open.k : p.open.v),
       known(keys ? p.sealed.k : p.sealed.v),
       p.arena + job.open_offset,
+      PageBehind(p, job),
       p.arena + job.sealed_offset,
       groups_of,
       BlockId() % TrellisBlocksOfPage(groups.tile) * TrellisTiles(groups.tile),
       MakeTrellisMemory(groups.tile, RingPair<kBits>::kParities)};
   sealer.Run();
-  WaitForInputs();
+  if (BlockId() == 0) WaitForInputs();  // the others make room
 }
 
 template <class GroupsOf, int kThreads, int kBlocks>
