@@ -100,16 +100,15 @@ bool DeviceAttention::Attend(std::span<const AttentionArgs> calls, const StepTab
 // A chain from page to page takes few multiprocessors and long: the step goes on beside it.
 void DeviceAttention::EncodeMany(EncodeArgs args, int64_t rows) {
   const PageLayout& open = args.pages.open;
-  KeptKeys& kept = kept_keys_[work_.NextLane()];
-  kept.read.MakeWait(stream_);
-  kept.keys.EnsureSize(static_cast<size_t>(rows * open.kv_heads * open.head_dim) * sizeof(float),
-                       "keys of a prompt");
-  args.kept_keys = kept.keys.as<float>();
+  work_.LaunchAllPutOff();
+  const int lane = work_.NextLane();
+  work_.WaitForCopy(lane);
+  DeviceBytes& kept = kept_keys_[lane];
+  kept.EnsureSize(static_cast<size_t>(rows * open.kv_heads * open.head_dim) * sizeof(float),
+                  "keys of a prompt");
+  args.kept_keys = kept.as<float>();
   LaunchEncode(args, stream_);
-  work_.Beside([&](cudaStream_t stream) {
-    LaunchKeyChain(args, stream);
-    kept.read.Record(stream);
-  });
+  work_.EncodeKeys([args](cudaStream_t stream) { LaunchKeyChain(args, stream); });
 }
 
 void DeviceAttention::WaitForKeys() {

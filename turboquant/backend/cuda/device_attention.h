@@ -50,18 +50,12 @@ class DeviceAttention {
   bool AttendRows(const AttentionArgs& first, const StepTables& tables, int tokens);
   bool Reserve(DeviceBytes& workspace, int64_t bytes);
 
-  // What the chain over the pages of a layer's keys reads while the next layer writes the other
-  // one.
-  struct KeptKeys {
-    DeviceBytes keys;
-    OwnedEvent read;  // by the chain
-  };
-
   cudaStream_t stream_;
   PageWork& work_;
   DeviceLinear& linear_;
   PrefillAttention prefill_;
-  KeptKeys kept_keys_[PageWork::kLanes];
+  // What the chain over the pages of a layer's keys reads while the next layers write others.
+  DeviceBytes kept_keys_[PageWork::kLanes];
   bool keys_under_way_ = false;            // the chain of this step and layer may not have ended
   DeviceBytes workspace_, row_workspace_;  // of the decode kernels
   DeviceKeyMaps key_maps_;

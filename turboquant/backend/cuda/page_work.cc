@@ -35,7 +35,8 @@ void PageWork::Begin(const StepInputs& inputs) {
     prompt_ = prompt_ || prompt;
     const bool fresh = inputs.fresh_prompts && prompt;
     readers_.push_back(
-        {span.sequence, fresh ? span.first_position : span.first_position + span.tokens - 1});
+        {span.sequence, fresh ? span.first_position : span.first_position + span.tokens - 1,
+         span.tokens < kPageTokens ? span.first_position : span.first_position + span.tokens});
   }
 }
 
@@ -65,16 +66,15 @@ void PageWork::Seal(const KvCache& cache, std::span<const SealTask> tasks) {
   if (!now_.empty()) MakeMainWait();  // keys of these pages may be this step's
   launch(now_, main_);
   if (prompt_ && !later_.empty() && kLayerForm(later_.front()) == kLayerForm(later_.back())) {
-    PageSealer sealer = SealerOf(cache, later_);
-    // Searches that leave multiprocessors idle had better begin at once.
-    const int blocks = sealer.SearchBlocks(Side::kKey) + sealer.SearchBlocks(Side::kValue);
-    if (blocks > CurrentDeviceLimits().processors) {
-      PutOffSearches(std::move(sealer));
-    } else {
-      Beside([&](cudaStream_t stream) { sealer.SealAll(stream); });
+    if (sealer_.has_value()) LaunchAllPutOff();
+    sealer_.emplace(SealerOf(cache, later_));
+    if (SearchesFill()) {
+      sealer_->PrepareSearch(Side::kValue, first_.stream);
+      sealer_->PrepareSearch(Side::kKey, second_.stream);
     }
     return CheckLaunch("sealing pages");
   }
+  LaunchAllPutOff();
   const bool several = !later_.empty() && later_.front().layer != later_.back().layer;
   ForRuns(later_, kLayer, [&](std::span<const SealTask> of_layer) {
     if (several) NextLane();
@@ -89,56 +89,88 @@ PageSealer PageWork::SealerOf(const KvCache& cache, std::span<const SealTask> ta
   jobs_.clear();
   for (const SealTask& task : tasks) {
     const KvLayerView view = cache.View(task.sequence, task.layer);
-    jobs_.push_back({static_cast<uint64_t>(view.Head(form - 1, task.page, task.head) - view.arena),
-                     static_cast<uint64_t>(view.Head(form, task.page, task.head) - view.arena),
-                     task.side});
+    const auto offset = [&](int of_form, int page) {
+      return static_cast<uint64_t>(view.Head(of_form, page, task.head) - view.arena);
+    };
+    jobs_.push_back({offset(form - 1, task.page), offset(form, task.page), task.side});
+    const int behind = task.page + 1;
+    const auto reader = std::ranges::find(readers_, task.sequence, &Reader::sequence);
+    if (form == kSealedForm && cache.policy().centring && reader != readers_.end() &&
+        int64_t{behind} * kPageTokens < reader->opened_below && view.open_pages[behind] != kNoPage)
+      jobs_.back().behind_offset = offset(kOpenForm, behind);
   }
   return {kv.arena, kv.Layout(form - 1), kv.Layout(form), jobs_};
 }
 
-void PageWork::PutOffSearches(PageSealer sealer) {
-  while (!put_off_.empty()) RunBesideMemory();
-  sealer_.emplace(std::move(sealer));
-  for (const Side side : {Side::kValue, Side::kKey}) {
-    if (sealer_->SearchBlocks(side) == 0) continue;
-    sealer_->PrepareSearch(side, search_streams_[static_cast<size_t>(side)].stream);
-    put_off_.push_back(side);
+int PageWork::SearchBlocks() const {
+  return sealer_->SearchBlocks(Side::kKey) + sealer_->SearchBlocks(Side::kValue);
+}
+// Searches that leave multiprocessors idle had better begin as soon as they can.
+bool PageWork::SearchesFill() const { return SearchBlocks() > CurrentDeviceLimits().processors; }
+
+void PageWork::EncodeKeys(std::function<void(cudaStream_t)> launch) {
+  if (!prompt_) {
+    return Beside([&](cudaStream_t stream) {
+      launch(stream);
+      copies_[lane_].Done(stream);
+    });
   }
-  Beside([&](cudaStream_t stream) {
-    sealer_->SealRest(stream);
-    rest_done_.Record(stream);
-  });
+  keys_ = std::move(launch);
 }
 
 void PageWork::RunBesideMemory() {
-  if (put_off_.empty()) return;
-  const Side side = put_off_.front();
-  put_off_.erase(put_off_.begin());
-  SearchStream& search = search_streams_[static_cast<size_t>(side)];
+  if (keys_ == nullptr && !sealer_.has_value()) return;
   there_.Record(main_);
-  there_.MakeWait(search.stream);
-  if (side == Side::kKey) rest_done_.MakeWait(search.stream);
-  sealer_->Search(side, false, search.stream);
-  search.done.Record(search.stream);
-  search.pending = true;
-  CheckLaunch("searching for codes");
+  second_left_ ? LaunchSecond() : LaunchFirst();
+  CheckLaunch("work on pages");
+}
+
+// The encoding has multiprocessors of its own, if it comes first; blocks of the search begin when
+// its blocks have begun.
+void PageWork::LaunchFirst() {
+  there_.MakeWait(first_.stream);
+  const bool keys = keys_ != nullptr;
+  if (keys) std::exchange(keys_, nullptr)(first_.stream);
+  const bool searches = sealer_.has_value() && SearchesFill();
+  if (searches) sealer_->Search(Side::kValue, keys, first_.stream);
+  if (keys) copies_[lane_].Done(first_.stream);
+  first_.Done();
+  if (!sealer_.has_value()) return;
+  second_left_ = searches || SearchBlocks() == 0;
+  if (second_left_) return;
+  Beside([&](cudaStream_t stream) { sealer_->SealAll(stream); });
+  sealer_.reset();
+}
+
+void PageWork::LaunchSecond() {
+  // Here rather than where it is written: a kernel behind a wait does not start early, and norms
+  // that start late find no room beside a search.
+  WaitForCopy((lane_ + 1) % kLanes);
+  there_.MakeWait(second_.stream);
+  first_.done.MakeWait(second_.stream);
+  sealer_->SealRest(second_.stream);
+  sealer_->Search(Side::kKey, false, second_.stream);
+  second_.Done();
+  sealer_.reset();
+  second_left_ = false;
+}
+
+void PageWork::LaunchAllPutOff() {
+  try {
+    while (keys_ != nullptr || sealer_.has_value()) RunBesideMemory();
+  } catch (...) {  // its pages may not be there the next time
+    keys_ = nullptr;
+    sealer_.reset();
+    second_left_ = false;
+    throw;
+  }
 }
 
 void PageWork::MakeMainWait() {
-  try {
-    while (!put_off_.empty()) RunBesideMemory();
-  } catch (...) {  // their pages may not be there the next time
-    put_off_.clear();
-    throw;
-  }
-  for (SearchStream& search : search_streams_) {
-    if (search.pending) search.done.MakeWait(main_);
-    search.pending = false;
-  }
-  for (Lane& lane : lanes_) {
-    if (lane.pending) lane.done.MakeWait(main_);
-    lane.pending = false;
-  }
+  LaunchAllPutOff();
+  MainWaits(first_);
+  MainWaits(second_);
+  for (WorkStream& lane : lanes_) MainWaits(lane);
 }
 
 }  // namespace tq::cuda

@@ -3,11 +3,13 @@
 // streams of its own, and the next step waits for what is left of it.
 //
 // A prompt's searches for trellis codes take the time of a tenth of its products, and products
-// leave them no room. Kernels that wait for memory do: a layer's first search is put off until
-// activations are normed and weights unpacked behind attention, its second one until the products
-// of these are activated (docs/measurements-cuda.md).
+// leave them no room. Kernels that wait for memory do: a layer's keys are encoded and its values
+// searched while activations are normed and weights unpacked behind attention, its keys searched,
+// or sealed without a search, while the products of these are activated
+// (docs/measurements-cuda.md).
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -30,19 +32,26 @@ class PageWork {
   static constexpr int kLanes = 4;
   // Turns to the next lane, and says which it is.
   int NextLane() { return lane_ = (lane_ + 1) % kLanes; }
-  // launch(stream) in this lane, behind what the main stream has by now.
+  // launch(stream) in this lane, behind what the main stream has by now and keys that were put off.
   template <typename Fn>
   void Beside(const Fn& launch) {
-    Lane& lane = lanes_[lane_];
+    WorkStream& lane = lanes_[lane_];
     there_.Record(main_);
     there_.MakeWait(lane.stream);
+    if (first_.pending) first_.done.MakeWait(lane.stream);
     launch(static_cast<cudaStream_t>(lane.stream));
-    lane.done.Record(lane.stream);
-    lane.pending = true;
+    lane.Done();
   }
-  // To be called before a run of kernels that wait for memory, of a step of many tokens: launches a
-  // search that was put off beside them.
+  // launch(stream), which encodes a layer's keys of many tokens page after page, from this lane's
+  // copy of them. Of a prompt it is put off.
+  void EncodeKeys(std::function<void(cudaStream_t)> launch);
+  // The main stream goes on when a lane's copy may be written again.
+  void WaitForCopy(int lane) { MainWaits(copies_[lane]); }
+  // To be called before a run of kernels that wait for memory, of a step of many tokens: launches
+  // what was put off until the next such run.
   void RunBesideMemory();
+  // What is left of the layer before.
+  void LaunchAllPutOff();
   // The main stream goes on when all of it is done.
   void MakeMainWait();
 
@@ -50,31 +59,53 @@ class PageWork {
   bool ReadInStep(const KvCache& cache, const SealTask& task) const;
   // Of tasks of one layer and form.
   PageSealer SealerOf(const KvCache& cache, std::span<const SealTask> tasks);
-  // In this lane, but for its searches.
-  void PutOffSearches(PageSealer sealer);
+  int SearchBlocks() const;
+  bool SearchesFill() const;
+  void LaunchFirst();
+  void LaunchSecond();
+
+  template <class Work>
+  void MainWaits(Work& work) {
+    if (work.pending) work.done.MakeWait(main_);
+    work.pending = false;
+  }
 
   cudaStream_t main_;
-  struct Lane {
-    OwnedStream stream{OwnedStream::Priority::kLow};
+  struct WorkStream {
+    explicit WorkStream(OwnedStream::Priority priority = OwnedStream::Priority::kLow)
+        : stream(priority) {}
+    void Done() {
+      done.Record(stream);
+      pending = true;
+    }
+    OwnedStream stream;
     OwnedEvent done;
-    bool pending = false;
+    bool pending = false;  // the main stream has not waited for it
   };
-  Lane lanes_[kLanes];
+  WorkStream lanes_[kLanes];
   int lane_ = 0;
   OwnedEvent there_;  // what the work reads
-  struct SearchStream {
-    OwnedStream stream{OwnedStream::Priority::kHighest};
-    OwnedEvent done;
+  struct Copy {
+    void Done(cudaStream_t stream) {
+      done.Record(stream);
+      pending = true;
+    }
+    OwnedEvent done;  // read
     bool pending = false;
   };
-  SearchStream search_streams_[2];    // by side
-  OwnedEvent rest_done_;              // what searches of keys read is there
-  std::optional<PageSealer> sealer_;  // whose searches are put off, of these sides:
-  std::vector<Side> put_off_;
-  bool prompt_ = false;  // the step has many tokens, and is not captured
+  Copy copies_[kLanes];
+  // Encoding of keys and the search of values; all the rest, with the search of keys.
+  WorkStream first_{OwnedStream::Priority::kHighest}, second_{OwnedStream::Priority::kHighest};
+  // Put off: encoding of keys, and the pages of its layer that are to be sealed.
+  std::function<void(cudaStream_t)> keys_;
+  std::optional<PageSealer> sealer_;
+  bool second_left_ = false;  // all else is launched
+  bool prompt_ = false;       // the step has many tokens, and is not captured
   struct Reader {
     SequenceId sequence;
-    int64_t position;  // of its query that sees most pages sealed
+    int64_t position;      // of its query that sees most pages sealed
+    int64_t opened_below;  // pages that begin below are open before pages are sealed: a short step
+                           // seals some before it encodes
   };
   std::vector<Reader> readers_;
   std::vector<SealTask> now_, later_;
