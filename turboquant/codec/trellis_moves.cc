@@ -86,13 +86,14 @@ constexpr TrellisMoves MovesOf(int bits, Side side, int head_dim) {
     case 3:
       return make(.28f, .018f, 78, 2,
                   {{.975f, 0},
-                   {1.02f, 0},
-                   {.955f, .7f},
-                   {1.005f, 2.3f},
-                   {1.02f, 2.3f},
+                   {1.025f, 0},
+                   {.955f, 1},
+                   {1, 2.2f},
+                   {1.005f, 2.2f},
+                   {.995f, 2.3f},
                    {.98f, 1.9f},
                    {1.005f, 2.7f},
-                   {1.03f, 1.5f},
+                   {1.04f, 1.5f},
                    {1, 2},
                    {.985f, 1.7f}});
     default:

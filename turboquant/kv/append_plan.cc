@@ -50,7 +50,9 @@ class AppendPlanner {
 
  public:
   AppendPlanner(State& state, std::span<const AppendRequest> batch)
-      : s_(state), batch_(batch), stash_(state.arena) {}
+      : s_(state), batch_(batch), stash_(state.arena) {
+    for (const AppendRequest& request : batch) prompt_ = prompt_ || request.tokens >= kPageTokens;
+  }
 
   AppendPlan Plan() {
     Check();
@@ -213,8 +215,9 @@ class AppendPlanner {
       table.Block(form, page) = record.block;
       const int due = group.TasksDue(form, page, record.planned_tasks, length, new_length);
       const bool full_before = (int64_t{page} + 1) * kPageTokens <= length;
-      // A prompt seals many pages of a layer after its encoding: all of them at once.
-      const bool early = full_before && tokens < kPageTokens;
+      // A prompt seals many pages of a layer after its encoding: all of them at once, and in one
+      // list, for sequences of a batch may share a page.
+      const bool early = full_before && !prompt_;
       std::vector<SealTask>& list = early ? plan_.seal_early : plan_.seal_after_encode;
       for (int i = 0; i < due; ++i)
         list.push_back(group.Task(id, page, form, record.planned_tasks + i));
@@ -226,6 +229,7 @@ class AppendPlanner {
   State& s_;
   std::span<const AppendRequest> batch_;
   BlockStash stash_;
+  bool prompt_ = false;  // a page's tokens or more, of any sequence
   AppendPlan plan_;
   std::vector<SealTask> sorted_;
   std::vector<size_t> ends_;  // of tasks with a key and those with lower ones

@@ -43,8 +43,8 @@ struct AppendRequest {
 
 // What has to happen in one step, besides encoding the new tokens. Made before anything is changed.
 struct AppendPlan {
-  // Due from earlier steps, if the step is short: any time in this step before the layer in
-  // question attends. Sorted by form; any order among tasks of one form.
+  // Due from earlier steps, if no sequence has a page of tokens or more: any time in this step
+  // before the layer in question attends. Sorted by form; any order among tasks of one form.
   std::vector<SealTask> seal_early;
   // Of pages that fill within this step (or have before it, if it is a prompt): what a query of
   // this step already reads sealed, and the step's share of the work on the newest ones. After the

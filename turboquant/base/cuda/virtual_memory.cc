@@ -120,10 +120,10 @@ void VirtualRange::Map(size_t first, size_t count) {
     }
     Allow(first + allowed, done - allowed);
   } catch (...) {
+    idle_.insert(idle_.end(), was_idle.begin(), was_idle.end());
     for (size_t piece = first; piece < first + done; ++piece) {
       if (std::ranges::find(was_idle, piece) == was_idle.end()) Unmap(piece);
     }
-    idle_.insert(idle_.end(), was_idle.begin(), was_idle.end());
     throw;
   }
 }

@@ -61,7 +61,7 @@ class PageSealer {
   // reads open pages, that of keys what the rest has written too, if it has anything to write.
   void SealRest(Stream stream) const;
   void PrepareSearch(Side side, Stream stream) const;  // before it, in its stream
-  // overlap: LaunchMaybeOverlapping's, behind another search.
+  // overlap: LaunchMaybeOverlapping's, behind another search or LaunchKeyChain.
   void Search(Side side, bool overlap, Stream stream) const;
   int SearchBlocks(Side side) const;  // none without a trellis code
 

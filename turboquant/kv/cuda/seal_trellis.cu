@@ -181,9 +181,9 @@ struct TrellisSealer {
     UnpackLevels(from, open, first_tile, Tiles(), OldLevels(), OldStride());
     if (Keys()) {
       for (int d = ThreadId(); d < Dims(); d += BlockThreads()) {
-        const std::byte* from_behind = behind + p.open.reference_offset + 2 * d;
         std::byte* to_sealed = sealed + p.sealed.reference_offset + 2 * d;
-        const uint16_t mean = LoadHalf(behind != nullptr ? from_behind : to_sealed);
+        const uint16_t mean = behind != nullptr ? LoadHalf(behind + p.open.reference_offset + 2 * d)
+                                                : LoadHalf(to_sealed);
         if (behind != nullptr && first_tile == 0) StoreHalf(to_sealed, mean);
         References()[d] = {ReadHalf(open + p.open.reference_offset + 2 * d), HalfLow(mean)};
       }
@@ -668,7 +668,8 @@ struct TrellisSealer {
 };
 
 // Jobs of one side; their references are written already, or there in the pages behind. The kernel
-// of the other side may run beside this one: it ends no sooner than the one before.
+// of the other side, or the one that encodes keys, may run ahead of and beside this one: it ends no
+// sooner.
 template <class GroupsOf, int kBits, int kThreads, int kBlocks>
 TQ_KERNEL(kThreads, kBlocks)
 TrellisSealKernel(const TQ_GRID_CONSTANT SealParams p) {
