@@ -11,18 +11,12 @@ namespace {
 
 constexpr int kWarps = 8;
 
-// Fewer lanes of a head vector than have a quad of it: fewer shuffles, and more loads on their way.
-// (128 dims, 2048 tokens of 32 heads on an H200: 24 us with 32 lanes.)
-constexpr int QueryLanes(int head_dim) {
-  return RotatesInRegisters(head_dim) && head_dim <= 256 ? 8 : QuadLanes(head_dim);
-}
-
 template <int kDim>
 TQ_KERNEL(kWarps * 32, 1)
 QueriesToHalf(const QueriesToHalfArgs args, const TQ_GRID_CONSTANT RotationTable rotation) {
   LetNextStart();
   WaitForInputs();
-  RotateVectors<kDim, QueryLanes(kDim)>(
+  RotateVectors<kDim>(
       rotation, BlockId() * kWarps + WarpId(), static_cast<int>(args.rows) * args.q_heads,
       args.q_heads,
       [&](const auto& place, int i) {
@@ -59,9 +53,9 @@ template <class Args>
 using Kernel = void (*)(Args, RotationTable);
 
 template <class Args>
-void Launch(Kernel<Args> kernel, const Args& args, int64_t rows, int lanes, Side side, bool back,
+void Launch(Kernel<Args> kernel, const Args& args, int64_t rows, Side side, bool back,
             cudaStream_t stream) {
-  const int64_t of_block = int64_t{kWarps} * 32 / lanes;
+  const int64_t of_block = int64_t{kWarps} * QuadVectorsOfWarp(args.head_dim);
   LaunchChainedWithMemory(
       kernel, dim3(static_cast<unsigned>((rows * args.q_heads + of_block - 1) / of_block)),
       kWarps * 32, static_cast<size_t>(kWarps * QuadScratchBytes(args.head_dim)), stream, args,
@@ -73,13 +67,13 @@ void Launch(Kernel<Args> kernel, const Args& args, int64_t rows, int lanes, Side
 void LaunchQueriesToHalf(const QueriesToHalfArgs& args, cudaStream_t stream) {
   const auto kernel = ForHeadDim<Kernel<QueriesToHalfArgs>>(
       args.head_dim, []<int kDim>() -> Kernel<QueriesToHalfArgs> { return QueriesToHalf<kDim>; });
-  Launch(kernel, args, args.rows, QueryLanes(args.head_dim), Side::kKey, false, stream);
+  Launch(kernel, args, args.rows, Side::kKey, false, stream);
 }
 
 void LaunchMergePartsBack(const MergePartsArgs& args, cudaStream_t stream) {
   const auto kernel = ForHeadDim<Kernel<MergePartsArgs>>(
       args.head_dim, []<int kDim>() -> Kernel<MergePartsArgs> { return MergePartsBack<kDim>; });
-  Launch(kernel, args, args.tokens, QuadLanes(args.head_dim), Side::kValue, true, stream);
+  Launch(kernel, args, args.tokens, Side::kValue, true, stream);
 }
 
 }  // namespace tq::cuda

@@ -112,7 +112,7 @@ void PageWork::EncodeKeys(std::function<void(cudaStream_t)> launch) {
   if (!prompt_) {
     return Beside([&](cudaStream_t stream) {
       launch(stream);
-      copies_[lane_].Done(stream);
+      copies_read_[lane_].Record(stream);
     });
   }
   keys_ = std::move(launch);
@@ -133,8 +133,8 @@ void PageWork::LaunchFirst() {
   if (keys) std::exchange(keys_, nullptr)(first_.stream);
   const bool searches = sealer_.has_value() && SearchesFill();
   if (searches) sealer_->Search(Side::kValue, keys, first_.stream);
-  if (keys) copies_[lane_].Done(first_.stream);
-  first_.Done();
+  if (keys) copies_read_[lane_].Record(first_.stream);
+  first_.done.Record(first_.stream);
   if (!sealer_.has_value()) return;
   second_left_ = searches || SearchBlocks() == 0;
   if (second_left_) return;
@@ -147,10 +147,10 @@ void PageWork::LaunchSecond() {
   // that start late find no room beside a search.
   WaitForCopy((lane_ + 1) % kLanes);
   there_.MakeWait(second_.stream);
-  first_.done.MakeWait(second_.stream);
+  first_.done.event.MakeWait(second_.stream);
   sealer_->SealRest(second_.stream);
   sealer_->Search(Side::kKey, false, second_.stream);
-  second_.Done();
+  second_.done.Record(second_.stream);
   sealer_.reset();
   second_left_ = false;
 }
@@ -168,9 +168,9 @@ void PageWork::LaunchAllPutOff() {
 
 void PageWork::MakeMainWait() {
   LaunchAllPutOff();
-  MainWaits(first_);
-  MainWaits(second_);
-  for (WorkStream& lane : lanes_) MainWaits(lane);
+  MainWaits(first_.done);
+  MainWaits(second_.done);
+  for (WorkStream& lane : lanes_) MainWaits(lane.done);
 }
 
 }  // namespace tq::cuda

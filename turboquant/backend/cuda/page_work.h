@@ -38,15 +38,15 @@ class PageWork {
     WorkStream& lane = lanes_[lane_];
     there_.Record(main_);
     there_.MakeWait(lane.stream);
-    if (first_.pending) first_.done.MakeWait(lane.stream);
+    if (first_.done.pending) first_.done.event.MakeWait(lane.stream);
     launch(static_cast<cudaStream_t>(lane.stream));
-    lane.Done();
+    lane.done.Record(lane.stream);
   }
   // launch(stream), which encodes a layer's keys of many tokens page after page, from this lane's
   // copy of them. Of a prompt it is put off.
   void EncodeKeys(std::function<void(cudaStream_t)> launch);
   // The main stream goes on when a lane's copy may be written again.
-  void WaitForCopy(int lane) { MainWaits(copies_[lane]); }
+  void WaitForCopy(int lane) { MainWaits(copies_read_[lane]); }
   // To be called before a run of kernels that wait for memory, of a step of many tokens: launches
   // what was put off until the next such run.
   void RunBesideMemory();
@@ -64,36 +64,30 @@ class PageWork {
   void LaunchFirst();
   void LaunchSecond();
 
-  template <class Work>
-  void MainWaits(Work& work) {
-    if (work.pending) work.done.MakeWait(main_);
-    work.pending = false;
-  }
-
   cudaStream_t main_;
+  struct Mark {
+    void Record(cudaStream_t stream) {
+      event.Record(stream);
+      pending = true;
+    }
+    OwnedEvent event;
+    bool pending = false;  // the main stream has not waited for it
+  };
   struct WorkStream {
     explicit WorkStream(OwnedStream::Priority priority = OwnedStream::Priority::kLow)
         : stream(priority) {}
-    void Done() {
-      done.Record(stream);
-      pending = true;
-    }
     OwnedStream stream;
-    OwnedEvent done;
-    bool pending = false;  // the main stream has not waited for it
+    Mark done;
   };
+  void MainWaits(Mark& mark) {
+    if (mark.pending) mark.event.MakeWait(main_);
+    mark.pending = false;
+  }
+
   WorkStream lanes_[kLanes];
   int lane_ = 0;
   OwnedEvent there_;  // what the work reads
-  struct Copy {
-    void Done(cudaStream_t stream) {
-      done.Record(stream);
-      pending = true;
-    }
-    OwnedEvent done;  // read
-    bool pending = false;
-  };
-  Copy copies_[kLanes];
+  Mark copies_read_[kLanes];
   // Encoding of keys and the search of values; all the rest, with the search of keys.
   WorkStream first_{OwnedStream::Priority::kHighest}, second_{OwnedStream::Priority::kHighest};
   // Put off: encoding of keys, and the pages of its layer that are to be sealed.

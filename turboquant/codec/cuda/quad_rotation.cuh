@@ -8,16 +8,17 @@
 
 namespace tq::cuda {
 
-// Lanes of a head vector, as many as have a quad of it.
-constexpr int QuadLanes(int head_dim) {
-  return RotatesInRegisters(head_dim) && head_dim < 128 ? head_dim / 4 : 32;
+// Head vectors that a warp takes at once.
+constexpr int QuadVectorsOfWarp(int head_dim) {
+  return RotatesInRegisters(head_dim) && head_dim < 128 ? 128 / head_dim : 1;
 }
+
 // Which head vector of a warp a lane has, and which dims of it. Vectors are numbered row by row,
 // `heads` to a row.
-template <int kDim, int kOfVector = QuadLanes(kDim)>
+template <int kDim>
 struct QuadPlace {
-  static constexpr int kLanes = kOfVector;                               // of a head vector
-  static constexpr int kVectors = 32 / kLanes;                           // of a warp
+  static constexpr int kVectors = QuadVectorsOfWarp(kDim);
+  static constexpr int kLanes = 32 / kVectors;                           // of a head vector
   static constexpr int kQuads = (kDim + 4 * kLanes - 1) / (4 * kLanes);  // of a lane
 
   // The warp's only one.
@@ -56,10 +57,10 @@ TQ_DEVICE float4 ButterflyQuad(const float4& v) {
 }
 
 // v[i]: dims Dim(i) .. + 3 of the lane's place. All lanes take part.
-template <int kDim, int kLanes>
-TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim, kLanes>& place,
-                           float4 (&v)[QuadPlace<kDim, kLanes>::kQuads]) {
-  using Place = QuadPlace<kDim, kLanes>;
+template <int kDim>
+TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& place,
+                           float4 (&v)[QuadPlace<kDim>::kQuads]) {
+  using Place = QuadPlace<kDim>;
   if constexpr (RotatesInRegisters(kDim)) {
     const auto signs = [&](const uint32_t* words, int quad) {
       return words[place.Dim(quad) / 32] >> (place.Dim(quad) % 32);
@@ -115,10 +116,10 @@ TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim, kLa
 
 // Rotates a warp's head vectors on their way from load(place, quad) to store(place, quad, v), which
 // are called for the quads that the lane has.
-template <int kDim, int kLanes = QuadLanes(kDim), class Load, class Store>
+template <int kDim, class Load, class Store>
 TQ_DEVICE void RotateVectors(const RotationTable& table, int warp, int vectors, int heads,
                              const Load& load, const Store& store) {
-  using Place = QuadPlace<kDim, kLanes>;
+  using Place = QuadPlace<kDim>;
   Place place;
   if (!place.Find(warp, vectors, heads)) return;
   float4 v[Place::kQuads];

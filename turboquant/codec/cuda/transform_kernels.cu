@@ -27,7 +27,7 @@ TransformKernelFn TransformKernelOf(int head_dim) {
   return ForHeadDim<TransformKernelFn>(
       head_dim, []<int kDim>() -> TransformKernelFn { return TransformKernel<kDim>; });
 }
-int TransformVectors(int head_dim) { return kTransformWarps * 32 / QuadLanes(head_dim); }
+int TransformVectors(int head_dim) { return kTransformWarps * QuadVectorsOfWarp(head_dim); }
 int TransformMemory(int head_dim) { return kTransformWarps * QuadScratchBytes(head_dim); }
 
 }  // namespace tq::cuda

@@ -102,8 +102,8 @@ using DequantizeKernelFn = void (*)(DequantizeParams);
 // Null if there is none for the head dim. Blocks: encode slots x kv_heads x (1 + pages), spread
 // slots x kv_heads x 2 pages x kEncodeSlices; key chain, after it, slots x kv_heads, ChainHeads to
 // a block; seal one per job; trellis TrellisBlocksOfPage a job; dequantize pages x kv_heads x 2.
-// Seal writes a trellis side's reference only; a trellis kernel for each such side does the rest,
-// for keys after it.
+// Seal writes a trellis side's reference only, if it is not in the page behind; a trellis kernel
+// for each such side does the rest, for keys after it.
 EncodeKernelFn EncodeKernelOf(int head_dim);
 EncodeKernelFn KeyChainKernelOf(int head_dim);
 SealKernelFn SealKernelOf(int head_dim);
