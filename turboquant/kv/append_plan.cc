@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include "turboquant/base/error.h"
@@ -24,11 +23,7 @@ class BlockStash {
       for (const uint32_t id : ids) arena_.Free(id, bytes);
     }
   }
-  void Fill(uint64_t bytes, int64_t count) {
-    std::vector<uint32_t>& ids = blocks_[bytes];
-    ids.reserve(ids.size() + static_cast<size_t>(count));
-    for (; count > 0; --count) ids.push_back(arena_.Allocate(bytes));
-  }
+  void Fill(uint64_t bytes, int64_t count) { arena_.Allocate(bytes, count, blocks_[bytes]); }
   uint32_t Take(uint64_t bytes) {
     std::vector<uint32_t>& ids = blocks_.at(bytes);
     TQ_CHECK(!ids.empty());
@@ -56,14 +51,15 @@ class AppendPlanner {
 
   AppendPlan Plan() {
     Check();
-    size_t tasks = 0;
-    for (size_t g = 0; g < s_.layout.groups.size(); ++g) tasks += Look(g);
-    plan_.seal_early.reserve(tasks);
-    plan_.seal_after_encode.reserve(tasks);
-    sorted_.reserve(tasks);
-    ends_.resize(static_cast<size_t>(s_.geometry.num_layers) * kMaxForms);
+    Count most;
+    for (size_t g = 0; g < s_.layout.groups.size(); ++g) Look(g, most);
+    // A prompt's tasks are thousands, all in one of the lists.
+    if (!prompt_) plan_.seal_early.reserve(most.tasks);
+    plan_.seal_after_encode.reserve(most.tasks);
+    early_.reserve(most.runs);
+    after_encode_.reserve(most.runs);
     plan_.spans.reserve(batch_.size());
-    s_.plan_under_way.reserve(tasks);
+    s_.plan_under_way.reserve(most.runs);
 
     for (const AppendRequest& request : batch_) {
       KvSequence& sequence = s_.Get(request.sequence);
@@ -74,24 +70,43 @@ class AppendPlanner {
       }
       sequence.length += request.tokens;
     }
-    std::ranges::stable_sort(plan_.seal_early, {}, &SealTask::form);
-    SortByLayerAndForm();
+    ListTasks();
     return std::move(plan_);
   }
 
  private:
-  // By counting: a prompt's tasks are thousands, and comparing them took longer than anything else
-  // here. What it needs is allocated before the second pass.
-  static size_t KeyOf(const SealTask& task) {
-    return static_cast<size_t>(task.layer) * kMaxForms + static_cast<size_t>(task.form);
+  // Numbers [begin, end) of the tasks that seal a page to a form.
+  struct TaskRun {
+    size_t group;
+    SequenceId sequence;
+    int page, form, begin, end;
+  };
+  struct Count {
+    size_t runs = 0, tasks = 0;
+  };
+
+  // Sorted as they are made: thousands took longer to sort, even by counting, than all else here.
+  void ListTasks() {
+    std::ranges::stable_sort(early_, {}, &TaskRun::form);
+    std::ranges::stable_sort(after_encode_, {}, &TaskRun::form);
+    for (const TaskRun& run : early_) {
+      const size_t layers = s_.layout.groups[run.group].layers.size();
+      for (size_t i = 0; i < layers; ++i) List(run, static_cast<int>(i), plan_.seal_early);
+    }
+    if (after_encode_.empty()) return;
+    for (const auto& [group, index] : s_.layout.place_of_layer) {
+      for (const TaskRun& run : after_encode_) {
+        if (run.group == static_cast<size_t>(group)) List(run, index, plan_.seal_after_encode);
+      }
+    }
   }
-  void SortByLayerAndForm() {
-    std::vector<SealTask>& tasks = plan_.seal_after_encode;
-    for (const SealTask& task : tasks) ++ends_[KeyOf(task)];
-    std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
-    sorted_.resize(tasks.size());
-    for (size_t i = tasks.size(); i-- > 0;) sorted_[--ends_[KeyOf(tasks[i])]] = tasks[i];
-    tasks.swap(sorted_);
+  // Those of one layer of the group.
+  void List(const TaskRun& run, int layer_index, std::vector<SealTask>& tasks) const {
+    const KvGroup& group = s_.layout.groups[run.group];
+    const int of_layer = group.tasks_of_layer(), first = layer_index * of_layer;
+    const int end = std::min(run.end - first, of_layer);
+    for (int i = std::max(run.begin - first, 0); i < end; ++i)
+      tasks.push_back(group.Task(run.sequence, run.page, run.form, layer_index, i));
   }
 
   void Check() const {
@@ -130,16 +145,14 @@ class AppendPlanner {
     }
   }
 
-  // First pass over one group: takes all blocks and memory. Returns an upper bound of the number of
-  // seal tasks.
-  size_t Look(size_t g) {
+  // First pass over one group: takes all blocks and memory. Adds upper bounds to `most`.
+  void Look(size_t g, Count& most) {
     const KvGroup& group = s_.layout.groups[g];
     std::map<RecordId, int>
         leaving;  // how many of the batch's sequences write a copy of a shared record
     std::set<std::pair<int, RecordId>> sealing;  // forms of records that get a block
     BlockCounts blocks(group.forms.size());
     int64_t new_pages = 0;
-    size_t tasks = 0;
     for (const AppendRequest& request : batch_) {
       KvSequence& sequence = s_.Get(request.sequence);
       PageTable& table = sequence.tables[g];
@@ -157,7 +170,8 @@ class AppendPlanner {
       }
       blocks[kOpenForm] += pages - table.pages() + (writes_copy ? 1 : 0);
       ForPagesToSeal(group, table, sequence.length, new_length, [&](int form, int page) {
-        tasks += static_cast<size_t>(group.tasks);
+        ++most.runs;
+        most.tasks += static_cast<size_t>(group.tasks);
         // A page written in this step is the sequence's own, without sealed forms.
         bool takes = page >= sequence.length / kPageTokens;
         if (!takes) {
@@ -171,7 +185,6 @@ class AppendPlanner {
     s_.records[g].Prepare(static_cast<size_t>(new_pages));
     for (size_t form = 0; form < blocks.size(); ++form)
       stash_.Fill(group.forms[form].bytes, blocks[form]);
-    return tasks;
   }
 
   // Second pass: makes the last page the sequence's own and adds new ones.
@@ -218,10 +231,10 @@ class AppendPlanner {
       // A prompt seals many pages of a layer after its encoding: all of them at once, and in one
       // list, for sequences of a batch may share a page.
       const bool early = full_before && !prompt_;
-      std::vector<SealTask>& list = early ? plan_.seal_early : plan_.seal_after_encode;
-      for (int i = 0; i < due; ++i)
-        list.push_back(group.Task(id, page, form, record.planned_tasks + i));
-      if (due > 0) s_.plan_under_way.push_back(seal);
+      if (due == 0) return;
+      const int begin = record.planned_tasks;
+      (early ? early_ : after_encode_).push_back({g, id, page, form, begin, begin + due});
+      s_.plan_under_way.push_back(seal);
       record.planned_tasks += due;
     });
   }
@@ -231,8 +244,7 @@ class AppendPlanner {
   BlockStash stash_;
   bool prompt_ = false;  // a page's tokens or more, of any sequence
   AppendPlan plan_;
-  std::vector<SealTask> sorted_;
-  std::vector<size_t> ends_;  // of tasks with a key and those with lower ones
+  std::vector<TaskRun> early_, after_encode_;
 };
 
 AppendPlan KvCache::PlanAppend(std::span<const AppendRequest> batch) {

@@ -114,16 +114,6 @@ std::vector<Codec> KvCache::FinalKeyCodecs(const KvGeometry& geometry, const Cac
   return codecs;
 }
 
-SealTask KvGroup::Task(SequenceId sequence, int page, int form, int number) const {
-  const int per_layer = 2 * layers[0].open().kv_heads;
-  return {sequence,
-          layers[static_cast<size_t>(number / per_layer)].layer,
-          page,
-          number % per_layer / 2,
-          static_cast<Side>(number % 2),
-          form};
-}
-
 int KvGroup::FirstPage(int64_t length) const {
   if (visibility.sliding_window == 0 || length == 0) return 0;
   return static_cast<int>(

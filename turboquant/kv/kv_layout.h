@@ -40,8 +40,16 @@ struct KvGroup {
   int num_forms() const { return static_cast<int>(forms.size()); }
   const Form& form(int number) const { return forms[static_cast<size_t>(number)]; }
 
-  // Task number -> what to seal. Numbers run over layers, then heads, then sides.
-  SealTask Task(SequenceId sequence, int page, int form, int number) const;
+  // Task numbers run over layers, then heads, then sides: of one layer, what to seal.
+  int tasks_of_layer() const { return 2 * layers[0].open().kv_heads; }
+  SealTask Task(SequenceId sequence, int page, int form, int layer_index, int number) const {
+    return {sequence,
+            layers[static_cast<size_t>(layer_index)].layer,
+            page,
+            number / 2,
+            static_cast<Side>(number % 2),
+            form};
+  }
 
   // First page that a sequence of `length` tokens must still hold: the first that its next query
   // can see, and always the page before the next to open, whose keys give the reference vector.

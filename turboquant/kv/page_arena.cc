@@ -49,6 +49,19 @@ struct SizeClass {
   std::set<uint32_t> free;       // ids in existing runs, lowest first
 };
 
+// Ranges of offsets, those that follow each other in one.
+struct Ranges {
+  void Add(uint64_t begin, uint64_t end) {
+    if (begin >= end) return;
+    if (!ranges.empty() && ranges.back().second == begin) {
+      ranges.back().second = end;
+    } else {
+      ranges.emplace_back(begin, end);
+    }
+  }
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+};
+
 }  // namespace
 
 struct PageArena::State {
@@ -123,8 +136,9 @@ struct PageArena::State {
     });
   }
 
-  // Commits and zeroes; leaves everything as it was if the system refuses.
-  void HoldSlabs(uint32_t id, uint64_t block) {
+  // Commits, and adds what does not read as zero to `dirty`; leaves everything as it was if the
+  // system refuses.
+  void HoldSlabs(uint32_t id, uint64_t block, Ranges& dirty) {
     const uint64_t begin = id * kPageIdUnit, end = begin + block;
     // Other blocks touch the first and the last slab only, so the new ones lie side by side.
     uint64_t first = begin / kSlab, last = SlabsOver(end);
@@ -134,10 +148,13 @@ struct PageArena::State {
     const bool zero = last > first && memory->Commit(new_begin, new_end - new_begin);
     committed += new_end - new_begin;
     ForSlabs(id, block, [&](uint64_t slab) { ++users[slab]; });
-    if (!zero) return memory->ZeroBlock(begin, block);
-    if (begin < new_begin) memory->ZeroBlock(begin, new_begin - begin);
-    if (end > new_end) memory->ZeroBlock(new_end, end - new_end);
+    if (!zero) return dirty.Add(begin, end);
+    dirty.Add(begin, new_begin);
+    dirty.Add(new_end, end);
   }
+
+  // A block that is not cleared yet.
+  uint32_t Take(uint64_t block, Ranges& dirty);
 };
 
 PageArena::PageArena(std::unique_ptr<ArenaMemory> memory, uint64_t budget_bytes)
@@ -153,39 +170,56 @@ PageArena::PageArena(std::unique_ptr<ArenaMemory> memory, uint64_t budget_bytes)
 
 PageArena::~PageArena() = default;
 
-uint32_t PageArena::Allocate(uint64_t bytes) {
-  TQ_CHECK(bytes > 0);
-  State& s = *state_;
-  const uint64_t block = RoundBlock(bytes);
-  SizeClass& c = s.classes[block];
+uint32_t PageArena::State::Take(uint64_t block, Ranges& dirty) {
+  SizeClass& c = classes[block];
   const auto fail = [&](const char* why) {
     Throw(ErrorCode::kOutOfMemory,
           "a cache page of {:.2f} MiB does not fit: {} (budget {:.1f} MiB, in use {:.1f} MiB); use "
           "a smaller context or "
           "cache type, or a larger cache budget",
-          Mebibytes(block), why, Mebibytes(s.budget), Mebibytes(s.committed));
+          Mebibytes(block), why, Mebibytes(budget), Mebibytes(committed));
   };
   const bool fresh = c.free.empty();
-  if (fresh && !s.AddRun(c, block)) fail("the cache's addresses are used up");
+  if (fresh && !AddRun(c, block)) fail("the cache's addresses are used up");
   auto it = c.free.begin();
   const auto affordable = [&](uint32_t id) {
-    return s.committed + s.NewSlabs(id, block) * kSlab <= s.budget;
+    return committed + NewSlabs(id, block) * kSlab <= budget;
   };
   while (it != c.free.end() && !affordable(*it)) ++it;
   if (it == c.free.end()) {
-    if (fresh) s.DropRun(c, s.RunOf(c, *c.free.begin()), block);
+    if (fresh) DropRun(c, RunOf(c, *c.free.begin()), block);
     fail("the cache's budget is used up");
   }
   const uint32_t id = *it;
   try {
-    s.HoldSlabs(id, block);
+    HoldSlabs(id, block, dirty);
   } catch (...) {
-    if (fresh) s.DropRun(c, s.RunOf(c, id), block);
+    if (fresh) DropRun(c, RunOf(c, id), block);
     throw;
   }
   c.free.erase(it);
-  ++s.RunOf(c, id).live;
+  ++RunOf(c, id).live;
   return id;
+}
+
+uint32_t PageArena::Allocate(uint64_t bytes) {
+  std::vector<uint32_t> ids;
+  Allocate(bytes, 1, ids);
+  return ids[0];
+}
+
+void PageArena::Allocate(uint64_t bytes, int64_t count, std::vector<uint32_t>& ids) {
+  TQ_CHECK(bytes > 0);
+  const size_t before = ids.size();
+  ids.reserve(before + static_cast<size_t>(count));
+  Ranges dirty;
+  try {
+    for (; count > 0; --count) ids.push_back(state_->Take(RoundBlock(bytes), dirty));
+    for (const auto& [begin, end] : dirty.ranges) state_->memory->ZeroBlock(begin, end - begin);
+  } catch (...) {
+    for (; ids.size() > before; ids.pop_back()) Free(ids.back(), bytes);
+    throw;
+  }
 }
 
 void PageArena::Free(uint32_t id, uint64_t bytes) {

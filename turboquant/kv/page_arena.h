@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace tq {
 
@@ -46,6 +47,9 @@ class PageArena {
   // A zeroed page block of `bytes` (rounded up to 256); its id in units of 256 B. Throws
   // kOutOfMemory.
   uint32_t Allocate(uint64_t bytes);
+  // `count` of them, behind what is in `ids`; if it throws, none. Blocks side by side are cleared
+  // together: on a GPU a call takes longer than what it clears.
+  void Allocate(uint64_t bytes, int64_t count, std::vector<uint32_t>& ids);
   void Free(uint32_t id, uint64_t bytes);
 
   bool Fits(uint64_t bytes,
