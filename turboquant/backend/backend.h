@@ -112,6 +112,9 @@ class Backend {
                      MatrixView<float> out) = 0;
   virtual void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
                       Precision precision) = 0;
+  // The weight of a product of this step that comes behind the next one: it may be prepared with
+  // that one's.
+  virtual void Announce(const PackedWeight&) {}
   virtual void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                        MatrixView<float> out) = 0;
   virtual void Add(MatrixView<float> x, MatrixView<const float> y) = 0;

@@ -147,6 +147,9 @@ void Decoder::State::FeedForward(const RowBlock& rows, Precision precision, int 
   Project(w.output, rows.attended, rows.normed, precision);
   if (spec.post_norms)
     backend.RmsNorm(rows.normed, w.post_attention_norm->data(), spec.norm_eps, rows.normed);
+  if (layer + 1 < spec.num_layers) {
+    for (const auto& part : weights.layers[layer + 1].qkv.parts) backend.Announce(*part);
+  }
   backend.AddRmsNormLinear(rows.x, rows.normed, w.feed_forward_norm->data(), spec.norm_eps,
                            rows.normed, OutsOf(w.gate_up, rows.gate_up), precision);
   backend.GatedLinear(spec.activation, rows.gate, rows.up, rows.gate, OutsOf(w.down, rows.normed),

@@ -142,6 +142,7 @@ class CudaBackend final : public Backend {
 
   void BeginStep(const StepInputs& inputs) override {
     page_work_.Begin(inputs);
+    linear_.BeginStep();
     if (step_.Begin(inputs)) graphs_.Clear();
     for (RopeEntry& rope : ropes_) rope.ready = false;
   }
@@ -168,6 +169,7 @@ class CudaBackend final : public Backend {
               Precision precision) override {
     linear_.Run(x, outs, precision);
   }
+  void Announce(const PackedWeight& weight) override { linear_.Announce(weight); }
   void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                MatrixView<float> out) override {
     if (x.rows == 0) return;
@@ -313,7 +315,8 @@ class CudaBackend final : public Backend {
   ThreadPool pool_;  // packs weights
   OwnedStream stream_{OwnedStream::Priority::kHigh};
   PageWork page_work_{stream_};
-  DeviceLinear linear_{stream_, [this] { graphs_.Clear(); }};
+  DeviceLinear linear_{stream_, [this] { graphs_.Clear(); },
+                       [this] { page_work_.WaitForNextCopy(); }};
   DeviceAttention attention_{stream_, page_work_, linear_};
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};

@@ -143,9 +143,6 @@ void PageWork::LaunchFirst() {
 }
 
 void PageWork::LaunchSecond() {
-  // Here rather than where it is written: a kernel behind a wait does not start early, and norms
-  // that start late find no room beside a search.
-  WaitForCopy((lane_ + 1) % kLanes);
   there_.MakeWait(second_.stream);
   first_.done.event.MakeWait(second_.stream);
   sealer_->SealRest(second_.stream);

@@ -45,8 +45,10 @@ class PageWork {
   // launch(stream), which encodes a layer's keys of many tokens page after page, from this lane's
   // copy of them. Of a prompt it is put off.
   void EncodeKeys(std::function<void(cudaStream_t)> launch);
-  // The main stream goes on when a lane's copy may be written again.
+  // The main stream goes on when a lane's copy may be written again: for the next lane to be called
+  // before, where it delays nothing.
   void WaitForCopy(int lane) { MainWaits(copies_read_[lane]); }
+  void WaitForNextCopy() { WaitForCopy((lane_ + 1) % kLanes); }
   // To be called before a run of kernels that wait for memory, of a step of many tokens: launches
   // what was put off until the next such run.
   void RunBesideMemory();

@@ -11,8 +11,13 @@
 namespace tq::cuda {
 namespace {
 
-// Bytes of dequantised weights at a time.
-constexpr int64_t kPanelWorkspace = int64_t{256} << 20;
+// Bytes of dequantised weights at a time, and of those that are before their products.
+constexpr int64_t kPanelWorkspace = int64_t{256} << 20, kAheadWorkspace = int64_t{64} << 20;
+
+// Values of its panels, the last one whole.
+int64_t PanelValues(const DeviceWeight& weight) {
+  return (weight.rows + kPanelRows - 1) / kPanelRows * kPanelRows * weight.cols;
+}
 
 const PackedLayout& LayoutAt(int index) { return kPackedLayouts[static_cast<size_t>(index)]; }
 
@@ -106,25 +111,54 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
     call.out = out.out;
     LaunchMatVec(call, stream_);
   }
+  announced_.clear();
   Forget();
   CheckLaunch("multiplying matrices");
 }
 
+void DeviceLinear::DequantizeAnnounced() {
+  ahead_.clear();
+  int64_t end = 0;
+  for (const DeviceWeight* weight : announced_) {
+    const int64_t first = end;
+    if ((first + PanelValues(*weight)) * 2 > kAheadWorkspace) break;
+    ahead_.push_back({weight, first});
+    end += PanelValues(*weight);
+  }
+  announced_.clear();
+  Reserve(ahead_panels_, static_cast<size_t>(end) * 2, "dequantised weights");
+  for (const Ahead& ahead : ahead_)
+    LaunchDequantizeBf16(*ahead.weight, 0, ahead.weight->rows,
+                         ahead_panels_.as<uint16_t>() + ahead.first, stream_);
+}
+
+void DeviceLinear::Product(const uint16_t* tokens, const uint16_t* panels, int64_t cols,
+                           MatrixView<float> out, bool accumulate) {
+  before_product_();
+  cublas_.ProductBf16(tokens, panels, cols, out, accumulate);
+}
+
 void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out,
                         const DeviceWeight& weight) {
+  const bool accumulate = out.bias != nullptr;
+  const uint16_t* tokens = fast_ ? Converted(x).bf16 : nullptr;
+  if (accumulate) LaunchFillRows(out.out, out.bias, stream_);
+  const auto ahead = std::ranges::find(ahead_, &weight, &Ahead::weight);
+  if (fast_ && ahead != ahead_.end()) {
+    return Product(tokens, ahead_panels_.as<uint16_t>() + ahead->first, x.cols, out.out,
+                   accumulate);
+  }
   const int64_t row_bytes = weight.cols * (fast_ ? 2 : 4);
   const int64_t at_once = kPanelWorkspace / row_bytes / kPanelRows * kPanelRows;
   const int64_t step = std::min(std::max(at_once, int64_t{kPanelRows}), weight.rows);
   Reserve(panels_, static_cast<size_t>((step + kPanelRows) * row_bytes), "dequantised weights");
-  const uint16_t* tokens = fast_ ? Converted(x).bf16 : nullptr;
-  if (out.bias != nullptr) LaunchFillRows(out.out, out.bias, stream_);
   for (int64_t row = 0; row < weight.rows; row += step) {
     const int64_t rows = std::min(step, weight.rows - row);
     const MatrixView<float> part(out.out.data + row, x.rows, rows, out.out.stride);
-    const bool accumulate = out.bias != nullptr;
     if (fast_) {
       LaunchDequantizeBf16(weight, row, rows, panels_.as<uint16_t>(), stream_);
-      cublas_.ProductBf16(tokens, panels_.as<uint16_t>(), x.cols, part, accumulate);
+      if (!announced_.empty()) DequantizeAnnounced();
+      Product(tokens, panels_.as<uint16_t>(), x.cols, part, accumulate);
     } else {
       LaunchDequantizeF32(weight, row, rows, panels_.as<float>(), stream_);
       cublas_.ProductF32(x, panels_.as<float>(), part, accumulate);

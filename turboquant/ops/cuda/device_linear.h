@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "turboquant/base/cuda/device_memory.h"
 #include "turboquant/ops/cuda/cublas.h"
@@ -43,12 +44,27 @@ class DeviceWeightMatrix final : public PackedWeight {
 class DeviceLinear {
  public:
   // moved: called when memory that launches of before refer to has gone.
-  DeviceLinear(cudaStream_t stream, std::function<void()> moved)
-      : stream_(stream), moved_(std::move(moved)), cublas_(stream) {}
+  // before_product: called where cuBLAS is about to be launched. Its kernels wait for the end of
+  // those before them, ours start early: whatever else the stream has to wait for costs least here.
+  DeviceLinear(cudaStream_t stream, std::function<void()> moved,
+               std::function<void()> before_product)
+      : stream_(stream),
+        moved_(std::move(moved)),
+        before_product_(std::move(before_product)),
+        cublas_(stream) {}
+
+  void BeginStep() { announced_.clear(), ahead_.clear(); }
 
   // outs share x. Every weight is a DeviceWeightMatrix. What was noted of x is forgotten then: outs
   // may be what the next product reads.
   void Run(MatrixView<const float> x, std::span<const LinearOut> outs, Precision precision);
+
+  // Of a product behind the next one. If that one is fast and has many tokens, this weight is
+  // dequantised with its own as far as there is room: work on pages goes on beside kernels that
+  // wait for memory, and has more of them at a time.
+  void Announce(const PackedWeight& weight) {
+    announced_.push_back(&static_cast<const DeviceWeightMatrix&>(weight).view());
+  }
 
   // What the next product is, where that is known: else it is taken to be as the last one was.
   void Expect(Precision precision) { fast_ = precision == Precision::kFast; }
@@ -61,6 +77,9 @@ class DeviceLinear {
 
  private:
   void Many(MatrixView<const float> x, const LinearOut& out, const DeviceWeight& weight);
+  void DequantizeAnnounced();
+  void Product(const uint16_t* tokens, const uint16_t* panels, int64_t cols, MatrixView<float> out,
+               bool accumulate);
   ProductTokens Converted(MatrixView<const float> x);
   ProductTokens PlaceOf(MatrixView<const float> x) const;
   void Reserve(DeviceBytes& memory, size_t bytes, const char* what) {
@@ -68,13 +87,20 @@ class DeviceLinear {
   }
 
   cudaStream_t stream_;
-  std::function<void()> moved_;
+  std::function<void()> moved_, before_product_;
   Cublas cublas_;
   bool fast_ = true;              // the product that runs or is expected
   MatrixView<const float> made_;  // whose tokens are there
   DeviceBytes records_;           // few tokens at 8 bits
   DeviceBytes bf16_;              // many tokens
   DeviceBytes panels_;            // a piece of a weight
+  DeviceBytes ahead_panels_;      // those of ahead_
+  struct Ahead {
+    const DeviceWeight* weight;
+    int64_t first;  // value in ahead_panels_
+  };
+  std::vector<Ahead> ahead_;  // dequantised before their products
+  std::vector<const DeviceWeight*> announced_;
 };
 
 }  // namespace tq::cuda
