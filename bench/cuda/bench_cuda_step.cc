@@ -100,7 +100,7 @@ void MeasureElementwise() {
          0, 0);
   Report("AddRmsNorm", time([&](int, cudaStream_t stream) {
            cuda::LaunchRmsNorm(View(x, 1, kEmbedding), y.data(), kEmbedding, w.data(), 1e-5f,
-                               View(y, 1, kEmbedding), {.records = records.data()}, stream);
+                               View(y, 1, kEmbedding), {.records = records.data()}, false, stream);
          }),
          0, 2 * kLayers);
   Report("Rope of q and k", time([&](int, cudaStream_t stream) {
@@ -252,7 +252,7 @@ void MeasureStep(Codec k, Codec v) {
     const MatrixView<float> gate(gate_up.data(), 1, kFeedForward);
     const auto add_and_norm = [&] {
       cuda::LaunchRmsNorm(in, added.data, kEmbedding, norm.data(), 1e-5f, added,
-                          {.records = records.data()}, stream);
+                          {.records = records.data()}, false, stream);
     };
     for (int layer = 0; layer < kLayers; ++layer) {
       add_and_norm();

@@ -176,7 +176,7 @@ class CudaBackend final : public Backend {
     CheckNorm(x.cols);
     // Without y the kernel only reads x.
     LaunchRmsNorm({const_cast<float*>(x.data), x.rows, x.cols, x.stride}, nullptr, 0, weight, eps,
-                  out, TokensOfNorm(x.data, out), stream_);
+                  out, TokensOfNorm(x.data, out), false, stream_);
     CheckLaunch("norming");
   }
   void AddRmsNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
@@ -256,8 +256,8 @@ class CudaBackend final : public Backend {
   void AddNorm(MatrixView<float> x, MatrixView<const float> y, const float* weight, float eps,
                MatrixView<float> out, const ProductTokens& tokens) {
     CheckNorm(x.cols);
-    if (x.rows > kFewTokens) page_work_.RunBesideMemory();
-    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, tokens, stream_);
+    const bool shares = x.rows > kFewTokens && page_work_.RunBesideMemory();
+    LaunchRmsNorm(x, y.data, y.stride, weight, eps, out, tokens, shares, stream_);
     CheckLaunch("adding and norming");
   }
   void Activate(Activation activation, MatrixView<const float> gate, MatrixView<const float> up,
@@ -316,7 +316,7 @@ class CudaBackend final : public Backend {
   OwnedStream stream_{OwnedStream::Priority::kHigh};
   PageWork page_work_{stream_};
   DeviceLinear linear_{stream_, [this] { graphs_.Clear(); },
-                       [this] { page_work_.WaitForNextCopy(); }};
+                       [this] { page_work_.BeforeProduct(); }};
   DeviceAttention attention_{stream_, page_work_, linear_};
   DeviceStep step_{stream_};
   StepGraphs graphs_{stream_};

@@ -118,11 +118,12 @@ void PageWork::EncodeKeys(std::function<void(cudaStream_t)> launch) {
   keys_ = std::move(launch);
 }
 
-void PageWork::RunBesideMemory() {
-  if (keys_ == nullptr && !sealer_.has_value()) return;
+bool PageWork::RunBesideMemory() {
+  if (keys_ == nullptr && !sealer_.has_value()) return false;
   there_.Record(main_);
   second_left_ ? LaunchSecond() : LaunchFirst();
   CheckLaunch("work on pages");
+  return true;
 }
 
 // The encoding has multiprocessors of its own, if it comes first; blocks of the search begin when

@@ -45,13 +45,16 @@ class PageWork {
   // launch(stream), which encodes a layer's keys of many tokens page after page, from this lane's
   // copy of them. Of a prompt it is put off.
   void EncodeKeys(std::function<void(cudaStream_t)> launch);
-  // The main stream goes on when a lane's copy may be written again: for the next lane to be called
-  // before, where it delays nothing.
+  // The main stream goes on when a lane's copy may be written again.
   void WaitForCopy(int lane) { MainWaits(copies_read_[lane]); }
-  void WaitForNextCopy() { WaitForCopy((lane_ + 1) % kLanes); }
+  // The same of the next lane, between two runs of kernels that wait for memory: a product begins
+  // there, which no search leaves room before its end.
+  void BeforeProduct() {
+    if (second_left_) WaitForCopy((lane_ + 1) % kLanes);
+  }
   // To be called before a run of kernels that wait for memory, of a step of many tokens: launches
-  // what was put off until the next such run.
-  void RunBesideMemory();
+  // what was put off until the next such run. Is there any?
+  bool RunBesideMemory();
   // What is left of the layer before.
   void LaunchAllPutOff();
   // The main stream goes on when all of it is done.

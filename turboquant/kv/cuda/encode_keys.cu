@@ -27,19 +27,13 @@ struct KeyChain {
   const float* kept;  // of token `first`
 
   TQ_DEVICE TileSide Keys() const { return FixedSide<kDim, Side::kKey>(p.open); }
-  // The threads of a head, which a block may have two of.
-  TQ_DEVICE static int Head() { return ThreadId() / kChainThreads; }
-  TQ_DEVICE static int Thread() { return ThreadId() % kChainThreads; }
-  TQ_DEVICE static void Sync() { SyncSome(1 + Head(), kChainThreads); }
-  TQ_DEVICE float* Reference() const {
-    return reinterpret_cast<float*>(SharedMemory() + Head() * KeyChainMemory(kDim));
-  }
+  TQ_DEVICE float* Reference() const { return reinterpret_cast<float*>(SharedMemory()); }
   TQ_DEVICE float* Scales() const { return Reference() + kDim; }  // [tokens]
   TQ_DEVICE int8_t* Codes() const {                               // [tokens][kDim]
     return reinterpret_cast<int8_t*>(Scales() + kPageTokens);
   }
   TQ_DEVICE static int TokenOf(int batch, int i) {
-    return (batch * kHeld + i) * kWarps + Thread() / 32;
+    return (batch * kHeld + i) * kWarps + ThreadId() / 32;
   }
   TQ_DEVICE bool IsNew(int page, int token) const {
     const int position = page * kPageTokens + token;
@@ -51,7 +45,7 @@ struct KeyChain {
   // A lane's quads of a batch on their way: it reads what it has copied itself.
   TQ_DEVICE float4* Staged(int n, int i, int j) const {
     auto* staged = reinterpret_cast<float4*>(Codes() + kPageTokens * kDim);
-    return staged + ((n % kAhead * kHeld + i) * kQuads + j) * kChainThreads + Thread();
+    return staged + ((n % kAhead * kHeld + i) * kQuads + j) * kChainThreads + ThreadId();
   }
   // Batch n from the first page on; zeros for tokens that are not new.
   TQ_DEVICE void Load(int n) const {
@@ -130,7 +124,7 @@ struct KeyChain {
     using Piece = std::conditional_t<kDim / 4 % 16 == 0, uint4, uint32_t>;
     constexpr int kPiece = static_cast<int>(sizeof(Piece)), kPieces = kDim / kPiece;
     const TileSide s = Keys();
-    const int thread = Thread() - begin, threads = kChainThreads - begin;
+    const int thread = ThreadId() - begin, threads = kChainThreads - begin;
     for (int i = thread; i < kPageTokens * kPieces; i += threads) {
       const int token = i / kPieces, d = i % kPieces * kPiece;
       if (IsNew(page, token))
@@ -163,12 +157,12 @@ struct KeyChain {
     const int first_page = first / kPageTokens, last_page = (first + count - 1) / kPageTokens;
 #pragma unroll
     for (int n = 0; n < kAhead; ++n) Load(n);
-    if (first_page * kPageTokens >= first) encoder.OpenPage(first_page, Thread(), kChainThreads);
-    Sync();
+    if (first_page * kPageTokens >= first) encoder.OpenPage(first_page, ThreadId(), kChainThreads);
+    SyncThreads();
     std::byte* open = encoder.Open(first_page);
-    if (Thread() < kDim)
-      Reference()[Thread()] = ReadHalf(open + p.open.reference_offset + 2 * Thread());
-    Sync();
+    if (ThreadId() < kDim)
+      Reference()[ThreadId()] = ReadHalf(open + p.open.reference_offset + 2 * ThreadId());
+    SyncThreads();
     int n = 0;
     for (int page = first_page;; ++page) {
       const bool more = page < last_page;
@@ -178,27 +172,25 @@ struct KeyChain {
         CopyWait<kAhead - 1>();
         EncodeBatch(n, page, open);
       }
-      Sync();
-      if (more && Thread() < kDim) OpenNext(next, Thread());
+      SyncThreads();
+      if (more && ThreadId() < kDim) OpenNext(next, ThreadId());
       const int writers = more && kDim < kChainThreads ? kDim : 0;
-      if (Thread() >= writers) Write(page, open, writers);
+      if (ThreadId() >= writers) Write(page, open, writers);
       if (!more) break;
-      WriteReferencePadding(p.open.k, next, p.open.reference_offset, p.open.tiles_offset, Thread(),
-                            kChainThreads);
+      WriteReferencePadding(p.open.k, next, p.open.reference_offset, p.open.tiles_offset,
+                            ThreadId(), kChainThreads);
       open = next;
-      Sync();
+      SyncThreads();
     }
   }
 };
 
 template <int kDim>
-TQ_KERNEL(kChainThreads* ChainHeads(kDim), 2 / ChainHeads(kDim))
+TQ_KERNEL(kChainThreads, 2)
 KeyChainKernel(const TQ_GRID_CONSTANT EncodeParams p) {
   LetNextStart();
   WaitForInputs();
-  const int unit = BlockId() * ChainHeads(kDim) + KeyChain<kDim>::Head();
-  const int slot = unit / p.kv_heads, head = unit % p.kv_heads;
-  if (slot >= p.tables.slots) return;
+  const int slot = BlockId() / p.kv_heads, head = BlockId() % p.kv_heads;
   const int count = p.tables.tokens[slot];
   if (count == 0) return;
   const Encoder<kDim> encoder = {p, slot, head};

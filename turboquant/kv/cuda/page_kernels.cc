@@ -139,10 +139,9 @@ bool NeedsKeyChain(const EncodeArgs& args) {
 
 void LaunchKeyChain(const EncodeArgs& args, Stream stream) {
   const EncodeParams p = MakeEncodeParams(args);
-  const int dim = args.pages.open.head_dim, heads = ChainHeads(dim);
-  LaunchMaybeOverlapping(true, KeyChainKernelOf(dim),
-                         (args.tables.slots * p.kv_heads + heads - 1) / heads,
-                         kChainThreads * heads, KeyChainMemory(dim) * heads, stream, p);
+  const int dim = args.pages.open.head_dim;
+  LaunchMaybeOverlapping(true, KeyChainKernelOf(dim), args.tables.slots * p.kv_heads, kChainThreads,
+                         KeyChainMemory(dim), stream, p);
 }
 
 PageSealer::PageSealer(std::byte* arena, const PageLayout& open, const PageLayout& sealed,

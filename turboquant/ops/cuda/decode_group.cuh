@@ -66,6 +66,40 @@ __device__ __forceinline__ float SignedByte(uint32_t word, int i) {
   return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
+// Codes as unsigned bytes, kZeroByte still to be subtracted.
+template <typename L>
+inline constexpr int kZeroByte = L::kBits == 8 || L::kTable ? 128 : L::kZero;
+template <typename L>
+__device__ __forceinline__ CodeWordPair UnsignedCodes(const PlaneWords<L>& planes, int t) {
+  CodeWordPair codes = CodeWords<L>(planes, t);
+  if constexpr (L::kTable) {
+    codes.low = Iq4Levels(codes.low) ^ 0x80808080u;
+    codes.high = Iq4Levels(codes.high) ^ 0x80808080u;
+  }
+  return codes;
+}
+// Byte i of a word as 2^15 more, a part of that one's mantissa: a conversion would take four times
+// as long. In memory, so that it stays in a register: as a constant it is taken into the
+// instruction, and what picks the byte is copied to a register each time instead.
+static __constant__ uint32_t kByteExponent = 0x47000000u;
+inline constexpr int kByteBias = 1 << 15;
+__device__ __forceinline__ float BiasedByte(uint32_t word, int i) {
+  return __uint_as_float(__byte_perm(word, kByteExponent, 0x7404u | static_cast<uint32_t>(i) << 4));
+}
+// scale * (byte - zero) + offset, rounded once after the subtraction.
+template <typename L>
+__device__ __forceinline__ void DecodeBytes(uint32_t word, float scale, float offset, float* w) {
+  constexpr float kBias = kByteBias + kZeroByte<L>;
+  if constexpr (L::kScales == ScaleKind::kHalf) {  // scale * kBias is exact, and offset 0
+    offset = -scale * kBias;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) w[j] = fmaf(scale, BiasedByte(word, j), offset);
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) w[j] = fmaf(scale, BiasedByte(word, j) - kBias, offset);
+  }
+}
+
 // What a lane loads of a group for rows g and g + 8, columns 4t..4t+3 and 16+4t..16+4t+3.
 template <typename L, bool kQuantised = L::kQuantised>
 struct PackedGroup {
@@ -79,22 +113,22 @@ struct PackedGroup<L, false> {
 
 // Group `group` of a panel.
 template <typename L>
-__device__ __forceinline__ PackedGroup<L> LoadGroup(const uint8_t* panel, int64_t group, int lane) {
+__device__ __forceinline__ PackedGroup<L> LoadGroup(const uint8_t* panel, int group, int lane) {
   const int t = lane & 3;
   PackedGroup<L> packed;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = (lane >> 2) + 8 * i;
     if constexpr (L::kQuantised) {
-      const uint8_t* record = panel + group / L::kGroupsPerRecord * L::kRecordBytes;
-      const int in_record = static_cast<int>(group % L::kGroupsPerRecord);
+      const uint8_t* record = panel + int64_t{group / L::kGroupsPerRecord} * L::kRecordBytes;
+      const int in_record = group % L::kGroupsPerRecord;
       packed.planes[i] =
           LoadPlanes<L>(record + L::kScaleBytes + in_record * L::kGroupBytes, row, t);
       packed.scales[i] = LoadScaleBytes<L>(record, in_record, row);
     } else {
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const int64_t column = group * kGroupColumns + (j < 4 ? 0 : 12) + 4 * t + j;
+        const int64_t column = int64_t{group} * kGroupColumns + (j < 4 ? 0 : 12) + 4 * t + j;
         const int64_t at = column * kPanelRows + row;
         float& value = packed.values[i][j];
         if constexpr (L::kFormat == BlockFormat::kF32)
@@ -116,13 +150,10 @@ __device__ __forceinline__ void DecodeGroup(const PackedGroup<L>& packed, int la
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     if constexpr (L::kQuantised) {
-      const CodeWordPair codes = SignedCodes<L>(packed.planes[i], lane & 3);
+      const CodeWordPair codes = UnsignedCodes<L>(packed.planes[i], lane & 3);
       const GroupScale s = ScaleOf<L>(packed.scales[i]);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        w[i][j] = fmaf(s.scale[0], SignedByte(codes.low, j) - L::kZero, s.offset[0]);
-        w[i][j + 4] = fmaf(s.scale[1], SignedByte(codes.high, j) - L::kZero, s.offset[1]);
-      }
+      DecodeBytes<L>(codes.low, s.scale[0], s.offset[0], w[i]);
+      DecodeBytes<L>(codes.high, s.scale[1], s.offset[1], w[i] + 4);
     } else {
 #pragma unroll
       for (int j = 0; j < 8; ++j) w[i][j] = packed.values[i][j];
@@ -130,7 +161,7 @@ __device__ __forceinline__ void DecodeGroup(const PackedGroup<L>& packed, int la
   }
 }
 template <typename L>
-__device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int64_t group, int lane,
+__device__ __forceinline__ void DecodeGroup(const uint8_t* panel, int group, int lane,
                                             float (&w)[2][8]) {
   DecodeGroup<L>(LoadGroup<L>(panel, group, lane), lane, w);
 }

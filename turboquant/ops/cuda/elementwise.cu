@@ -23,18 +23,22 @@ __device__ float BlockSum(float value) {
 }
 
 // A thread has kWidth columns beside each other, blockDim.x * kWidth further on the next, kPer
-// times at most.
-template <int kWidth, int kPer>
-__global__ void __launch_bounds__(1024)
+// times at most. With several blocks to a multiprocessor registers are few, and weights loaded
+// last.
+template <int kWidth, int kPer, int kMostThreads = 1024, int kBlocks = 1>
+__global__ void __launch_bounds__(kMostThreads, kBlocks)
     RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
             float eps, int n, float* out, int64_t out_stride, const ProductTokens tokens) {
   LetNextStart();
   Floats<kWidth> weights[kPer], values[kPer];
   const auto place = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x) * kWidth; };
+  const auto load_weights = [&] {
 #pragma unroll
-  for (int j = 0; j < kPer; ++j) {
-    if (place(j) < n) weights[j] = LoadFloats<kWidth>(weight + place(j));
-  }
+    for (int j = 0; j < kPer; ++j) {
+      if (place(j) < n) weights[j] = LoadFloats<kWidth>(weight + place(j));
+    }
+  };
+  if constexpr (kBlocks == 1) load_weights();
   WaitForInputs();
   float* in = x + blockIdx.x * x_stride;
   const float* more = y + blockIdx.x * y_stride;
@@ -55,6 +59,7 @@ __global__ void __launch_bounds__(1024)
     for (int c = 0; c < kWidth; ++c) sum = fmaf(values[j].x[c], values[j].x[c], sum);
   }
   sum = BlockSum(sum);
+  if constexpr (kBlocks > 1) load_weights();
   const float scale = 1.0f / sqrtf(sum / static_cast<float>(n) + eps);
   float* to = out + blockIdx.x * out_stride;
 #pragma unroll
@@ -208,16 +213,20 @@ dim3 GridFor(int64_t cols, int64_t rows, int of_thread) {
 }  // namespace
 
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
-                   float eps, MatrixView<float> out, const ProductTokens& tokens,
+                   float eps, MatrixView<float> out, const ProductTokens& tokens, bool shares,
                    cudaStream_t stream) {
   const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride) && HasQuads(y, y_stride) &&
                     HasQuads(weight, 0) && HasQuads(out.data, out.stride);
   const int64_t units = wide ? x.cols / 4 : x.cols;
-  const int threads = units > 512 ? 1024 : units > 64 ? 256 : 64;
-  const bool one = units <= threads;
-  const auto kernel = wide ? (one ? RmsNorm<4, 1> : RmsNorm<4, 4>) : RmsNorm<1, 16>;
+  // Two blocks of a search leave 24 thousand registers: two small blocks, but no large one.
+  const bool small = shares && wide && units > 512 && units <= 1024;
+  const int threads = units > 512 && !small ? 1024 : units > 64 ? 256 : 64;
+  const auto kernel = small              ? RmsNorm<4, 4, 256, 5>
+                      : !wide            ? RmsNorm<1, 16>
+                      : units <= threads ? RmsNorm<4, 1>
+                                         : RmsNorm<4, 4>;
   if (!wide && tokens.records != nullptr) {
-    LaunchRmsNorm(x, y, y_stride, weight, eps, out, {}, stream);
+    LaunchRmsNorm(x, y, y_stride, weight, eps, out, {}, shares, stream);
     LaunchQuantizeTokens(out, tokens.records, stream);
     return;
   }

@@ -18,9 +18,10 @@ inline constexpr int kMostNormColumns = 16384;
 // Norms and activations also write `tokens`, for the product that follows. out.data may be null if
 // these are bf16: no floats are written then.
 
-// out = norm of x; with y: x += y before. out may be x or y.
+// out = norm of x; with y: x += y before. out may be x or y. shares: multiprocessors, with kernels
+// of other streams.
 void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const float* weight,
-                   float eps, MatrixView<float> out, const ProductTokens& tokens,
+                   float eps, MatrixView<float> out, const ProductTokens& tokens, bool shares,
                    cudaStream_t stream);
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream);
 // gelu_tanh: Activation::kGeluTanh, else kSilu.

@@ -41,27 +41,29 @@ inline constexpr int kGroupsOfWarp = L::kQuantised ? 4 : 2;
 // first row. Weights never change: they are loaded before `out` is free.
 template <typename L, typename Out>
 __global__ void __launch_bounds__(32 * kWarps)
-    Dequantize(const uint8_t* panels, int64_t panel_bytes, int64_t cols, int64_t rows, Out* out) {
+    Dequantize(const uint8_t* panels, int64_t panel_bytes, int groups, int64_t rows, Out* out) {
   LetNextStart();
   constexpr int kGroups = kGroupsOfWarp<L>;
-  const int64_t first = (blockIdx.y * kWarps + threadIdx.x / 32) * int64_t{kGroups};
+  const int first = static_cast<int>(blockIdx.y * kWarps + threadIdx.x / 32) * kGroups;
   const int lane = threadIdx.x % 32, g = lane >> 2, t = lane & 3;
+  const uint8_t* panel = panels + blockIdx.x * panel_bytes;
   PackedGroup<L> packed[kGroups] = {};
 #pragma unroll
   for (int n = 0; n < kGroups; ++n) {
-    if ((first + n) * kGroupColumns < cols)
-      packed[n] = LoadGroup<L>(panels + blockIdx.x * panel_bytes, first + n, lane);
+    if (first + n < groups) packed[n] = LoadGroup<L>(panel, first + n, lane);
   }
   WaitForInputs();
+  const int64_t cols = int64_t{groups} * kGroupColumns;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kPanelRows + g;
+  Out* to = out + row * cols + int64_t{first} * kGroupColumns;
 #pragma unroll
   for (int n = 0; n < kGroups; ++n) {
-    const int64_t column = (first + n) * kGroupColumns;
     float w[2][8];
     DecodeGroup<L>(packed[n], lane, w);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int64_t row = static_cast<int64_t>(blockIdx.x) * kPanelRows + g + 8 * i;
-      StoreGroup(w[i], t, row < rows && column < cols, out + row * cols + column);
+      StoreGroup(w[i], t, row + 8 * i < rows && first + n < groups,
+                 to + 8 * i * cols + n * kGroupColumns);
     }
   }
 }
@@ -75,7 +77,7 @@ void LaunchDequantize(const DeviceWeight& weight, int64_t first_row, int64_t row
     const dim3 grid(static_cast<unsigned>((rows + kPanelRows - 1) / kPanelRows),
                     static_cast<unsigned>((weight.cols + kColumns - 1) / kColumns));
     LaunchChained(Dequantize<L, Out>, grid, 32 * kWarps, stream, panels, weight.panel_bytes,
-                  weight.cols, rows, out);
+                  weight.cols / kGroupColumns, rows, out);
   });
 }
 
@@ -84,8 +86,8 @@ template <typename L>
 __global__ void __launch_bounds__(32 * kWarps)
     Embed(const uint8_t* panels, int64_t panel_bytes, int64_t cols, const int32_t* tokens,
           float scale, float* out, int64_t out_stride) {
-  const int64_t group = blockIdx.y * kWarps + threadIdx.x / 32;
-  if (group * kGroupColumns >= cols) return;
+  const int group = static_cast<int>(blockIdx.y * kWarps + threadIdx.x / 32);
+  if (int64_t{group} * kGroupColumns >= cols) return;
   const int lane = threadIdx.x % 32, g = lane >> 2, t = lane & 3;
   const int token = tokens[blockIdx.x];
   float w[2][8];
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     if (g + 8 * i != token % kPanelRows) continue;
-    float* to = out + blockIdx.x * out_stride + group * kGroupColumns + 4 * t;
+    float* to = out + blockIdx.x * out_stride + int64_t{group} * kGroupColumns + 4 * t;
 #pragma unroll
     for (int j = 0; j < 8; ++j) to[j < 4 ? j : 12 + j] = scale == 1.0f ? w[i][j] : w[i][j] * scale;
   }
