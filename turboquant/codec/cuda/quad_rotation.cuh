@@ -115,23 +115,31 @@ TQ_DEVICE void RotateQuads(const RotationTable& table, const QuadPlace<kDim>& pl
 }
 
 // Rotates a warp's head vectors on their way from load(place, quad) to store(place, quad, v), which
-// are called for the quads that the lane has.
-template <int kDim, class Load, class Store>
+// are called for the quads that the lane has. kTurns: times as many vectors as a warp takes at
+// once, all loaded before the first is stored.
+template <int kDim, int kTurns = 1, class Load, class Store>
 TQ_DEVICE void RotateVectors(const RotationTable& table, int warp, int vectors, int heads,
                              const Load& load, const Store& store) {
   using Place = QuadPlace<kDim>;
-  Place place;
-  if (!place.Find(warp, vectors, heads)) return;
-  float4 v[Place::kQuads];
+  Place places[kTurns];
+  float4 v[kTurns][Place::kQuads];
+  if (!places[0].Find(warp * kTurns, vectors, heads)) return;
 #pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    v[i] = {0, 0, 0, 0};
-    if (place.Has(i)) v[i] = load(place, i);
+  for (int turn = 0; turn < kTurns; ++turn) {
+    if (turn > 0) places[turn].Find(warp * kTurns + turn, vectors, heads);
+#pragma unroll
+    for (int i = 0; i < Place::kQuads; ++i) {
+      v[turn][i] = {0, 0, 0, 0};
+      if (places[turn].Has(i)) v[turn][i] = load(places[turn], i);
+    }
   }
-  RotateQuads(table, place, v);
 #pragma unroll
-  for (int i = 0; i < Place::kQuads; ++i) {
-    if (place.Has(i)) store(place, i, v[i]);
+  for (int turn = 0; turn < kTurns; ++turn) {
+    RotateQuads(table, places[turn], v[turn]);
+#pragma unroll
+    for (int i = 0; i < Place::kQuads; ++i) {
+      if (places[turn].Has(i)) store(places[turn], i, v[turn][i]);
+    }
   }
 }
 
