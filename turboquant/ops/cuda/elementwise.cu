@@ -110,8 +110,8 @@ __device__ __forceinline__ float Activated(float x) {
 
 // Of many tokens a thread has kMostRepeats quads, a block's width from each other: loads on their
 // way at a time, for kernels of other streams may leave little room for blocks. With one an
-// activation beside a search took 96 us in place of 80; with four the search waited longer for room.
-// Records are written by kWidth 1 alone: few tokens want many threads.
+// activation beside a search took 96 us in place of 80; with four the search waited longer for
+// room. Records are written by kWidth 1 alone: few tokens want many threads.
 constexpr int kMostRepeats = 2;
 template <bool kGeluTanh, int kWidth, int kRepeats>
 __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
