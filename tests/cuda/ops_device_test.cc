@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every operation of the CUDA backend against the CPU's.
+#include <cuda_runtime_api.h>
+
 #include "tests/cuda/device_pair.h"
 #include "tests/ops/random_blocks.h"
+#include "turboquant/base/cuda/device_memory.h"
+#include "turboquant/ops/cuda/elementwise_kernels.h"
 #include "turboquant/ops/packed_layouts.h"
 
 namespace tq::test {
@@ -35,6 +39,40 @@ TEST_F(OpsDeviceTest, RmsNormAddAndActivations) {
         ExpectClose(results[1][i], results[0][i], 1e-6, cols,
                     fmt::format("{} of {} x {}", names[i], rows, cols));
       }
+    }
+  }
+}
+
+// Whether a search goes on beside it must not show.
+TEST_F(OpsDeviceTest, NormsInSmallBlocksHaveTheSameBits) {
+  constexpr int64_t kRows = 37;
+  for (const int64_t cols : {2048, 2052, 3000, 4096, 4100}) {
+    const std::vector<float> x = Gaussian(kRows * cols, 1), y = Gaussian(kRows * cols, 2, 3);
+    const std::vector<float> weight = Gaussian(cols, 3);
+    for (const bool added : {false, true}) {
+      std::vector<float> sums[2], norms[2];
+      std::vector<uint16_t> bf16[2];
+      for (int shares = 0; shares < 2; ++shares) {
+        OnDevice a(*Gpu(), x, kRows, cols), b(*Gpu(), y, kRows, cols);
+        OnDevice w(*Gpu(), weight, 1, cols), out(*Gpu(), kRows, cols);
+        bf16[shares].resize(x.size());
+        const size_t bytes = x.size() * sizeof(uint16_t);
+        const cuda::DeviceBytes tokens(bytes, "tokens");
+        cuda::LaunchRmsNorm(a.view(), added ? b.data() : nullptr, cols, w.data(), 1e-5f, out.view(),
+                            {.bf16 = tokens.as<uint16_t>()}, shares != 0, nullptr);
+        ASSERT_EQ(cudaMemcpy(bf16[shares].data(), tokens.as<void>(), bytes, cudaMemcpyDefault),
+                  cudaSuccess);
+        sums[shares] = a.Host();
+        norms[shares] = out.Host();
+      }
+      OnDevice a(Cpu(), x, kRows, cols), b(Cpu(), y, kRows, cols), w(Cpu(), weight, 1, cols);
+      OnDevice out(Cpu(), kRows, cols);
+      if (added) Cpu().Add(a.view(), b.view());
+      Cpu().RmsNorm(a.view(), w.data(), 1e-5f, out.view());
+      ExpectClose(norms[0], out.Host(), 1e-6, cols, "norm");
+      EXPECT_EQ(norms[0], norms[1]) << cols << " " << added;
+      EXPECT_EQ(sums[0], sums[1]) << cols << " " << added;
+      EXPECT_EQ(bf16[0], bf16[1]) << cols << " " << added;
     }
   }
 }

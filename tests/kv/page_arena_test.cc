@@ -154,13 +154,22 @@ class ScarceMemory : public ArenaMemory {
     const auto slabs = static_cast<int>(bytes / kSlab);
     if (left < slabs) Throw(ErrorCode::kOutOfMemory, "scarce");
     left -= slabs;
-    return host_->Commit(offset, bytes);
+    const bool zero = host_->Commit(offset, bytes);
+    if (!dirty) return zero;
+    std::memset(base() + offset, 0xcc, bytes);
+    return false;
+  }
+  void ZeroBlock(uint64_t offset, uint64_t bytes) override {
+    if (++zeroed > most_zeroed) Throw(ErrorCode::kIo, "broken");
+    host_->ZeroBlock(offset, bytes);
   }
   void Decommit(uint64_t offset, uint64_t bytes) override {
     left += static_cast<int>(bytes / kSlab);
     host_->Decommit(offset, bytes);
   }
   int left = 2;
+  bool dirty = false;
+  int zeroed = 0, most_zeroed = 1000;
 
  private:
   std::unique_ptr<ArenaMemory> host_ = MakeHostArenaMemory(64 * kSlab);
@@ -178,6 +187,49 @@ TEST(PageArena, RefusedMemoryLeavesNothingBehind) {
   EXPECT_EQ(arena.committed_bytes(), 2 * kSlab);
   arena.Free(id, 2 * kSlab);
   arena.Allocate(2 * kSlab);
+}
+
+TEST(PageArena, SeveralBlocksAreClearedTogetherOrNotTaken) {
+  auto memory = std::make_unique<ScarceMemory>();
+  ScarceMemory& scarce = *memory;
+  scarce.dirty = true;
+  scarce.left = 6;
+  PageArena arena(std::move(memory), 0);
+  std::vector<uint32_t> ids = {7};
+  const auto expect_clear = [&](size_t first, uint64_t bytes) {
+    for (size_t i = first; i < ids.size(); ++i) {
+      std::byte* p = arena.base() + ids[i] * kPageIdUnit;
+      for (uint64_t at = 0; at < bytes; ++at) ASSERT_EQ(p[at], std::byte{0}) << i << " " << at;
+      std::memset(p, 0xab, bytes);
+    }
+  };
+  arena.Allocate(kSlab / 2, 4, ids);
+  EXPECT_EQ(ids.size(), 5u);
+  EXPECT_EQ(scarce.zeroed, 1);  // side by side
+  expect_clear(1, kSlab / 2);
+  EXPECT_EQ(arena.committed_bytes(), 2 * kSlab);
+
+  EXPECT_THROW(arena.Allocate(kSlab, 5, ids), Error);  // memory for four is left
+  EXPECT_EQ(ids.size(), 5u);
+  EXPECT_EQ(arena.committed_bytes(), 2 * kSlab);
+  EXPECT_EQ(scarce.left, 4);
+  scarce.most_zeroed = scarce.zeroed;
+  EXPECT_THROW(arena.Allocate(kSlab, 2, ids), Error);  // there, but cannot be cleared
+  EXPECT_EQ(ids.size(), 5u);
+  EXPECT_EQ(arena.committed_bytes(), 2 * kSlab);
+  scarce.most_zeroed = 1000;
+
+  arena.Free(ids[2], kSlab / 2);
+  ids.erase(ids.begin() + 2);
+  arena.Allocate(kSlab / 2, 3, ids);  // between two that live, and behind them
+  EXPECT_EQ(scarce.zeroed, 4);        // two for these; one failed
+  expect_clear(4, kSlab / 2);
+  for (size_t i = 1; i < ids.size(); ++i) {
+    const std::byte* p = arena.base() + ids[i] * kPageIdUnit;
+    for (uint64_t at = 0; at < kSlab / 2; ++at) ASSERT_EQ(p[at], std::byte{0xab});
+    arena.Free(ids[i], kSlab / 2);
+  }
+  EXPECT_EQ(arena.committed_bytes(), 0u);
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ class Backend {
   virtual void Linear(MatrixView<const float> x, std::span<const LinearOut> outs,
                       Precision precision) = 0;
   // The weight of a product of this step that comes behind the next one: it may be prepared with
-  // that one's.
+  // that one's. It must outlive the step.
   virtual void Announce(const PackedWeight&) {}
   virtual void RmsNorm(MatrixView<const float> x, const float* weight, float eps,
                        MatrixView<float> out) = 0;

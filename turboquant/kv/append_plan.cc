@@ -227,11 +227,11 @@ class AppendPlanner {
       if (record.block == kNoPage) record.block = stash_.Take(group.form(form).bytes);
       table.Block(form, page) = record.block;
       const int due = group.TasksDue(form, page, record.planned_tasks, length, new_length);
+      if (due == 0) return;
       const bool full_before = (int64_t{page} + 1) * kPageTokens <= length;
       // A prompt seals many pages of a layer after its encoding: all of them at once, and in one
       // list, for sequences of a batch may share a page.
       const bool early = full_before && !prompt_;
-      if (due == 0) return;
       const int begin = record.planned_tasks;
       (early ? early_ : after_encode_).push_back({g, id, page, form, begin, begin + due});
       s_.plan_under_way.push_back(seal);

@@ -213,6 +213,7 @@ void PageArena::Allocate(uint64_t bytes, int64_t count, std::vector<uint32_t>& i
   const size_t before = ids.size();
   ids.reserve(before + static_cast<size_t>(count));
   Ranges dirty;
+  dirty.ranges.reserve(2 * static_cast<size_t>(count));  // a block that is taken must not throw
   try {
     for (; count > 0; --count) ids.push_back(state_->Take(RoundBlock(bytes), dirty));
     for (const auto& [begin, end] : dirty.ranges) state_->memory->ZeroBlock(begin, end - begin);

@@ -47,8 +47,8 @@ class PageWork {
   void EncodeKeys(std::function<void(cudaStream_t)> launch);
   // The main stream goes on when a lane's copy may be written again.
   void WaitForCopy(int lane) { MainWaits(copies_read_[lane]); }
-  // The same of the next lane, between two runs of kernels that wait for memory: a product begins
-  // there, which no search leaves room before its end.
+  // The same of the next lane, ahead of time: while a search is under way a product starts late
+  // anyway. Where the copy is written, waiting keeps kernels from starting early.
   void BeforeProduct() {
     if (second_left_) WaitForCopy((lane_ + 1) % kLanes);
   }

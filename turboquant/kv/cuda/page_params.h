@@ -120,8 +120,8 @@ DequantizeKernelFn DequantizeKernelOf(int head_dim);
 inline constexpr int kPageThreads = 256;
 constexpr int EncodeMemory(int head_dim) { return kPageThreads / 32 * QuadScratchBytes(head_dim); }
 inline constexpr int kEncodeSlices = 4;  // of a page, where pages are encoded beside each other
-// Two heads to a block, for a multiprocessor without a search's blocks, were slower by .2 % of a
-// prompt: one has to be empty before they begin.
+// Two heads to a block, which then has a multiprocessor to itself beside a search, were slower by
+// .2 % of a prompt: it has to be empty before they begin.
 inline constexpr int kChainThreads = 512;
 // Batches of tokens on their way, of so many quads a lane: beside kernels that take all of the
 // memory's speed a load is under way for longer than a batch takes. As many as fit the 99 KiB that

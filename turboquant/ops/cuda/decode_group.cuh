@@ -66,9 +66,7 @@ __device__ __forceinline__ float SignedByte(uint32_t word, int i) {
   return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
-// Codes as unsigned bytes, kZeroByte still to be subtracted.
-template <typename L>
-inline constexpr int kZeroByte = L::kBits == 8 || L::kTable ? 128 : L::kZero;
+// Codes as unsigned bytes, the layout's zero still to be subtracted.
 template <typename L>
 __device__ __forceinline__ CodeWordPair UnsignedCodes(const PlaneWords<L>& planes, int t) {
   CodeWordPair codes = CodeWords<L>(planes, t);
@@ -78,8 +76,8 @@ __device__ __forceinline__ CodeWordPair UnsignedCodes(const PlaneWords<L>& plane
   }
   return codes;
 }
-// Byte i of a word as 2^15 more, a part of that one's mantissa: a conversion would take four times
-// as long.
+// 2^15 + byte i of a word: bits 8 to 15 of 2^15's mantissa. A conversion would take four times as
+// long.
 inline constexpr int kByteBias = 1 << 15;
 __device__ __forceinline__ float BiasedByte(uint32_t word, int i) {
   // 2^15, but the compiler does not know that blocks have one dimension: it would take a constant
@@ -92,8 +90,10 @@ __device__ __forceinline__ float BiasedByte(uint32_t word, int i) {
 // scale * (byte - zero) + offset, rounded once after the subtraction.
 template <typename L>
 __device__ __forceinline__ void DecodeBytes(uint32_t word, float scale, float offset, float* w) {
-  constexpr float kBias = kByteBias + kZeroByte<L>;
-  if constexpr (L::kScales == ScaleKind::kHalf) {  // scale * kBias is exact, and offset 0
+  constexpr int kZero = L::kLayout.zero;
+  constexpr float kBias = kByteBias + kZero;
+  if constexpr (L::kScales == ScaleKind::kHalf) {
+    static_assert(kZero % 8 == 0);  // 13 bits of kBias, 11 of scale: their product is exact
     offset = -scale * kBias;
 #pragma unroll
     for (int j = 0; j < 4; ++j) w[j] = fmaf(scale, BiasedByte(word, j), offset);

@@ -11,7 +11,7 @@
 namespace tq::cuda {
 namespace {
 
-// Bytes of dequantised weights at a time, and of those that are before their products.
+// Bytes of dequantised weights at a time, and of those made before their products.
 constexpr int64_t kPanelWorkspace = int64_t{256} << 20, kAheadWorkspace = int64_t{64} << 20;
 
 // Values of its panels, the last one whole.
@@ -118,18 +118,22 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
 
 void DeviceLinear::DequantizeAnnounced() {
   ahead_.clear();
-  int64_t end = 0;
-  for (const DeviceWeight* weight : announced_) {
-    const int64_t first = end;
-    if ((first + PanelValues(*weight)) * 2 > kAheadWorkspace) break;
-    ahead_.push_back({weight, first});
-    end += PanelValues(*weight);
+  const std::vector<const DeviceWeight*> weights = std::exchange(announced_, {});
+  size_t count = 0;
+  int64_t values = 0;
+  for (; count < weights.size(); ++count) {
+    const int64_t end = values + PanelValues(*weights[count]);
+    if (end * 2 > kAheadWorkspace) break;
+    values = end;
   }
-  announced_.clear();
-  Reserve(ahead_panels_, static_cast<size_t>(end) * 2, "dequantised weights");
-  for (const Ahead& ahead : ahead_)
-    LaunchDequantizeBf16(*ahead.weight, 0, ahead.weight->rows,
-                         ahead_panels_.as<uint16_t>() + ahead.first, stream_);
+  Reserve(ahead_panels_, static_cast<size_t>(values) * 2, "dequantised weights");
+  int64_t first = 0;
+  for (size_t i = 0; i < count; ++i) {
+    LaunchDequantizeBf16(*weights[i], 0, weights[i]->rows, ahead_panels_.as<uint16_t>() + first,
+                         stream_);
+    ahead_.push_back({weights[i], first});
+    first += PanelValues(*weights[i]);
+  }
 }
 
 void DeviceLinear::Product(const uint16_t* tokens, const uint16_t* panels, int64_t cols,
@@ -145,8 +149,9 @@ void DeviceLinear::Many(MatrixView<const float> x, const LinearOut& out,
   if (accumulate) LaunchFillRows(out.out, out.bias, stream_);
   const auto ahead = std::ranges::find(ahead_, &weight, &Ahead::weight);
   if (fast_ && ahead != ahead_.end()) {
-    return Product(tokens, ahead_panels_.as<uint16_t>() + ahead->first, x.cols, out.out,
-                   accumulate);
+    Product(tokens, ahead_panels_.as<uint16_t>() + ahead->first, x.cols, out.out, accumulate);
+    ahead_.erase(ahead);
+    return;
   }
   const int64_t row_bytes = weight.cols * (fast_ ? 2 : 4);
   const int64_t at_once = kPanelWorkspace / row_bytes / kPanelRows * kPanelRows;

@@ -9,36 +9,40 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ float BlockSum(float value) {
+// Of kValues from each thread, in the order of a block with a thread for each: no more than 1024.
+template <int kValues>
+__device__ float BlockSum(float (&values)[kValues]) {
   __shared__ float shared[32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int warps = static_cast<int>(blockDim.x / 32);
 #pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) value += __shfl_xor_sync(0xffffffffu, value, mask);
-  if (lane == 0) shared[warp] = value;
+  for (int j = 0; j < kValues; ++j) {
+#pragma unroll
+    for (int mask = 16; mask > 0; mask /= 2)
+      values[j] += __shfl_xor_sync(0xffffffffu, values[j], mask);
+    if (lane == 0) shared[j * warps + warp] = values[j];
+  }
   __syncthreads();
-  value = lane < static_cast<int>(blockDim.x / 32) ? shared[lane] : 0.0f;
+  float value = lane < kValues * warps ? shared[lane] : 0.0f;
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) value += __shfl_xor_sync(0xffffffffu, value, mask);
   return value;
 }
 
 // A thread has kWidth columns beside each other, blockDim.x * kWidth further on the next, kPer
-// times at most. With several blocks to a multiprocessor registers are few, and weights loaded
-// last.
-template <int kWidth, int kPer, int kMostThreads = 1024, int kBlocks = 1>
-__global__ void __launch_bounds__(kMostThreads, kBlocks)
+// times at most. kSmall: 256 threads, five blocks to a multiprocessor (registers are few, so
+// weights are loaded last), and the bits of a block of 1024.
+template <int kWidth, int kPer, bool kSmall = false>
+__global__ void __launch_bounds__(kSmall ? 256 : 1024, kSmall ? 5 : 1)
     RmsNorm(float* x, int64_t x_stride, const float* y, int64_t y_stride, const float* weight,
             float eps, int n, float* out, int64_t out_stride, const ProductTokens tokens) {
   LetNextStart();
   Floats<kWidth> weights[kPer], values[kPer];
   const auto place = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x) * kWidth; };
-  const auto load_weights = [&] {
 #pragma unroll
-    for (int j = 0; j < kPer; ++j) {
-      if (place(j) < n) weights[j] = LoadFloats<kWidth>(weight + place(j));
-    }
-  };
-  if constexpr (kBlocks == 1) load_weights();
+  for (int j = 0; j < kPer; ++j) {
+    if (!kSmall && place(j) < n) weights[j] = LoadFloats<kWidth>(weight + place(j));
+  }
   WaitForInputs();
   float* in = x + blockIdx.x * x_stride;
   const float* more = y + blockIdx.x * y_stride;
@@ -52,20 +56,21 @@ __global__ void __launch_bounds__(kMostThreads, kBlocks)
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) values[j].x[c] += addend.x[c];
   }
-  float sum = 0.0f;
+  constexpr int kSums = kSmall ? kPer : 1;
+  float sums[kSums] = {};
 #pragma unroll
   for (int j = 0; j < kPer; ++j) {
+    float& sum = sums[j % kSums];
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) sum = fmaf(values[j].x[c], values[j].x[c], sum);
   }
-  sum = BlockSum(sum);
-  if constexpr (kBlocks > 1) load_weights();
-  const float scale = 1.0f / sqrtf(sum / static_cast<float>(n) + eps);
+  const float scale = 1.0f / sqrtf(BlockSum(sums) / static_cast<float>(n) + eps);
   float* to = out + blockIdx.x * out_stride;
 #pragma unroll
   for (int j = 0; j < kPer; ++j) {
     const int i = place(j);
     if (i >= n) break;  // with records: the lanes of a group together
+    if constexpr (kSmall) weights[j] = LoadFloats<kWidth>(weight + i);
     if (y != nullptr) StoreFloats(in + i, values[j]);
 #pragma unroll
     for (int c = 0; c < kWidth; ++c) values[j].x[c] *= scale * weights[j].x[c];
@@ -219,13 +224,14 @@ void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const 
   const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride) && HasQuads(y, y_stride) &&
                     HasQuads(weight, 0) && HasQuads(out.data, out.stride);
   const int64_t units = wide ? x.cols / 4 : x.cols;
+  int threads = units > 512 ? 1024 : units > 64 ? 256 : 64;
+  auto kernel = RmsNorm<1, 16>;
+  if (wide) kernel = units <= threads ? RmsNorm<4, 1> : RmsNorm<4, 4>;
   // Two blocks of a search leave 24 thousand registers: two small blocks, but no large one.
-  const bool small = shares && wide && units > 512 && units <= 1024;
-  const int threads = units > 512 && !small ? 1024 : units > 64 ? 256 : 64;
-  const auto kernel = small              ? RmsNorm<4, 4, 256, 5>
-                      : !wide            ? RmsNorm<1, 16>
-                      : units <= threads ? RmsNorm<4, 1>
-                                         : RmsNorm<4, 4>;
+  if (shares && wide && units > 512 && units <= 1024) {
+    kernel = RmsNorm<4, 4, true>;
+    threads = 256;
+  }
   if (!wide && tokens.records != nullptr) {
     LaunchRmsNorm(x, y, y_stride, weight, eps, out, {}, shares, stream);
     LaunchQuantizeTokens(out, tokens.records, stream);
