@@ -13,7 +13,7 @@ namespace {
 
 template <int kDim>
 struct KeyChain {
-  static constexpr int kQuads = (kDim + 127) / 128;  // of a lane: dims Dim(i) .. + 3 of a token
+  static constexpr int kQuads = Encoder<kDim>::kQuads;
   static constexpr int kWarps = kChainThreads / 32;
   // Tokens that a warp has in hand at a time: their steps are interleaved, for each waits long for
   // the one before.
@@ -40,8 +40,6 @@ struct KeyChain {
     return position >= first && position < first + count;
   }
 
-  TQ_DEVICE static int Dim(int quad) { return 4 * LaneId() + 128 * quad; }
-
   // A lane's quads of a batch on their way: it reads what it has copied itself.
   TQ_DEVICE float4* Staged(int n, int i, int j) const {
     auto* staged = reinterpret_cast<float4*>(Codes() + kPageTokens * kDim);
@@ -56,12 +54,10 @@ struct KeyChain {
       const bool is_new = IsNew(page, token);
       const int64_t row = is_new ? page * kPageTokens + token - first : 0;
       const float* x = kept + row * p.kv_heads * kDim;
-#pragma unroll
-      for (int j = 0; j < kQuads; ++j) {
-        if (Dim(j) < kDim)
-          CopyAsync(reinterpret_cast<std::byte*>(Staged(n, i, j)),
-                    reinterpret_cast<const std::byte*>(x + Dim(j)), is_new ? 16 : 0);
-      }
+      encoder.ForQuads([&](int j, int d) {
+        CopyAsync(reinterpret_cast<std::byte*>(Staged(n, i, j)),
+                  reinterpret_cast<const std::byte*>(x + d), is_new ? 16 : 0);
+      });
     }
     CopyCommit();
   }
@@ -69,18 +65,14 @@ struct KeyChain {
   TQ_DEVICE void EncodeBatch(int n, int page, const std::byte* open) const {
     float4 z[kHeld][kQuads];
     float absmax[kHeld] = {};
-#pragma unroll
-    for (int j = 0; j < kQuads; ++j) {
-      const bool has = Dim(j) < kDim;
-      float4 r = {0, 0, 0, 0};
-      if (has) r = *reinterpret_cast<const float4*>(Reference() + Dim(j));
+    encoder.ForQuads([&](int j, int d) {
+      const float4 r = *reinterpret_cast<const float4*>(Reference() + d);
 #pragma unroll
       for (int i = 0; i < kHeld; ++i) {
-        z[i][j] = {0, 0, 0, 0};
-        if (has) z[i][j] = SubQuads(*Staged(n, i, j), r);
+        z[i][j] = SubQuads(*Staged(n, i, j), r);
         absmax[i] = Max(absmax[i], AbsMax(z[i][j]));
       }
-    }
+    });
     Load(n + kAhead);  // into the place of what has just been read
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2) {
@@ -98,23 +90,19 @@ struct KeyChain {
         if (page * kPageTokens + token < first) TakeOld(open, token);
         continue;
       }
-#pragma unroll
-      for (int j = 0; j < kQuads; ++j) {
-        if (Dim(j) < kDim)
-          *reinterpret_cast<uint32_t*>(Codes() + token * kDim + Dim(j)) = coder.Codes(z[i][j]);
-      }
+      encoder.ForQuads([&](int j, int d) {
+        *reinterpret_cast<uint32_t*>(Codes() + token * kDim + d) = coder.Codes(z[i][j]);
+      });
       if (LaneId() == 0) Scales()[token] = scale;
     }
   }
 
   // A token of an earlier step: the mean counts it.
   TQ_DEVICE void TakeOld(const std::byte* open, int token) const {
-#pragma unroll
-    for (int j = 0; j < kQuads; ++j) {
-      if (Dim(j) < kDim)
-        *reinterpret_cast<uint32_t*>(Codes() + token * kDim + Dim(j)) =
-            *reinterpret_cast<const uint32_t*>(open + ByteOf8(Keys(), token, Dim(j)));
-    }
+    encoder.ForQuads([&](int, int d) {
+      *reinterpret_cast<uint32_t*>(Codes() + token * kDim + d) =
+          *reinterpret_cast<const uint32_t*>(open + ByteOf8(Keys(), token, d));
+    });
     if (LaneId() == 0) Scales()[token] = ReadHalf(open + Keys().ScaleOffset(token));
   }
 

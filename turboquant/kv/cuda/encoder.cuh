@@ -11,6 +11,8 @@ namespace tq::cuda {
 
 template <int kDim>
 struct Encoder {
+  static constexpr int kQuads = QuadPlace<kDim>::kQuads;  // of a lane, of a token
+
   const EncodeParams& p;
   int slot, head;
 
@@ -52,6 +54,16 @@ struct Encoder {
     }
     WriteReferencePadding(p.open.k, to, p.open.reference_offset, p.open.tiles_offset, thread,
                           threads);
+  }
+
+  // fn(i, d) for the quads that the lane has of a token: dims d .. d + 3.
+  template <typename Fn>
+  TQ_DEVICE static void ForQuads(Fn&& fn) {
+    const auto place = QuadPlace<kDim>::Alone();
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) {
+      if (place.Has(i)) fn(i, place.Dim(i));
+    }
   }
 
   // One token by one warp. x: its floats, rotated in place if asked.
@@ -148,23 +160,12 @@ struct Encoder {
   }
 
  private:
-  static constexpr int kQuads = QuadPlace<kDim>::kQuads;
   static constexpr int kSliceTokens = kPageTokens / kEncodeSlices;
   // EncodeValues: a warp's four tokens, eight warps' slice.
   static_assert(kSliceTokens == 32 && kPageThreads == 8 * 32);
   struct Quads {
     float4 v[kQuads];  // zeros where the lane has none
   };
-
-  // fn(i, d) for the quads that the lane has of a token: dims d .. d + 3.
-  template <typename Fn>
-  TQ_DEVICE static void ForQuads(Fn&& fn) {
-    const auto place = QuadPlace<kDim>::Alone();
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i) {
-      if (place.Has(i)) fn(i, place.Dim(i));
-    }
-  }
 
   // A token's floats, finite; rotated, and left so, if asked.
   TQ_DEVICE Quads Load(float* x, const RotationTable* rotation) const {
