@@ -170,11 +170,11 @@ KvLayout::KvLayout(const KvGeometry& geometry, const CachePolicy& policy) {
           {MakePageLayout(dim, heads, forms[i].k, forms[i].v), group->forms[i].bytes});
       group->forms[i].bytes += entry.places.back().layout.bytes();
     }
-    group->tasks += 2 * heads;
     group->values_per_token += 2 * int64_t{heads} * dim;
     place_of_layer.emplace_back(static_cast<int>(group - groups.begin()),
                                 static_cast<int>(group->layers.size()));
     group->layers.push_back(std::move(entry));
+    group->tasks += group->tasks_of_layer();
   }
   for (KvGroup& group : groups) {
     for (KvGroup::Form& form : group.forms) form.bytes = RoundBlock(form.bytes);

@@ -92,14 +92,15 @@ template <typename L>
 __device__ __forceinline__ void DecodeBytes(uint32_t word, float scale, float offset, float* w) {
   constexpr int kZero = L::kLayout.zero;
   constexpr float kBias = kByteBias + kZero;
-  if constexpr (L::kScales == ScaleKind::kHalf) {
-    static_assert(kZero % 8 == 0);  // 13 bits of kBias, 11 of scale: their product is exact
+  constexpr bool kOffsetIsExact = L::kScales == ScaleKind::kHalf;  // 11 bits, and no other offset
+  if constexpr (kOffsetIsExact) {
+    static_assert(kZero % 8 == 0);  // 13 bits of kBias
     offset = -scale * kBias;
+  }
 #pragma unroll
-    for (int j = 0; j < 4; ++j) w[j] = fmaf(scale, BiasedByte(word, j), offset);
-  } else {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) w[j] = fmaf(scale, BiasedByte(word, j) - kBias, offset);
+  for (int j = 0; j < 4; ++j) {
+    const float biased = BiasedByte(word, j);
+    w[j] = fmaf(scale, kOffsetIsExact ? biased : biased - kBias, offset);
   }
 }
 

@@ -14,11 +14,6 @@ namespace {
 // Bytes of dequantised weights at a time, and of those made before their products.
 constexpr int64_t kPanelWorkspace = int64_t{256} << 20, kAheadWorkspace = int64_t{64} << 20;
 
-// Values of its panels, the last one whole.
-int64_t PanelValues(const DeviceWeight& weight) {
-  return (weight.rows + kPanelRows - 1) / kPanelRows * kPanelRows * weight.cols;
-}
-
 const PackedLayout& LayoutAt(int index) { return kPackedLayouts[static_cast<size_t>(index)]; }
 
 DeviceWeight ViewOf(int layout, int64_t rows, int64_t cols) {
@@ -116,24 +111,19 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
   CheckLaunch("multiplying matrices");
 }
 
+void DeviceLinear::Announce(const PackedWeight& weight) {
+  const DeviceWeight& view = static_cast<const DeviceWeightMatrix&>(weight).view();
+  const int64_t first = announced_.empty() ? 0 : announced_.back().end;
+  const int64_t end = first + view.rows * view.cols;
+  if (end * 2 <= kAheadWorkspace) announced_.push_back({&view, first, end});
+}
+
 void DeviceLinear::DequantizeAnnounced() {
   ahead_.clear();
-  const std::vector<const DeviceWeight*> weights = std::exchange(announced_, {});
-  size_t count = 0;
-  int64_t values = 0;
-  for (; count < weights.size(); ++count) {
-    const int64_t end = values + PanelValues(*weights[count]);
-    if (end * 2 > kAheadWorkspace) break;
-    values = end;
-  }
-  Reserve(ahead_panels_, static_cast<size_t>(values) * 2, "dequantised weights");
-  int64_t first = 0;
-  for (size_t i = 0; i < count; ++i) {
-    LaunchDequantizeBf16(*weights[i], 0, weights[i]->rows, ahead_panels_.as<uint16_t>() + first,
-                         stream_);
-    ahead_.push_back({weights[i], first});
-    first += PanelValues(*weights[i]);
-  }
+  Reserve(ahead_panels_, static_cast<size_t>(announced_.back().end) * 2, "dequantised weights");
+  for (const auto& [weight, first, end] : announced_)
+    LaunchDequantizeBf16(*weight, 0, weight->rows, ahead_panels_.as<uint16_t>() + first, stream_);
+  ahead_.swap(announced_);
 }
 
 void DeviceLinear::Product(const uint16_t* tokens, const uint16_t* panels, int64_t cols,

@@ -62,9 +62,7 @@ class DeviceLinear {
   // Of a product behind the next one. If that one is fast and has many tokens, this weight is
   // dequantised with its own as far as there is room: work on pages goes on beside kernels that
   // wait for memory, and has more of them at a time.
-  void Announce(const PackedWeight& weight) {
-    announced_.push_back(&static_cast<const DeviceWeightMatrix&>(weight).view());
-  }
+  void Announce(const PackedWeight& weight);
 
   // What the next product is, where that is known: else it is taken to be as the last one was.
   void Expect(Precision precision) { fast_ = precision == Precision::kFast; }
@@ -97,10 +95,9 @@ class DeviceLinear {
   DeviceBytes ahead_panels_;      // those of ahead_
   struct Ahead {
     const DeviceWeight* weight;
-    int64_t first;  // value in ahead_panels_
+    int64_t first, end;  // values in ahead_panels_
   };
-  std::vector<Ahead> ahead_;  // dequantised before their products
-  std::vector<const DeviceWeight*> announced_;
+  std::vector<Ahead> announced_, ahead_;  // to be dequantised before their products, and so already
 };
 
 }  // namespace tq::cuda
