@@ -214,7 +214,6 @@ void MeasureEncode(int tokens) {
 
 // A few launches for a profiler.
 void RunOne() {
-  roofline = 1;
   Shape s{Codec::kTurbo3, Codec::kTurbo3};
   s.context = 4096;
   Measure(s);
@@ -229,6 +228,29 @@ void MeasurePages() {
     MeasureSeal(Codec::kTurbo3, Codec::kTurbo3, pages);
     MeasureSeal(Codec::kTurbo3Tcq, Codec::kTurbo3Tcq, pages);
     MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, pages);
+  }
+}
+
+void MeasureQueries() {
+  Shape s{Codec::kTurbo3, Codec::kTurbo3};
+  s.context = 131072;
+  for (const int tokens : {1, 2, 4, 8, 16}) {
+    s.tokens = tokens;
+    Measure(s);
+  }
+  for (const int dim : {64, 256}) {
+    s.head_dim = dim;
+    for (const int tokens : {1, 8}) {
+      s.tokens = tokens;
+      Measure(s);
+    }
+  }
+  s.head_dim = 128;
+  s.k = Codec::kTurbo4Tcq;
+  s.v = Codec::kTurbo3Tcq;
+  for (const int tokens : {1, 8}) {
+    s.tokens = tokens;
+    Measure(s);
   }
 }
 
@@ -266,13 +288,9 @@ void Run() {
     s.sequences = 16;
     Measure(s);
   }
+  MeasureQueries();
   s = {Codec::kTurbo3, Codec::kTurbo3};
   s.context = 131072;
-  for (const int tokens : {1, 2, 4, 8}) {
-    s.tokens = tokens;
-    Measure(s);
-  }
-  s.tokens = 1;
   s.group = 8;
   Measure(s);
   s = {Codec::kTurbo3, Codec::kTurbo3};
@@ -293,6 +311,8 @@ int main(int argc, char** argv) {
     std::printf("%s, %d multiprocessors, %d MiB L2\n", device.name, device.multiProcessorCount,
                 device.l2CacheSize >> 20);
     const std::string what = argc > 2 ? argv[2] : "";
-    what == "one" ? tq::RunOne() : what == "pages" ? tq::MeasurePages() : tq::Run();
+    if (what.empty()) return tq::Run();
+    tq::roofline = 1;
+    what == "one" ? tq::RunOne() : what == "pages" ? tq::MeasurePages() : tq::MeasureQueries();
   });
 }

@@ -61,9 +61,9 @@ def main():
         lines.append(f"| {name} | {r['head_dim']} | {r['group']} | {r['tokens']} | {r['sequences']} x {r['context']} | {r['us']:.1f} | "
                      f"{r['gbs']:.0f} | {100 * share:.1f} | {f'{ratio:.2f}' if ratio else ''} |")
         size = (r["sequences"], r["context"])
+        key = r["k"] if r["k"] == r["v"] else (r["k"], r["v"])
         if r["tokens"] == 1 and r["group"] == 4 and not r["generic"] and r["head_dim"] == 128:
             pair = name
-            key = r["k"] if r["k"] == r["v"] else (r["k"], r["v"])
             one_token[(key, size)] = r["us"]
             if size == LARGE and r["k"] == r["v"] and r["k"] in ("turbo2", "turbo3", "turbo4"):
                 bar(f"{pair} 16 x 128K: {100 * share:.1f} % of the read roofline (>= 95)", share >= .95)
@@ -74,9 +74,9 @@ def main():
                 bar(f"{pair} {size[0]} x {size[1]}: {r['us']:.1f} us (<= {limit})", r["us"] <= limit)
         if r["generic"]:
             bar(f"{name} D {r['head_dim']} {size[0]} x {size[1]}: {100 * share:.1f} % of the read roofline (>= 60)", share >= .6)
-        elif r["head_dim"] in (64, 256) and r["tokens"] == 1:
+        elif r["head_dim"] in (64, 256) and r["sequences"] > 1:
             bar(f"{pair} D {r['head_dim']}: {100 * share:.1f} % of the read roofline (>= 85)", share >= .85)
-        base = one_token.get((r["k"], size))
+        base = one_token.get((key, size)) if key == "turbo3" and r["head_dim"] == 128 else None
         if r["tokens"] in MORE_TOKENS_BARS and base:
             limit = MORE_TOKENS_BARS[r["tokens"]]
             bar(f"{pair} {r['tokens']} queries: {r['us'] / base:.2f} x one (<= {limit})", r["us"] / base <= limit)

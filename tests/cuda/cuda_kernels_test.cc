@@ -126,6 +126,79 @@ void PageCases(bool all) {
   }
 }
 
+// More query rows than a warp's registers hold: two warps share a step.
+void WideCases(const DecodeSpec& base, bool all) {
+  DecodeSpec wide = base;
+  wide.kv_heads = 1;
+  wide.tokens = 8;
+  for (const int length : {8, 40, 129, 300, 517, 900}) {
+    DecodeSpec spec = wide;
+    spec.lengths = {length};
+    Check(spec);
+  }
+  for (const Data data : {Data::kOutliers, Data::kZeros, Data::kSink, Data::kTiny}) {
+    DecodeSpec spec = wide;
+    spec.data = data;
+    spec.lengths = {600};
+    Check(spec);
+  }
+  {  // pages that never seal
+    DecodeSpec spec = wide;
+    spec.k = spec.v = Codec::kTurbo8;
+    spec.lengths = {390, 77};
+    Check(spec);
+  }
+  {  // levels whose products need sums of queries and of weights
+    DecodeSpec spec = wide;
+    spec.k = Codec::kTurbo4Tcq;
+    spec.v = Codec::kTurbo3Tcq;
+    spec.lengths = {516, 140};
+    Check(spec);
+  }
+  {  // one query each but for the first sequence, an idle slot, rows in the stored basis
+    DecodeSpec spec = wide;
+    spec.rotate = false;
+    spec.kv_heads = 2;
+    spec.lengths = {900, 3, 0, 260};
+    Check(spec);
+  }
+  {
+    DecodeSpec spec = wide;
+    spec.sliding_window = 200;
+    spec.sink_pages = 0;
+    spec.group = 6;
+    spec.tokens = 5;
+    spec.lengths = {770};
+    Check(spec);
+  }
+  if (!all) return;
+  constexpr Codec kPairs[][2] = {{Codec::kTurbo8, Codec::kTurbo8},
+                                 {Codec::kTurbo4, Codec::kTurbo4},
+                                 {Codec::kTurbo3, Codec::kTurbo3},
+                                 {Codec::kTurbo2, Codec::kTurbo2},
+                                 {Codec::kTurbo3Tcq, Codec::kTurbo3Tcq},
+                                 {Codec::kTurbo4Tcq, Codec::kTurbo3Tcq}};
+  for (const int dim : {64, 128, 256}) {
+    for (const auto& [k, v] : kPairs) {
+      for (const int tokens : {3, 7, 32}) {
+        DecodeSpec spec = wide;
+        spec.head_dim = dim;
+        spec.k = k;
+        spec.v = v;
+        spec.tokens = tokens;
+        spec.lengths = {1030, 200};
+        Check(spec);
+      }
+    }
+  }
+  {  // one head over many blocks
+    DecodeSpec spec = wide;
+    spec.kv_heads = 2;
+    spec.lengths = {9000};
+    Check(spec);
+  }
+}
+
 void DecodeCases(bool all) {
   DecodeSpec base;
   constexpr Codec kTiles[] = {Codec::kTurbo8,   Codec::kTurbo4,    Codec::kTurbo3,
@@ -247,6 +320,7 @@ void DecodeCases(bool all) {
     spec.lengths = {400};
     Check(spec);
   }
+  WideCases(base, all);
   if (!all) return;
   for (const int dim : kHeadDims) {
     for (const bool generic : {false, true}) {

@@ -18,6 +18,7 @@ struct Barrier {
   int members = 0;
   int arrived = 0;
   int generation = 0;
+  bool any = false;
 };
 
 struct Fiber {
@@ -100,8 +101,8 @@ void RunBlock() {
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, Start, 0);
   }
-  for (Barrier& barrier : state.warps) barrier = {32, 0, 0};
-  state.all = {state.block.threads, 0, 0};
+  for (Barrier& barrier : state.warps) barrier = {.members = 32};
+  state.all = {.members = state.block.threads};
   state.current = 0;
   state.idle = 0;
   volatile bool started = false;
@@ -126,6 +127,16 @@ void MeetSome(int barrier, int threads) {
   TQ_CHECK(barrier > 0 && barrier < 16 && (some.arrived == 0 || some.members == threads));
   some.members = threads;
   Meet(some);
+}
+bool AnyOfSome(int barrier, int threads, bool yes) {
+  bool& any = state.some[barrier].any;
+  any |= yes;
+  MeetSome(barrier, threads);
+  const bool result = any;
+  MeetSome(barrier, threads);
+  any = false;
+  MeetSome(barrier, threads);
+  return result;
 }
 
 void CommitCopies() {

@@ -20,15 +20,23 @@ constexpr int kMinUnits = 8;  // of a block: fewer blocks are fewer partials to 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {
   int sets;                                       // per warp, of four rows
-  int groups;                                     // of warps that share steps
+  int groups;                                     // of rows of a block, each of other warps
   int items;                                      // blocks' worth of rows
+  bool wide;                                      // warps share steps and rows
   int rows() const { return sets * 4 * groups; }  // of one block
+  int step_warps() const { return wide ? kWideWarps : groups; }
 };
 
-ColumnPlan PlanColumns(int head_dim, int rows) {
-  ColumnPlan plan = {1, 1, 1};
+// wide: there are wide kernels for the pair of codecs.
+ColumnPlan PlanColumns(int head_dim, int rows, bool wide) {
+  ColumnPlan plan = {1, 1, 1, false};
   while (plan.sets < MaxSets(head_dim) && plan.rows() < rows) plan.sets *= 2;
-  while (plan.groups < 4 && plan.rows() < rows) plan.groups *= 2;
+  if (plan.rows() < rows && wide && WideSets(head_dim) > 0) {
+    plan.wide = true;
+    plan.sets = WideSets(head_dim);
+  } else {
+    while (plan.groups < 4 && plan.rows() < rows) plan.groups *= 2;
+  }
   plan.items = (rows + plan.rows() - 1) / plan.rows();
   return plan;
 }
@@ -53,33 +61,36 @@ PageForm FormOf(const PageLayout& layout, uint64_t layer_offset, int step_log) {
 
 struct Choice {
   DecodeKernelFn kernel;
+  ColumnPlan columns;
   bool fixed;
 };
 
-Choice ChooseKernel(const LayerPages& pages, int sets, bool generic) {
-  const int dim = pages.open.head_dim;
-  generic |= pages.num_aged > 0;
+using KernelsOfPair = DecodeKernelFn (*)(int head_dim, int sets);
+// Null if there is none.
+KernelsOfPair FindFixedPair(const LayerPages& pages) {
   const auto is = [](const PageLayout& layout, Codec k, Codec v) {
     return layout.k == k && layout.v == v;
   };
-  if (!generic && is(pages.open, Codec::kTurbo8, Codec::kTurbo8)) {
-    DecodeKernelFn kernel = nullptr;
-    if (!pages.visibility.seals) {
-      kernel = Turbo8Kernel(dim, sets);
-    } else if (is(pages.sealed, Codec::kTurbo4, Codec::kTurbo4)) {
-      kernel = Turbo4Kernel(dim, sets);
-    } else if (is(pages.sealed, Codec::kTurbo3, Codec::kTurbo3)) {
-      kernel = Turbo3Kernel(dim, sets);
-    } else if (is(pages.sealed, Codec::kTurbo2, Codec::kTurbo2)) {
-      kernel = Turbo2Kernel(dim, sets);
-    } else if (is(pages.sealed, Codec::kTurbo3Tcq, Codec::kTurbo3Tcq)) {
-      kernel = Turbo3TcqKernel(dim, sets);
-    } else if (is(pages.sealed, Codec::kTurbo4Tcq, Codec::kTurbo3Tcq)) {
-      kernel = Turbo43TcqKernel(dim, sets);
-    }
-    if (kernel != nullptr) return {kernel, true};
+  if (!is(pages.open, Codec::kTurbo8, Codec::kTurbo8)) return nullptr;
+  if (!pages.visibility.seals) return Turbo8Kernel;
+  if (is(pages.sealed, Codec::kTurbo4, Codec::kTurbo4)) return Turbo4Kernel;
+  if (is(pages.sealed, Codec::kTurbo3, Codec::kTurbo3)) return Turbo3Kernel;
+  if (is(pages.sealed, Codec::kTurbo2, Codec::kTurbo2)) return Turbo2Kernel;
+  if (is(pages.sealed, Codec::kTurbo3Tcq, Codec::kTurbo3Tcq)) return Turbo3TcqKernel;
+  if (is(pages.sealed, Codec::kTurbo4Tcq, Codec::kTurbo3Tcq)) return Turbo43TcqKernel;
+  return nullptr;
+}
+
+Choice ChooseKernel(const LayerPages& pages, int rows, bool generic) {
+  const int dim = pages.open.head_dim;
+  const KernelsOfPair pair = FindFixedPair(pages);
+  if (pair != nullptr && pages.num_aged == 0 && !generic) {
+    const ColumnPlan columns = PlanColumns(dim, rows, true);
+    const DecodeKernelFn kernel = pair(dim, columns.sets);
+    if (kernel != nullptr) return {kernel, columns, true};
   }
-  return {AnyKernel(dim, sets), false};
+  const ColumnPlan columns = PlanColumns(dim, rows, false);
+  return {AnyKernel(dim, columns.sets), columns, false};
 }
 
 // Counters lie at one place for calls of all shapes: where one call counts, none may leave sums.
@@ -119,10 +130,12 @@ int64_t DecodeWorkspaceBytes(const DecodeLimits& limits) {
   int64_t bytes = 0;
   // Fewer tokens may need more items than many; the largest is what counts.
   for (int tokens = 1; tokens <= limits.tokens; ++tokens) {
-    const ColumnPlan columns =
-        PlanColumns(limits.head_dim, tokens * (limits.q_heads / limits.kv_heads));
-    bytes = std::max(bytes, CounterBytes(limits.slots, limits.kv_heads, columns.items) +
-                                PartialBytes(blocks, columns, limits.head_dim));
+    for (const bool wide : {false, true}) {
+      const ColumnPlan columns =
+          PlanColumns(limits.head_dim, tokens * (limits.q_heads / limits.kv_heads), wide);
+      bytes = std::max(bytes, CounterBytes(limits.slots, limits.kv_heads, columns.items) +
+                                  PartialBytes(blocks, columns, limits.head_dim));
+    }
   }
   return bytes;
 }
@@ -133,8 +146,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const int dim = layout.head_dim;
   const DeviceLimits device = CurrentDeviceLimits();
   const int group = args.q_heads / layout.kv_heads;
-  const ColumnPlan columns = PlanColumns(dim, args.tokens * group);
-  const Choice choice = ChooseKernel(args.pages, columns.sets, args.generic);
+  const Choice choice = ChooseKernel(args.pages, args.tokens * group, args.generic);
+  const ColumnPlan& columns = choice.columns;
   TQ_CHECK(choice.kernel != nullptr);
   TQ_CHECK(reinterpret_cast<uintptr_t>(args.q) % 16 == 0 && args.q_stride % 4 == 0);
 
@@ -142,7 +155,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.tables = args.tables;
   p.arena = args.pages.arena;
   const int open_log = OpenLog(dim);
-  const int sealed_log = choice.fixed ? 1 : open_log;
+  // Sealed pages of fixed pairs: steps of 64 tokens or, if wide, of two tiles.
+  const int sealed_log = columns.wide ? open_log - 1 : choice.fixed ? 1 : open_log;
   p.open = FormOf(args.pages.open, args.pages.open_layer_offset, open_log);
   p.sealed = FormOf(args.pages.sealed, args.pages.sealed_layer_offset, sealed_log);
   p.visibility = args.pages.visibility;
@@ -158,7 +172,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.kv_heads = layout.kv_heads;
   p.group = group;
   p.items = columns.items;
-  p.column_groups = columns.groups;
+  p.step_warps = columns.step_warps();
   p.columns_log = std::countr_zero(static_cast<unsigned>(columns.rows()));
   p.by_group = Divisor::Of(group);
   p.by_blocks = Divisor::Of(device.processors);
@@ -183,21 +197,19 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   for (int form = kSealedForm; p.visibility.seals && form <= kSealedForm + p.ages.count; ++form)
     stage = std::max(stage, step_bytes(p.Form(form)));
   p.stage_bytes = (stage + dim * 2 + 127) / 128 * 128;
-  const int columns_per_warp = columns.sets * 4;
   const auto memory_of = [&](int warps, int crews) {
-    return MakeDecodeMemory(dim, crews * columns.rows(), columns_per_warp, warps, p.stage_bytes)
-        .size;
+    return MakeDecodeMemory(dim, columns.sets, crews * columns.rows(), warps, p.stage_bytes).size;
   };
-  int warps = MaxWarps(dim, columns.sets) / columns.groups * columns.groups;
-  while (warps > columns.groups && memory_of(warps, 1) > device.shared_memory) {
-    warps -= columns.groups;
+  int warps = MaxWarps(dim, columns.sets) / p.step_warps * p.step_warps;
+  while (warps > p.step_warps && memory_of(warps, 1) > device.shared_memory) {
+    warps -= p.step_warps;
   }
   TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
-  p.phases = warps / columns.groups;
+  p.phases = warps / p.step_warps;
   p.crews = p.phases > 1 && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
   for (int i = 1; i <= kMostDecodeWarps; ++i) p.by[i] = Divisor::Of(i);
   // Parts of outputs take the ring's place.
-  TQ_CHECK(columns_per_warp * (dim + kRowPad) * 4 <= 2 * p.stage_bytes);
+  TQ_CHECK(columns.sets * 4 * (dim + kRowPad) * 4 <= StagesOfRing(columns.wide) * p.stage_bytes);
 
   const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);

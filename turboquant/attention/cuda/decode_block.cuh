@@ -9,7 +9,7 @@ namespace tq::cuda {
 
 // The warps that share a segment: a small block of its own but for the queries, which all warps of
 // the block prepare together. Consecutive warps of a phase share its units, each with its own
-// columns.
+// columns or, in a wide kernel, all of them with all columns.
 struct Crew {
   int index;
   int first_phase;
@@ -27,6 +27,7 @@ template <int kHeadDim, int kColumnSets>
 struct DecodeBlock {
   static constexpr int kDim = kHeadDim;
   static constexpr int kSets = kColumnSets;
+  static constexpr bool kWide = IsWide(kDim, kSets);
   static constexpr int kColumns = kSets * 4;  // of a warp
   static constexpr int kRow = kDim + kRowPad;
   static constexpr int kQuads = kDim / 4;
@@ -36,18 +37,28 @@ struct DecodeBlock {
   DecodeMemory at;
   int warp, lane, warps;
   int phase;
+  int member;   // of the warps that share steps
   int columns;  // of a crew
 
   TQ_DEVICE explicit DecodeBlock(const DecodeParams& params) : p(params), memory(SharedMemory()) {
     warp = UniformWarpId();
     lane = LaneId();
     warps = Threads() >> 5;
-    phase = p.column_groups == 1
-                ? warp
-                : static_cast<int>(p.by[p.column_groups].Divide(static_cast<uint32_t>(warp)));
+    if constexpr (kWide) {
+      phase = warp / kWideWarps;
+    } else {
+      phase = p.step_warps == 1
+                  ? warp
+                  : static_cast<int>(p.by[p.step_warps].Divide(static_cast<uint32_t>(warp)));
+    }
+    member = warp - phase * p.step_warps;
     columns = 1 << p.columns_log;
-    at = MakeDecodeMemory(kDim, p.crews * columns, kColumns, warps, p.stage_bytes);
+    at = MakeDecodeMemory(kDim, kSets, p.crews * columns, warps, p.stage_bytes);
   }
+
+  // Threads that copy a unit together.
+  static constexpr int kCopyThreads = kWide ? 32 * kWideWarps : 32;
+  TQ_DEVICE int copy_thread() const { return kWide ? 32 * member + lane : lane; }
 
   template <typename T>
   TQ_DEVICE T* Shared(int offset) const {
@@ -56,7 +67,10 @@ struct DecodeBlock {
   TQ_DEVICE float* Row(int row) const { return Shared<float>(at.row) + row * kRow; }
   TQ_DEVICE Column& ColumnAt(int row) const { return Shared<Column>(at.columns)[row]; }
   TQ_DEVICE const uint32_t* levels() const { return Shared<uint32_t>(at.levels); }
-  TQ_DEVICE std::byte* RingOf(int w) const { return memory + at.ring + w * 2 * p.stage_bytes; }
+  TQ_DEVICE std::byte* RingOf(int w) const {
+    const int ring = kWide ? w / kWideWarps : w;
+    return memory + at.ring + ring * StagesOfRing(kWide) * p.stage_bytes;
+  }
   TQ_DEVICE std::byte* StageOf(int stage) const { return RingOf(warp) + stage * p.stage_bytes; }
 
   // Parameters lie in constant memory, cold at first: every warp fetches a line of them, so that
@@ -79,8 +93,8 @@ struct DecodeBlock {
     return {index,
             first_phase,
             phases,
-            first_phase * p.column_groups,
-            phases * p.column_groups,
+            first_phase * p.step_warps,
+            phases * p.step_warps,
             index << p.columns_log};
   }
   // The most units of a warp.

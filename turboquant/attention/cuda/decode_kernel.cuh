@@ -3,21 +3,25 @@
 // (decode_units.h) of all slots and KV heads evenly and in order (decode_work.cuh). A block's share
 // of one KV head is a segment; short ones are worked on two at once, each by its crew of warps
 // (decode_block.cuh). Warps take consecutive runs of units, each through its own double buffer in
-// shared memory (decode_pages.cuh). A segment that is not a whole KV head leaves a partial; the
+// shared memory (decode_pages.cuh), or two of them together (wide_run.cuh). A segment that is not a whole KV head leaves a partial; the
 // crew that finishes the last one merges them (decode_parts.cuh).
 #pragma once
 
 #include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_pages.cuh"
 #include "turboquant/attention/cuda/decode_parts.cuh"
+#include "turboquant/attention/cuda/wide_run.cuh"
 
 namespace tq::cuda {
 
-// A warp's run. `unit` and `next`, its first two, are on their way; `cursor` stands behind them.
+// A warp's run of units, from its queries to its part. `unit` and `next`, its first two, are on
+// their way; `cursor` stands behind them.
 template <class Pair, class Block>
-TQ_DEVICE void AttendRun(const Block& block, const Segment& s, int units, Unit unit, Unit next,
-                         Cursor cursor, int first_row,
-                         WarpState<Block::kDim, Block::kSets>& state) {
+TQ_DEVICE void AttendAlone(const Block& block, const Segment& s, int units, Unit unit, Unit next,
+                           Cursor cursor, int first_row) {
+  WarpState<Block::kDim, Block::kSets> state;
+  state.Clear();
+  LoadColumns(block, first_row, state);
   bool new_page = true;
   for (int i = 0; i < units; ++i) {
     CopyWait<1>();
@@ -33,6 +37,7 @@ TQ_DEVICE void AttendRun(const Block& block, const Segment& s, int units, Unit u
     LoadNext<Pair>(block, s, i & 1, false, cursor);
   }
   CopyWait<0>();
+  LeaveWarpPart(block, state);
 }
 
 // One segment, or two at once (split: phases of the first one's crew), each from its queries to its
@@ -71,13 +76,12 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   SyncWarp();
   PrepareQueries(block, rows);
   SyncThreads();
-  WarpState<Block::kDim, Block::kSets> state;
-  state.Clear();
-  const int group = block.warp - block.phase * p.column_groups;
-  const int first_row = crew.first_row + group * Block::kColumns;
-  LoadColumns(block, first_row, state);
-  AttendRun<Pair>(block, s, units, unit, next, cursor, first_row, state);
-  LeaveWarpPart(block, state);
+  if constexpr (Block::kWide) {
+    AttendWide<Pair>(block, s, units, unit, next, cursor, crew.first_row);
+  } else {
+    const int first_row = crew.first_row + block.member * Block::kColumns;
+    AttendAlone<Pair>(block, s, units, unit, next, cursor, first_row);
+  }
   MergeSegment(block, s, crew, share);
 }
 

@@ -4,19 +4,22 @@
 
 #include <cstdint>
 
+#include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/codec/cuda/level_tables.h"
 
 namespace tq::cuda {
 
-// Shared memory of a block, in order. `columns`: query rows of all crews.
+// Shared memory of a block, in order. `columns`: query rows of all crews. A ring is a warp's, or
+// that of the warps of a step in a wide kernel.
 struct DecodeMemory {
-  int levels;   // uint32 [kLevelTableWords][32]
-  int row;      // float [columns][dim + 8]: query rows, then rows of the output
-  int bytes;    // int8 [columns][2][dim]: low and high bytes of 16-bit queries
-  int columns;  // Column [columns]
-  int states;   // float2 [warps][columns of a warp]: m and l of parts
-  int flags;    // int [32]
-  int ring;     // [warps][2][stage_bytes], then parts of outputs
+  int levels;    // uint32 [kLevelTableWords][32]
+  int row;       // float [columns][dim + 8]: query rows, then rows of the output
+  int bytes;     // int8 [columns][2][dim]: low and high bytes of 16-bit queries
+  int columns;   // Column [columns]
+  int states;    // float2 [warps][columns of a warp]: m and l of parts
+  int flags;     // int [32]
+  int exchange;  // WideExchange [rings], in a wide kernel
+  int ring;      // [rings][stages][stage_bytes], then parts of outputs
   int size;
 };
 struct Column {
@@ -26,17 +29,49 @@ struct Column {
 };
 constexpr int kRowPad = 8;  // floats: rows of a fragment's lanes fall into different banks
 
-constexpr DecodeMemory MakeDecodeMemory(int dim, int columns, int columns_per_warp, int warps,
+// What the two warps of a wide kernel's step tell each other (wide_step.cuh).
+struct alignas(16) WideColumn {
+  float scale;      // as in Column
+  float minus_m;    // m: what sums are relative to
+  float reference;  // q . r of the page, as a score over scale
+  int32_t position;
+};
+template <int kDim, int kSets>
+struct WideExchange {
+  static constexpr int kMatrices = MakeTileLayout(kDim).tokens / 8;  // of 16 tokens, in a step
+  uint32_t weights[kSets][kMatrices][32];
+  float largest[kWideWarps][kSets * 4];
+  WideColumn columns[kSets * 4];
+};
+constexpr int WideExchangeBytes(int dim, int sets) {
+  return sets * (MakeTileLayout(dim).tokens * 16 + 4 * kWideWarps * 4 +
+                 4 * static_cast<int>(sizeof(WideColumn)));
+}
+static_assert(WideExchangeBytes(128, 8) == sizeof(WideExchange<128, 8>));
+
+// A 16-byte chunk of a row of query bytes lies where chunks that lanes read together fall into
+// different banks. high: whether the row is one of high bytes.
+template <int kDim>
+constexpr int WideChunk(int chunk, int high) {
+  return chunk ^ chunk >> 3 ^ high * (kDim / 128);
+}
+
+constexpr int StagesOfRing(bool wide) { return wide ? 3 : 2; }
+
+constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warps,
                                         int stage_bytes) {
   const auto align = [](int n) { return (n + 127) / 128 * 128; };
+  const bool wide = IsWide(dim, sets);
+  const int rings = wide ? warps / kWideWarps : warps;
   DecodeMemory m = {};
   m.row = m.levels + kLevelTableWords * 128;
   m.bytes = m.row + align(columns * (dim + kRowPad) * 4);
   m.columns = m.bytes + align(columns * 2 * dim);
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
-  m.flags = m.states + align(warps * columns_per_warp * 8);
-  m.ring = m.flags + 128;
-  m.size = m.ring + warps * 2 * stage_bytes;
+  m.flags = m.states + align(warps * sets * 4 * 8);
+  m.exchange = m.flags + 128;
+  m.ring = m.exchange + (wide ? align(rings * WideExchangeBytes(dim, sets)) : 0);
+  m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;
   return m;
 }
 

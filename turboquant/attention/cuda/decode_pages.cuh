@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A warp's run of units: where they lie and how they come into its double buffer.
+// A warp's run of units: where they lie and how they come into its ring.
 #pragma once
 
 #include <type_traits>
@@ -13,7 +13,7 @@ namespace tq::cuda {
 struct Cursor {
   const uint32_t* open_ids;  // of the slot
   const uint32_t* sealed_ids;
-  const std::byte* open;  // of this layer, head and lane in page 0
+  const std::byte* open;  // of this layer, head and thread in page 0
   const std::byte* sealed;
   int next;  // number of the unit
   int end;   // of the run
@@ -36,11 +36,11 @@ TQ_DEVICE void FindPage(const DecodeParams& p, const Segment& s, Cursor& cursor)
       (cursor.unit.form != kOpenForm ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
 }
 
-// Of this layer, head and lane in page 0 of a form.
+// Of this layer, head and thread in page 0 of a form.
 template <class Block>
 TQ_DEVICE const std::byte* HeadOf(const Block& block, const Segment& s, const PageForm& form) {
   return block.p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes +
-         block.lane * 16;
+         block.copy_thread() * 16;
 }
 
 template <class Pair, class Block>
@@ -62,18 +62,21 @@ TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew
   return cursor;
 }
 
-// Both addresses are the lane's. The second form is for lengths known only when running.
-template <int kBytes>
-TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, std::integral_constant<int, kBytes>,
-                          int lane) {
-  constexpr int kWhole = kBytes / 512 * 512;
+// 16 bytes a thread; both addresses are the thread's. The second form is for lengths known only
+// when running.
+template <int kThreads, int kBytes>
+TQ_DEVICE void CopyTogether(std::byte* to, const std::byte* from,
+                            std::integral_constant<int, kBytes>, int thread) {
+  constexpr int kPiece = kThreads * 16;
+  constexpr int kWhole = kBytes / kPiece * kPiece;
 #pragma unroll
-  for (int i = 0; i < kWhole; i += 512) CopyAsync(to + i, from + i);
-  if (lane * 16 < kBytes - kWhole) CopyAsync(to + kWhole, from + kWhole);
+  for (int i = 0; i < kWhole; i += kPiece) CopyAsync(to + i, from + i);
+  if (thread * 16 < kBytes - kWhole) CopyAsync(to + kWhole, from + kWhole);
 }
-TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int lane) {
+template <int kThreads>
+TQ_DEVICE void CopyTogether(std::byte* to, const std::byte* from, int bytes, int thread) {
 #pragma unroll 4
-  for (int i = 0; i < bytes - lane * 16; i += 512) CopyAsync(to + i, from + i);
+  for (int i = 0; i < bytes - thread * 16; i += kThreads * 16) CopyAsync(to + i, from + i);
 }
 
 // Asks for the cursor's unit, if there is one, and moves on. Stage: the step's tiles as
@@ -82,8 +85,9 @@ TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int l
 template <class Pair, class Block>
 TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
                         Cursor& cursor) {
-  constexpr int kDim = Block::kDim;
+  constexpr int kDim = Block::kDim, kThreads = Block::kCopyThreads;
   const DecodeParams& p = block.p;
+  const int thread = block.copy_thread();
   if (cursor.next < cursor.end) {
     Unit& unit = cursor.unit;
     const std::byte* first = unit.form != kOpenForm ? cursor.sealed : cursor.open;
@@ -91,15 +95,16 @@ TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool re
       if (unit.form > kSealedForm) first = HeadOf(block, s, p.Form(unit.form));
     }
     const std::byte* page = first + static_cast<uint64_t>(cursor.id) * kPageIdUnit;
-    std::byte* to = block.StageOf(stage) + block.lane * 16;
+    std::byte* to = block.StageOf(stage) + thread * 16;
     if (reference || unit.token == 0) {
-      CopyByWarp(to + p.stage_bytes - kDim * 2, page, std::integral_constant<int, kDim * 2>(),
-                 block.lane);
+      CopyTogether<kThreads>(to + p.stage_bytes - kDim * 2, page,
+                             std::integral_constant<int, kDim * 2>(), thread);
     }
-    Pair::template WithStepBytes<kDim>(p, unit.form, [&](const auto bytes, const auto tile) {
+    const auto copy = [&](const auto bytes, const auto tile) {
       const int in_page = unit.token / Tile<kDim>::kTokens * tile;
-      CopyByWarp(to, page + kTilesOffset<kDim> + in_page, bytes, block.lane);
-    });
+      CopyTogether<kThreads>(to, page + kTilesOffset<kDim> + in_page, bytes, thread);
+    };
+    Pair::template WithStepBytes<kDim, Block::kSets>(p, unit.form, copy);
     if (++cursor.next < cursor.end) {
       unit.token += kPageTokens >> (unit.form != kOpenForm ? p.sealed.step_log : p.open.step_log);
       if (unit.token == kPageTokens) FindPage<Pair>(p, s, cursor);

@@ -49,13 +49,13 @@ struct DecodeParams {
   int64_t q_stride;
   int64_t out_stride;
   int kv_heads;
-  int group;          // query heads per KV head
-  int items;          // column items per KV head: each takes column_groups * kSets * 4 rows
-  int column_groups;  // warps that share a step, each with its own columns
-  int phases;         // warps that share columns, each with its own steps
-  int columns_log;    // log2 of the query rows of a block
-  int crews;          // segments that a block takes at once
-  int parts;          // blocks per head if heads are equally long; 0: they do not divide the grid
+  int group;        // query heads per KV head
+  int items;        // column items per KV head
+  int step_warps;   // warps that share a step, each with its own columns if the kernel is not wide
+  int phases;       // of a block: its warps over step_warps, each with its own steps
+  int columns_log;  // log2 of the query rows of a block
+  int crews;        // segments that a block takes at once
+  int parts;        // blocks per head if heads are equally long; 0: they do not divide the grid
   Divisor by_group;
   Divisor by_blocks;
   Divisor by_parts;

@@ -37,7 +37,8 @@ struct WarpParts {
   const Crew& crew;
 
   TQ_DEVICE int Warp(int part, int column) const {
-    return crew.first_warp + column / Block::kColumns + part * block.p.column_groups;
+    if constexpr (Block::kWide) return crew.first_warp + part * kWideWarps;
+    return crew.first_warp + column / Block::kColumns + part * block.p.step_warps;
   }
   TQ_DEVICE float2 State(int part, int column) const {
     return block.template Shared<float2>(

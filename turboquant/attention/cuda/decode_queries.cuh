@@ -73,8 +73,11 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
       const int value = RoundToInt(x[j] * inverse);
       const int high = (value + 128) >> 8;
       if (d < kDim) {
-        low[d] = static_cast<int8_t>(value - high * 256);
-        low[kDim + d] = static_cast<int8_t>(high);
+        const auto place = [d](int is_high) {
+          return Block::kWide ? WideChunk<kDim>(d / 16, is_high) * 16 + d % 16 : d;
+        };
+        low[place(0)] = static_cast<int8_t>(value - high * 256);
+        low[kDim + place(1)] = static_cast<int8_t>(high);
       }
       sum += value;
     }
@@ -109,12 +112,13 @@ TQ_DEVICE void LoadColumns(const Block& block, int first_row,
   }
 }
 
-// Query rows times the page's reference vector: what the page adds to its scores.
-template <class Block>
-TQ_DEVICE void AddReference(const Block& block, const std::byte* stage, int first_row,
-                            WarpState<Block::kDim, Block::kSets>& state) {
+// Query rows from first_row on times the page's reference vector: lane (g, t) gets sum[n] of row
+// 4 n + t.
+template <class Block, int kSets>
+TQ_DEVICE void ReferenceProducts(const Block& block, const std::byte* stage, int first_row,
+                                 float (&sum)[kSets]) {
   // Lane (g, t) takes dims [g D/8, (g + 1) D/8) of row t.
-  constexpr int kDim = Block::kDim, kSets = Block::kSets;
+  constexpr int kDim = Block::kDim;
   constexpr int kPart = kDim / 8;
   const int g = block.lane >> 2, t = block.lane & 3;
   const std::byte* r = stage + block.p.stage_bytes - kDim * 2 + g * kPart * 2;
@@ -133,11 +137,22 @@ TQ_DEVICE void AddReference(const Block& block, const std::byte* stage, int firs
   }
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    float sum = even[n] + odd[n];
-    sum += ShuffleXor(sum, 4);
-    sum += ShuffleXor(sum, 8);
-    sum += ShuffleXor(sum, 16);
-    state.reference[n] = FastDivide(sum, state.q_scale[n]);
+    sum[n] = even[n] + odd[n];
+    sum[n] += ShuffleXor(sum[n], 4);
+    sum[n] += ShuffleXor(sum[n], 8);
+    sum[n] += ShuffleXor(sum[n], 16);
+  }
+}
+
+// What a page adds to its scores.
+template <class Block>
+TQ_DEVICE void AddReference(const Block& block, const std::byte* stage, int first_row,
+                            WarpState<Block::kDim, Block::kSets>& state) {
+  float sum[Block::kSets];
+  ReferenceProducts(block, stage, first_row, sum);
+#pragma unroll
+  for (int n = 0; n < Block::kSets; ++n) {
+    state.reference[n] = FastDivide(sum[n], state.q_scale[n]);
   }
 }
 

@@ -8,7 +8,7 @@ namespace tq::cuda {
 
 template <class Pair, int kDim, int kSets>
 DecodeKernelFn KernelIf() {
-  if constexpr (kSets <= MaxSets(kDim)) {
+  if constexpr (kSets <= MaxSets(kDim) || (!Pair::kAges && kSets == WideSets(kDim))) {
     return DecodeKernel<kDim, kSets, Pair>;
   } else {
     return nullptr;
@@ -23,7 +23,8 @@ DecodeKernelFn SelectKernel(int head_dim, int sets) {
     if (head_dim != kDim) return;
     kernel = sets == 1   ? KernelIf<Pair, kDim, 1>()
              : sets == 2 ? KernelIf<Pair, kDim, 2>()
-                         : KernelIf<Pair, kDim, 4>();
+             : sets == 4 ? KernelIf<Pair, kDim, 4>()
+                         : KernelIf<Pair, kDim, 8>();
   };
   (consider.template operator()<kDims>(), ...);
   return kernel;

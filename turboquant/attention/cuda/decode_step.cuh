@@ -5,6 +5,7 @@
 
 #include <type_traits>
 
+#include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_work.cuh"
 #include "turboquant/attention/cuda/tile_products.cuh"
 
@@ -136,6 +137,14 @@ TQ_DEVICE void RaiseReference(const float (&x)[kSets][kScores], WarpState<kDim, 
   }
 }
 
+inline constexpr float kLargestWeight = 65500.0f;
+// Two weights as 16-bit numbers, their low bytes first.
+TQ_DEVICE uint32_t WeightPair(float a, float b, float to_weight) {
+  constexpr float kRound = 8388608.0f;  // 2^23
+  return Prmt(FloatBits(FusedMulAdd(a, to_weight, kRound)),
+              FloatBits(FusedMulAdd(b, to_weight, kRound)), 0x5140u);
+}
+
 // Scores to 16-bit weights: exp2(score - m) v over their largest of the step, so one token of full
 // weight and any number of small ones keep their sum. gain: what weighted levels are to be
 // multiplied by.
@@ -156,21 +165,15 @@ TQ_DEVICE void Softmax(const float (&x)[kSets][4 * kHalves], const float (&v)[4 
       top = Max(top, w[i]);
     }
     top = MaxOverRows(top);
-    constexpr float kOne = 65500.0f;
-    const float to_weight = top > 1e-30f ? FastDivide(kOne, top) : 0.0f;
-    gain[n] = top * (1.0f / kOne);
-    uint32_t bits[4 * kHalves];  // low 16: the weight
-#pragma unroll
-    for (int i = 0; i < 4 * kHalves; ++i) {
-      bits[i] = FloatBits(FusedMulAdd(w[i], to_weight, 8388608.0f));  // 2^23 + round
-    }
+    const float to_weight = top > 1e-30f ? FastDivide(kLargestWeight, top) : 0.0f;
+    gain[n] = top * (1.0f / kLargestWeight);
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        // Low bytes of two tokens, then their high bytes: columns 2t and 2t + 1 of row g.
+        // Columns 2t and 2t + 1 of row g.
         weights[n].b[h][i] =
-            Transpose8x8(Prmt(bits[4 * h + 2 * i], bits[4 * h + 2 * i + 1], 0x5140u));
+            Transpose8x8(WeightPair(w[4 * h + 2 * i], w[4 * h + 2 * i + 1], to_weight));
       }
     }
   }
@@ -220,10 +223,13 @@ TQ_DEVICE void TileStep(const std::byte* stage, const uint32_t* levels, int lane
 }
 
 // Steps of a page: halves of 32 tokens that one step takes. Open pages: one tile. Sealed pages of a
-// fixed pair: 64 tokens.
+// fixed pair: 64 tokens, or two tiles in a wide kernel.
 template <int kDim>
 inline constexpr int kOpenHalves = Tile<kDim>::kHalves;
 inline constexpr int kFixedHalves = 2;
+template <int kDim, int kSets>
+inline constexpr int kSealedHalves =
+    IsWide(kDim, kSets) ? kWideWarps * Tile<kDim>::kHalves : kFixedHalves;
 
 // Calls fn with the bytes of a step and of a tile, as constants.
 template <class K, class V, int kDim, int kHalves, class Fn>
@@ -237,10 +243,10 @@ TQ_DEVICE void WithBytes(Fn&& fn) {
 template <class K, class V>
 struct FixedPair {
   static constexpr bool kAges = false;
-  template <int kDim, class Fn>
+  template <int kDim, int kSets, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams&, int form, Fn&& fn) {
     if (form != kOpenForm) {
-      WithBytes<K, V, kDim, kFixedHalves>(fn);
+      WithBytes<K, V, kDim, kSealedHalves<kDim, kSets>>(fn);
     } else {
       WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
     }
@@ -255,12 +261,21 @@ struct FixedPair {
       TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
     }
   }
+  // Step is a WideStep for the codecs and tiles it is called with.
+  template <class Step>
+  TQ_DEVICE static void WithWideStep(int form, Step&& step) {
+    if (form != kOpenForm) {
+      step.template operator()<K, V, kWideWarps>();
+    } else {
+      step.template operator()<Turbo8, Turbo8, 1>();
+    }
+  }
 };
 
 // Pages that are never sealed.
 struct OpenPair {
   static constexpr bool kAges = false;
-  template <int kDim, class Fn>
+  template <int kDim, int kSets, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams&, int, Fn&& fn) {
     WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
   }
@@ -270,12 +285,16 @@ struct OpenPair {
                              WarpState<kDim, kSets>& state) {
     TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
   }
+  template <class Step>
+  TQ_DEVICE static void WithWideStep(int, Step&& step) {
+    step.template operator()<Turbo8, Turbo8, 1>();
+  }
 };
 
 // Any pair of codecs in tiles, of any form: switched once per step and side.
 struct AnyPair {
   static constexpr bool kAges = true;
-  template <int kDim, class Fn>
+  template <int kDim, int, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams& p, int number, Fn&& fn) {
     const PageForm& form = p.Form(number);
     fn(static_cast<int>(form.tile_bytes) * (Tile<kDim>::kLayout.tiles_per_page() >> form.step_log),

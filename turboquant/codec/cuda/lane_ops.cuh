@@ -40,6 +40,22 @@ TQ_DEVICE void SyncSome(int barrier, int threads) {
   __syncwarp();  // the barrier counts warps, and takes a part of one for it
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
+// The same, and whether any of their threads says yes.
+TQ_DEVICE bool AnyOfSome(int barrier, int threads, bool yes) {
+  __syncwarp();
+  int any;
+  asm volatile(
+      "{\n"
+      " .reg .pred p;\n"
+      " setp.ne.s32 p, %3, 0;\n"
+      " bar.red.or.pred p, %1, %2, p;\n"
+      " selp.s32 %0, 1, 0, p;\n"
+      "}"
+      : "=r"(any)
+      : "r"(barrier), "r"(threads), "r"(static_cast<int>(yes))
+      : "memory");
+  return any != 0;
+}
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
 // Orders what this block wrote before its last barrier before the addition, and what the block
@@ -169,6 +185,15 @@ TQ_DEVICE uint32_t Transpose8x8(uint32_t x) {
   uint32_t r;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x));
   return r;
+}
+
+// Four such matrices from shared memory, where each is 32 words, a lane's word after the other.
+TQ_DEVICE void LoadTransposed(uint32_t (&r)[4], const uint32_t* matrices) {
+  const auto from = static_cast<uint32_t>(__cvta_generic_to_shared(matrices + LaneId() * 4));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(from)
+               : "memory");
 }
 
 TQ_DEVICE float Exp2(float x) {

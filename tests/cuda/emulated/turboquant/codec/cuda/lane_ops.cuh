@@ -45,6 +45,9 @@ inline std::byte* SharedMemory() { return emulator::Current().shared; }
 
 inline void SyncThreads() { emulator::MeetBlock(); }
 inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, threads); }
+inline bool AnyOfSome(int barrier, int threads, bool yes) {
+  return emulator::AnyOfSome(barrier, threads, yes);
+}
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
@@ -223,6 +226,9 @@ inline uint32_t Transpose8x8(uint32_t x) {
     return lanes.of[row * 4 + column / 2] >> (16 * (column % 2)) & 0xffffu;
   };
   return element(2 * t, g) | element(2 * t + 1, g) << 16;
+}
+inline void LoadTransposed(uint32_t (&r)[4], const uint32_t* matrices) {
+  for (int i = 0; i < 4; ++i) r[i] = Transpose8x8(matrices[i * 32 + LaneId()]);
 }
 
 inline float Exp2(float x) { return exp2f(x); }

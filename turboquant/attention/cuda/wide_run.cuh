@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run of units of two warps that share their steps (wide_step.cuh), from queries to their part.
+// Stages of their ring: one that is read, one that has come or is on its way, and one that the
+// other warp may still read until both meet in the middle of a step.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_pages.cuh"
+#include "turboquant/attention/cuda/decode_queries.cuh"
+#include "turboquant/attention/cuda/wide_step.cuh"
+
+namespace tq::cuda {
+
+inline constexpr int kFirstFreeBarrier = 3;  // behind those of crews
+
+// What a page adds to the scores of its tokens: each warp for half of the rows.
+template <class Block, int kDim, int kSets>
+TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp,
+                               const std::byte* stage, int first_row) {
+  constexpr int kHalf = kSets / kWideWarps;
+  const int first_set = warp.index * kHalf;
+  float sum[kHalf];
+  ReferenceProducts(block, stage, first_row + 4 * first_set, sum);
+  const int g = warp.lane >> 2;
+#pragma unroll
+  for (int n = 0; n < kHalf; ++n) {
+    if (g != n) continue;
+    WideColumn& column = warp.ColumnAt(first_set + n);
+    column.reference = FastDivide(sum[n], column.scale);
+  }
+}
+
+// The two warps' state as a part of the first one, outputs in their ring.
+template <class Block, int kDim, int kSets>
+TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& warp,
+                             const WideState<kDim, kSets>& state) {
+  const int g = warp.lane >> 2;
+  warp.Sync();  // both have read their last stage
+  auto* outputs = reinterpret_cast<float*>(block.RingOf(block.warp));  // [kColumns][kRow]
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    float l = state.l[n];
+    l += ShuffleXor(l, 4);
+    l += ShuffleXor(l, 8);
+    l += ShuffleXor(l, 16);
+    if (g == 0) warp.exchange.largest[warp.index][warp.RowOf(n)] = l;
+    float* row = outputs + warp.RowOf(n) * Block::kRow + warp.index * (kDim / 2) + g;
+#pragma unroll
+    for (int i = 0; i < kDim / 16; ++i) row[8 * i] = state.o[n][i];
+  }
+  warp.Sync();
+  if (warp.index == 0 && warp.lane < 4 * kSets) {
+    const float(&l)[kWideWarps][4 * kSets] = warp.exchange.largest;
+    block.template Shared<float2>(block.at.states)[block.warp * Block::kColumns + warp.lane] = {
+        -warp.exchange.columns[warp.lane].minus_m, l[0][warp.lane] + l[1][warp.lane]};
+  }
+}
+
+template <class Pair, class Block>
+TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
+                          Cursor cursor, int first_row) {
+  constexpr int kDim = Block::kDim, kSets = Block::kSets;
+  const WideWarp<kDim, kSets> warp = {
+      *block.template Shared<WideExchange<kDim, kSets>>(block.at.exchange + block.phase *
+                                                        WideExchangeBytes(kDim, kSets)),
+      block.memory + block.at.bytes + first_row * 2 * kDim,
+      &block.ColumnAt(first_row),
+      block.member,
+      block.lane,
+      kFirstFreeBarrier + block.phase};
+  if (warp.index == 0 && warp.lane < 4 * kSets) {
+    const Column& row = warp.rows[warp.lane];
+    warp.exchange.columns[warp.lane] = {row.scale, -kLeastScore, 0, row.position};
+  }
+  CopyWait<1>();
+  warp.Sync();
+  if (units > 0) LeaveReferences(block, warp, block.StageOf(0), first_row);
+  warp.Sync();
+  WideState<kDim, kSets> state;
+  state.Clear();
+  int at = 0;  // of the stage that is read
+  for (int i = 0; i < units; ++i) {
+    const int second = at == 2 ? 0 : at + 1, third = at == 0 ? 2 : at - 1;
+    const Unit current = unit;
+    const StepMask mask = {block.p, s, current};
+    const auto between = [&] {
+      unit = next;
+      next = cursor.unit;
+      LoadNext<Pair>(block, s, third, false, cursor);
+      if (i + 1 < units && unit.token == 0) {
+        LeaveReferences(block, warp, block.StageOf(second), first_row);
+      }
+    };
+    Pair::WithWideStep(current.form, [&]<class K, class V, int kTiles>() {
+      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, state, between);
+    });
+    at = second;
+  }
+  CopyWait<0>();
+  LeaveWidePart(block, warp, state);
+}
+
+}  // namespace tq::cuda
