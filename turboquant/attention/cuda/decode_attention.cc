@@ -46,6 +46,8 @@ int OpenLog(int head_dim) {
   return tiles == 4 ? 2 : tiles == 2 ? 1 : 0;
 }
 
+int WideLog(int head_dim, bool open) { return WideStepTokens(head_dim, open) == 64 ? 1 : 0; }
+
 PageForm FormOf(const PageLayout& layout, uint64_t layer_offset, int step_log) {
   PageForm form = {};
   form.k = layout.k;
@@ -154,9 +156,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   DecodeParams p = {};
   p.tables = args.tables;
   p.arena = args.pages.arena;
-  const int open_log = OpenLog(dim);
-  // Sealed pages of fixed pairs: steps of 64 tokens or, if wide, of two tiles.
-  const int sealed_log = columns.wide ? open_log - 1 : choice.fixed ? 1 : open_log;
+  const int open_log = columns.wide ? WideLog(dim, true) : OpenLog(dim);
+  const int sealed_log = columns.wide ? WideLog(dim, false) : choice.fixed ? 1 : open_log;
   p.open = FormOf(args.pages.open, args.pages.open_layer_offset, open_log);
   p.sealed = FormOf(args.pages.sealed, args.pages.sealed_layer_offset, sealed_log);
   p.visibility = args.pages.visibility;

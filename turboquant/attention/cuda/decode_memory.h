@@ -29,7 +29,7 @@ struct Column {
 };
 constexpr int kRowPad = 8;  // floats: rows of a fragment's lanes fall into different banks
 
-// What the two warps of a wide kernel's step tell each other (wide_step.cuh).
+// What the warps of a wide kernel's step tell each other (wide_step.cuh).
 struct alignas(16) WideColumn {
   float scale;      // as in Column
   float minus_m;    // m: what sums are relative to
@@ -38,13 +38,13 @@ struct alignas(16) WideColumn {
 };
 template <int kDim, int kSets>
 struct WideExchange {
-  static constexpr int kMatrices = MakeTileLayout(kDim).tokens / 8;  // of 16 tokens, in a step
+  static constexpr int kMatrices = WideStepTokens(kDim, false) / 16;
   uint32_t weights[kSets][kMatrices][32];
   float largest[kWideWarps][kSets * 4];
   WideColumn columns[kSets * 4];
 };
 constexpr int WideExchangeBytes(int dim, int sets) {
-  return sets * (MakeTileLayout(dim).tokens * 16 + 4 * kWideWarps * 4 +
+  return sets * (WideStepTokens(dim, false) * 8 + 4 * kWideWarps * 4 +
                  4 * static_cast<int>(sizeof(WideColumn)));
 }
 static_assert(WideExchangeBytes(128, 8) == sizeof(WideExchange<128, 8>));

@@ -114,6 +114,7 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
 // Makes room for scores that lie more than kHeadroom (a power of two) above what sums are relative
 // to: rare, so most steps need no maximum over the warp.
 inline constexpr float kHeadroom = 8;
+inline constexpr float kMostWeight = 256;  // exp2 of it
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void RaiseReference(const float (&x)[kSets][kScores], WarpState<kDim, kSets>& state) {
   float largest[kSets];
@@ -223,13 +224,10 @@ TQ_DEVICE void TileStep(const std::byte* stage, const uint32_t* levels, int lane
 }
 
 // Steps of a page: halves of 32 tokens that one step takes. Open pages: one tile. Sealed pages of a
-// fixed pair: 64 tokens, or two tiles in a wide kernel.
+// fixed pair: 64 tokens.
 template <int kDim>
 inline constexpr int kOpenHalves = Tile<kDim>::kHalves;
 inline constexpr int kFixedHalves = 2;
-template <int kDim, int kSets>
-inline constexpr int kSealedHalves =
-    IsWide(kDim, kSets) ? kWideWarps * Tile<kDim>::kHalves : kFixedHalves;
 
 // Calls fn with the bytes of a step and of a tile, as constants.
 template <class K, class V, int kDim, int kHalves, class Fn>
@@ -239,45 +237,14 @@ TQ_DEVICE void WithBytes(Fn&& fn) {
      std::integral_constant<int, kTile>());
 }
 
-// Sealed pages of codecs K and V, open pages of 8 bits.
-template <class K, class V>
-struct FixedPair {
-  static constexpr bool kAges = false;
-  template <int kDim, int kSets, class Fn>
-  TQ_DEVICE static void WithStepBytes(const DecodeParams&, int form, Fn&& fn) {
-    if (form != kOpenForm) {
-      WithBytes<K, V, kDim, kSealedHalves<kDim, kSets>>(fn);
-    } else {
-      WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
-    }
-  }
-  template <int kDim, int kSets>
-  TQ_DEVICE static void Step(const DecodeParams&, int form, const std::byte* stage,
-                             const uint32_t* levels, int lane, const StepMask& mask,
-                             WarpState<kDim, kSets>& state) {
-    if (form != kOpenForm) {
-      TileStep<K, V, kDim, kFixedHalves>(stage, levels, lane, mask, state);
-    } else {
-      TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
-    }
-  }
-  // Step is a WideStep for the codecs and tiles it is called with.
-  template <class Step>
-  TQ_DEVICE static void WithWideStep(int form, Step&& step) {
-    if (form != kOpenForm) {
-      step.template operator()<K, V, kWideWarps>();
-    } else {
-      step.template operator()<Turbo8, Turbo8, 1>();
-    }
-  }
-};
-
-// Pages that are never sealed.
+// Pages that are never sealed, of 8 bits.
 struct OpenPair {
   static constexpr bool kAges = false;
   template <int kDim, int kSets, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams&, int, Fn&& fn) {
-    WithBytes<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(fn);
+    constexpr int kHalves =
+        IsWide(kDim, kSets) ? WideStepTokens(kDim, true) / 32 : kOpenHalves<kDim>;
+    WithBytes<Turbo8, Turbo8, kDim, kHalves>(fn);
   }
   template <int kDim, int kSets>
   TQ_DEVICE static void Step(const DecodeParams&, int, const std::byte* stage,
@@ -285,9 +252,45 @@ struct OpenPair {
                              WarpState<kDim, kSets>& state) {
     TileStep<Turbo8, Turbo8, kDim, kOpenHalves<kDim>>(stage, levels, lane, mask, state);
   }
-  template <class Step>
+  // step: a WideStep for the codecs and tiles that it is called with.
+  template <int kDim, class Step>
   TQ_DEVICE static void WithWideStep(int, Step&& step) {
-    step.template operator()<Turbo8, Turbo8, 1>();
+    step.template
+    operator()<Turbo8, Turbo8, WideStepTokens(kDim, true) / Tile<kDim>::kTokens>();
+  }
+};
+
+// Sealed pages of codecs K and V, open pages of 8 bits.
+template <class K, class V>
+struct FixedPair {
+  static constexpr bool kAges = false;
+  template <int kDim, int kSets, class Fn>
+  TQ_DEVICE static void WithStepBytes(const DecodeParams& p, int form, Fn&& fn) {
+    constexpr int kHalves =
+        IsWide(kDim, kSets) ? WideStepTokens(kDim, false) / 32 : kFixedHalves;
+    if (form != kOpenForm) {
+      WithBytes<K, V, kDim, kHalves>(fn);
+    } else {
+      OpenPair::WithStepBytes<kDim, kSets>(p, form, fn);
+    }
+  }
+  template <int kDim, int kSets>
+  TQ_DEVICE static void Step(const DecodeParams& p, int form, const std::byte* stage,
+                             const uint32_t* levels, int lane, const StepMask& mask,
+                             WarpState<kDim, kSets>& state) {
+    if (form != kOpenForm) {
+      TileStep<K, V, kDim, kFixedHalves>(stage, levels, lane, mask, state);
+    } else {
+      OpenPair::Step(p, form, stage, levels, lane, mask, state);
+    }
+  }
+  template <int kDim, class Step>
+  TQ_DEVICE static void WithWideStep(int form, Step&& step) {
+    if (form != kOpenForm) {
+      step.template operator()<K, V, WideStepTokens(kDim, false) / Tile<kDim>::kTokens>();
+    } else {
+      OpenPair::WithWideStep<kDim>(form, step);
+    }
   }
 };
 

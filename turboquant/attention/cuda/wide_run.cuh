@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run of units of two warps that share their steps (wide_step.cuh), from queries to their part.
-// Stages of their ring: one that is read, one that has come or is on its way, and one that the
-// other warp may still read until both meet in the middle of a step.
+// A run of units of the warps that share their steps (wide_step.cuh), from queries to their part.
+// Stages of their ring: one that is read, one that has come or is on its way, and one that other
+// warps may still read until all meet in the middle of a step.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_pages.cuh"
@@ -12,29 +12,29 @@ namespace tq::cuda {
 
 inline constexpr int kFirstFreeBarrier = 3;  // behind those of crews
 
-// What a page adds to the scores of its tokens: each warp for half of the rows.
+// What a page adds to the scores of its tokens: each warp for its sets of rows.
 template <class Block, int kDim, int kSets>
 TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp,
                                const std::byte* stage, int first_row) {
-  constexpr int kHalf = kSets / kWideWarps;
-  const int first_set = warp.index * kHalf;
-  float sum[kHalf];
+  constexpr int kOwn = kSets / kWideWarps;
+  const int first_set = warp.index * kOwn;
+  float sum[kOwn];
   ReferenceProducts(block, stage, first_row + 4 * first_set, sum);
   const int g = warp.lane >> 2;
 #pragma unroll
-  for (int n = 0; n < kHalf; ++n) {
+  for (int n = 0; n < kOwn; ++n) {
     if (g != n) continue;
     WideColumn& column = warp.ColumnAt(first_set + n);
     column.reference = FastDivide(sum[n], column.scale);
   }
 }
 
-// The two warps' state as a part of the first one, outputs in their ring.
+// The warps' states as a part of the first one, outputs in their ring.
 template <class Block, int kDim, int kSets>
 TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& warp,
                              const WideState<kDim, kSets>& state) {
   const int g = warp.lane >> 2;
-  warp.Sync();  // both have read their last stage
+  warp.Sync();  // all have read their last stage
   auto* outputs = reinterpret_cast<float*>(block.RingOf(block.warp));  // [kColumns][kRow]
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
@@ -43,15 +43,17 @@ TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& wa
     l += ShuffleXor(l, 8);
     l += ShuffleXor(l, 16);
     if (g == 0) warp.exchange.largest[warp.index][warp.RowOf(n)] = l;
-    float* row = outputs + warp.RowOf(n) * Block::kRow + warp.index * (kDim / 2) + g;
+    float* row = outputs + warp.RowOf(n) * Block::kRow + warp.index * (kDim / kWideWarps) + g;
 #pragma unroll
-    for (int i = 0; i < kDim / 16; ++i) row[8 * i] = state.o[n][i];
+    for (int i = 0; i < state.kOutputs; ++i) row[8 * i] = state.o[n][i];
   }
   warp.Sync();
   if (warp.index == 0 && warp.lane < 4 * kSets) {
-    const float(&l)[kWideWarps][4 * kSets] = warp.exchange.largest;
+    float l = 0;
+#pragma unroll
+    for (int i = 0; i < kWideWarps; ++i) l += warp.exchange.largest[i][warp.lane];
     block.template Shared<float2>(block.at.states)[block.warp * Block::kColumns + warp.lane] = {
-        -warp.exchange.columns[warp.lane].minus_m, l[0][warp.lane] + l[1][warp.lane]};
+        -warp.exchange.columns[warp.lane].minus_m, l};
   }
 }
 
@@ -90,7 +92,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
         LeaveReferences(block, warp, block.StageOf(second), first_row);
       }
     };
-    Pair::WithWideStep(current.form, [&]<class K, class V, int kTiles>() {
+    Pair::template WithWideStep<kDim>(current.form, [&]<class K, class V, int kTiles>() {
       WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, state, between);
     });
     at = second;
