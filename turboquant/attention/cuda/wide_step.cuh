@@ -88,6 +88,10 @@ TQ_DEVICE void LoadUnits(const std::byte* side, int lane, int first,
   }
 }
 
+// Column sets whose products are on their way together: one after the other each would wait for the
+// one before.
+inline constexpr int kTogether = 2;
+
 // Level products x[n][2 m + i] of the 16 m + 8 i + g-th token of this warp with row t of set n.
 // first_row: of 16 tokens, in the tile.
 template <class C, int kDim, int kRows, int kSets>
@@ -103,24 +107,42 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
     for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r + 8 * u, tables);
   }
 #pragma unroll
-  for (int n = 0; n < kSets; ++n) {
-    uint32_t q[kDim / 16];
-    warp.LoadQuery(n, q);
-    int32_t start = 0;
-    if constexpr (C::kKind != LevelKind::kSigned) {
-      start = LevelShift<C>(warp.rows[warp.RowOf(n)].sum);
+  for (int first = 0; first < kSets; first += kTogether) {
+    uint32_t q[kTogether][kDim / 16];
+    int32_t c[kTogether][kRows][4];
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) {
+      warp.LoadQuery(first + n, q[n]);
+      int32_t start = 0;
+      if constexpr (C::kKind != LevelKind::kSigned) {
+        start = LevelShift<C>(warp.rows[warp.RowOf(first + n)].sum);
+      }
+#pragma unroll
+      for (int m = 0; m < kRows; ++m) {
+        c[n][m][0] = c[n][m][2] = start;
+        c[n][m][1] = c[n][m][3] = 0;
+      }
     }
 #pragma unroll
-    for (int m = 0; m < kRows; ++m) {
-      const uint32_t* upper = r + m * kDim / 8;
-      const uint32_t* lower = upper + kDim / 16;
-      int32_t c[4] = {start, 0, start, 0};
+    for (int k = 0; k < kDim / 16; k += 2) {
 #pragma unroll
-      for (int k = 0; k < kDim / 16; k += 2) {
-        MmaLevels<C, false>(c, upper[k], lower[k], upper[k + 1], lower[k + 1], q[k], q[k + 1]);
+      for (int m = 0; m < kRows; ++m) {
+        const uint32_t* upper = r + m * kDim / 8 + k;
+        const uint32_t* lower = upper + kDim / 16;
+#pragma unroll
+        for (int n = 0; n < kTogether; ++n) {
+          MmaLevels<C, false>(c[n][m], upper[0], lower[0], upper[1], lower[1], q[n][k],
+                              q[n][k + 1]);
+        }
       }
-      x[n][2 * m] = static_cast<float>(c[1] * 256 + c[0]);
-      x[n][2 * m + 1] = static_cast<float>(c[3] * 256 + c[2]);
+    }
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) {
+#pragma unroll
+      for (int m = 0; m < kRows; ++m) {
+        x[first + n][2 * m] = static_cast<float>(c[n][m][1] * 256 + c[n][m][0]);
+        x[first + n][2 * m + 1] = static_cast<float>(c[n][m][3] * 256 + c[n][m][2]);
+      }
     }
   }
 }
@@ -284,35 +306,59 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp, const std::b
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r[tile] + 8 * u, tables);
   }
+  constexpr int kBlocks = 2 * kUnits / T::kHalves;  // of 16 dims
   const float own_gain = largest * (1.0f / kLargestWeight);
 #pragma unroll
-  for (int n = 0; n < kSets; ++n) {
-    const float gain = Shuffle(own_gain, warp.RowOf(n));
-    uint32_t b[kHalves / 2][4];
+  for (int first = 0; first < kSets; first += kTogether) {
+    uint32_t b[kTogether][kHalves / 2][4];
+    int32_t c[kTogether][kBlocks][4];
 #pragma unroll
-    for (int h = 0; h < kHalves; h += 2) LoadTransposed(b[h / 2], warp.exchange.weights[n][2 * h]);
-    int32_t start = 0;
-    if constexpr (C::kKind != LevelKind::kSigned) {  // a multiple of the sum of the weights
-      int32_t ones[4] = {};
+    for (int n = 0; n < kTogether; ++n) {
 #pragma unroll
-      for (int h = 0; h < kHalves; ++h) {
-        MmaS8U8(ones, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u, b[h / 2][h % 2 * 2],
-                b[h / 2][h % 2 * 2 + 1]);
+      for (int h = 0; h < kHalves; h += 2) {
+        LoadTransposed(b[n][h / 2], warp.exchange.weights[first + n][2 * h]);
       }
-      start = LevelShift<C>(ones[1] * 256 + ones[0]);
     }
 #pragma unroll
-    for (int block = 0; block < 2 * kUnits / T::kHalves; ++block) {  // of 16 dims
-      int32_t c[4] = {start, 0, start, 0};
+    for (int n = 0; n < kTogether; ++n) {
+      int32_t start = 0;
+      if constexpr (C::kKind != LevelKind::kSigned) {  // a multiple of the sum of the weights
+        int32_t ones[4] = {};
 #pragma unroll
-      for (int h = 0; h < kHalves; ++h) {
-        const uint32_t* a = r[h / T::kHalves] + 4 * (block * T::kHalves + h % T::kHalves);
-        MmaLevels<C, true>(c, a[0], a[1], a[2], a[3], b[h / 2][h % 2 * 2],
-                           b[h / 2][h % 2 * 2 + 1]);
+        for (int h = 0; h < kHalves; ++h) {
+          MmaS8U8(ones, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u,
+                  b[n][h / 2][h % 2 * 2], b[n][h / 2][h % 2 * 2 + 1]);
+        }
+        start = LevelShift<C>(ones[1] * 256 + ones[0]);
       }
-      float* o = state.o[n] + 2 * block;
-      o[0] = FusedMulAdd(static_cast<float>(c[1] * 256 + c[0]), gain, o[0]);
-      o[1] = FusedMulAdd(static_cast<float>(c[3] * 256 + c[2]), gain, o[1]);
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        c[n][block][0] = c[n][block][2] = start;
+        c[n][block][1] = c[n][block][3] = 0;
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        const uint32_t* a = r[h / T::kHalves] + 4 * (block * T::kHalves + h % T::kHalves);
+#pragma unroll
+        for (int n = 0; n < kTogether; ++n) {
+          MmaLevels<C, true>(c[n][block], a[0], a[1], a[2], a[3], b[n][h / 2][h % 2 * 2],
+                             b[n][h / 2][h % 2 * 2 + 1]);
+        }
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) {
+      const float gain = Shuffle(own_gain, warp.RowOf(first + n));
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        float* o = state.o[first + n] + 2 * block;
+        const int32_t(&x)[4] = c[n][block];
+        o[0] = FusedMulAdd(static_cast<float>(x[1] * 256 + x[0]), gain, o[0]);
+        o[1] = FusedMulAdd(static_cast<float>(x[3] * 256 + x[2]), gain, o[1]);
+      }
     }
   }
 }
