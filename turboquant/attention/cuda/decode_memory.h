@@ -19,6 +19,7 @@ struct DecodeMemory {
   int states;    // float2 [warps][columns of a warp]: m and l of parts
   int flags;     // int [32]
   int exchange;  // WideExchange [rings], in a wide kernel
+  int runs;      // WideRun [rings], in a wide kernel
   int ring;      // [rings][stages][stage_bytes], then parts of outputs
   int size;
 };
@@ -56,6 +57,8 @@ constexpr int WideChunk(int chunk, int high) {
   return chunk ^ chunk >> 3 ^ high * (kDim / 128);
 }
 
+inline constexpr int kWideRunBytes = 384;  // wide_run.cuh
+
 constexpr int StagesOfRing(bool wide) { return wide ? 3 : 2; }
 
 constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warps,
@@ -70,7 +73,8 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
   m.flags = m.states + align(warps * sets * 4 * 8);
   m.exchange = m.flags + 128;
-  m.ring = m.exchange + (wide ? align(rings * WideExchangeBytes(dim, sets)) : 0);
+  m.runs = m.exchange + (wide ? align(rings * WideExchangeBytes(dim, sets)) : 0);
+  m.ring = m.runs + (wide ? rings * kWideRunBytes : 0);
   m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;
   return m;
 }

@@ -13,7 +13,7 @@ namespace tq::cuda {
 struct Cursor {
   const uint32_t* open_ids;  // of the slot
   const uint32_t* sealed_ids;
-  const std::byte* open;  // of this layer, head and thread in page 0
+  const std::byte* open;  // of this layer and head in page 0
   const std::byte* sealed;
   int next;  // number of the unit
   int end;   // of the run
@@ -36,11 +36,10 @@ TQ_DEVICE void FindPage(const DecodeParams& p, const Segment& s, Cursor& cursor)
       (cursor.unit.form != kOpenForm ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
 }
 
-// Of this layer, head and thread in page 0 of a form.
+// Of this layer and head in page 0 of a form.
 template <class Block>
 TQ_DEVICE const std::byte* HeadOf(const Block& block, const Segment& s, const PageForm& form) {
-  return block.p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes +
-         block.copy_thread() * 16;
+  return block.p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes;
 }
 
 template <class Pair, class Block>
@@ -94,7 +93,7 @@ TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool re
     if constexpr (Pair::kAges) {
       if (unit.form > kSealedForm) first = HeadOf(block, s, p.Form(unit.form));
     }
-    const std::byte* page = first + static_cast<uint64_t>(cursor.id) * kPageIdUnit;
+    const std::byte* page = first + static_cast<uint64_t>(cursor.id) * kPageIdUnit + thread * 16;
     std::byte* to = block.StageOf(stage) + thread * 16;
     if (reference || unit.token == 0) {
       CopyTogether<kThreads>(to + p.stage_bytes - kDim * 2, page,

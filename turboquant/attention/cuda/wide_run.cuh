@@ -57,6 +57,19 @@ TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& wa
   }
 }
 
+// What a run is about and where it stands before each step, for all its warps in shared memory:
+// their registers are full.
+struct WideRun {
+  struct Place {
+    Unit unit;  // of this step
+    Unit next;
+    Cursor cursor;  // behind them
+  };
+  Segment segment;
+  Place places[2];  // of even and odd steps
+};
+static_assert(sizeof(WideRun) <= kWideRunBytes);
+
 template <class Pair, class Block>
 TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
                           Cursor cursor, int first_row) {
@@ -69,9 +82,16 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
       block.member,
       block.lane,
       kFirstFreeBarrier + block.phase};
-  if (warp.index == 0 && warp.lane < 4 * kSets) {
-    const Column& row = warp.rows[warp.lane];
-    warp.exchange.columns[warp.lane] = {row.scale, -kLeastScore, 0, row.position};
+  WideRun& run = *block.template Shared<WideRun>(block.at.runs + block.phase * kWideRunBytes);
+  if (warp.index == 0) {
+    if (warp.lane < 4 * kSets) {
+      const Column& row = warp.rows[warp.lane];
+      warp.exchange.columns[warp.lane] = {row.scale, -kLeastScore, 0, row.position};
+    }
+    if (warp.lane == 0) {
+      run.segment = s;
+      run.places[0] = {unit, next, cursor};
+    }
   }
   CopyWait<1>();
   warp.Sync();
@@ -82,18 +102,19 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
   int at = 0;  // of the stage that is read
   for (int i = 0; i < units; ++i) {
     const int second = at == 2 ? 0 : at + 1, third = at == 0 ? 2 : at - 1;
-    const Unit current = unit;
-    const StepMask mask = {block.p, s, current};
+    const WideRun::Place& place = run.places[i & 1];
     const auto between = [&] {
-      unit = next;
-      next = cursor.unit;
-      LoadNext<Pair>(block, s, third, false, cursor);
-      if (i + 1 < units && unit.token == 0) {
+      Cursor cursor = place.cursor;
+      const Unit next = place.next, behind = cursor.unit;
+      LoadNext<Pair>(block, run.segment, third, false, cursor);
+      if (warp.index == 0 && warp.lane == 0) run.places[(i + 1) & 1] = {next, behind, cursor};
+      if (i + 1 < units && next.token == 0) {
         LeaveReferences(block, warp, block.StageOf(second), first_row);
       }
     };
-    Pair::template WithWideStep<kDim>(current.form, [&]<class K, class V, int kTiles>() {
-      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, state, between);
+    const StepMask mask = {block.p, run.segment, place.unit};
+    Pair::template WithWideStep<kDim>(place.unit.form, [&]<class K, class V, int kTiles>() {
+      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, i == 0, state, between);
     });
     at = second;
   }

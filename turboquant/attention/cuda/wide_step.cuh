@@ -13,12 +13,10 @@ namespace tq::cuda {
 template <int kDim, int kSets>
 struct WideState {
   static constexpr int kOutputs = kDim / 8 / kWideWarps;
-  bool started;              // whether m means anything
   float l[kSets];            // of this lane's tokens; lane 4g + t: row t of each set
   float o[kSets][kOutputs];  // of this warp's dims
 
   TQ_DEVICE void Clear() {
-    started = false;
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       l[n] = 0;
@@ -368,7 +366,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp, const std::b
 // then.
 template <class K, class V, int kTiles, int kDim, int kSets, class Fn>
 TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stage,
-                        const uint32_t* levels, const StepMask& mask,
+                        const uint32_t* levels, const StepMask& mask, bool first,
                         WideState<kDim, kSets>& state, Fn&& between) {
   using T = Tile<kDim>;
   using Offsets = PairTile<K, V, kDim>;
@@ -380,7 +378,7 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
   const std::byte* tile = stage + first_row / kTileRows * Offsets::kBytes;
   float x[kSets][2 * kRows];
   float sums[kSets];
-  bool raise = !state.started;
+  bool raise = first;  // m means nothing yet
   do {
     WideKeyProducts<K, kDim, kRows>(warp, tile, row_of_tile, LoadTables<K>(levels, warp.lane), x);
     float v[2 * kRows];
@@ -400,7 +398,6 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
     CopyWait<0>();
     raise = warp.Any(rises);
   } while (raise);
-  state.started = true;
 #pragma unroll
   for (int n = 0; n < kSets; ++n) state.l[n] += sums[n];
   between();
