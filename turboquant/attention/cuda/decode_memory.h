@@ -2,6 +2,7 @@
 // Shared memory of a decode block: host and device agree on it here.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "turboquant/attention/cuda/decode_instances.h"
@@ -30,6 +31,8 @@ struct Column {
 };
 constexpr int kRowPad = 8;  // floats: rows of a fragment's lanes fall into different banks
 
+inline constexpr int kMatrixBytes = 128;  // 8 columns by 16 bytes: an operand in shared memory
+
 // What the warps of a wide kernel's step tell each other (wide_step.cuh).
 struct alignas(16) WideColumn {
   float scale;      // as in Column
@@ -40,7 +43,7 @@ struct alignas(16) WideColumn {
 template <int kDim, int kSets>
 struct WideExchange {
   static constexpr int kMatrices = WideStepTokens(kDim, false) / 16;
-  uint32_t weights[kSets][kMatrices][32];
+  std::byte weights[kSets][kMatrices][kMatrixBytes];
   float largest[kWideWarps][kSets * 4];
   WideColumn columns[kSets * 4];
 };
@@ -50,11 +53,13 @@ constexpr int WideExchangeBytes(int dim, int sets) {
 }
 static_assert(WideExchangeBytes(128, 8) == sizeof(WideExchange<128, 8>));
 
-// A 16-byte chunk of a row of query bytes lies where chunks that lanes read together fall into
-// different banks. high: whether the row is one of high bytes.
+// Where byte `dim` of a query row's low (0) or high (1) bytes lies in a wide kernel: columns of keys'
+// products, whose 16-byte pieces hold four dims of each of a token's four lanes.
 template <int kDim>
-constexpr int WideChunk(int chunk, int high) {
-  return chunk ^ chunk >> 3 ^ high * (kDim / 128);
+constexpr int WideQueryByte(int row, int high, int dim) {
+  const int t = dim / (kDim / 4), in_lane = dim % (kDim / 4), column = 2 * row + high;
+  return (column / 8 * (kDim / 16) + in_lane / 4) * kMatrixBytes + column % 8 * 16 + 4 * t +
+         in_lane % 4;
 }
 
 inline constexpr int kWideRunBytes = 384;  // wide_run.cuh

@@ -65,7 +65,7 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
     largest = BitsToFloat(LargestOfLanes(FloatBits(largest)));
     constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
     const float inverse = FastDivide(kLargest, largest);
-    int8_t* low = block.template Shared<int8_t>(block.at.bytes) + r * 2 * kDim;
+    int8_t* bytes = block.template Shared<int8_t>(block.at.bytes);
     int32_t sum = 0;
 #pragma unroll
     for (int j = 0; j < kParts; ++j) {
@@ -73,11 +73,11 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
       const int value = RoundToInt(x[j] * inverse);
       const int high = (value + 128) >> 8;
       if (d < kDim) {
-        const auto place = [d](int is_high) {
-          return Block::kWide ? WideChunk<kDim>(d / 16, is_high) * 16 + d % 16 : d;
+        const auto place = [r, d](int is_high) {
+          return Block::kWide ? WideQueryByte<kDim>(r, is_high, d) : (2 * r + is_high) * kDim + d;
         };
-        low[place(0)] = static_cast<int8_t>(value - high * 256);
-        low[kDim + place(1)] = static_cast<int8_t>(high);
+        bytes[place(0)] = static_cast<int8_t>(value - high * 256);
+        bytes[place(1)] = static_cast<int8_t>(high);
       }
       sum += value;
     }
@@ -88,6 +88,7 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
       column.sum = sum;
     }
   }
+  if constexpr (Block::kWide) PublishToGroupMma();
 }
 
 // A warp's columns, from row `first_row` on.

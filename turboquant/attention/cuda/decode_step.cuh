@@ -255,8 +255,7 @@ struct OpenPair {
   // step: a WideStep for the codecs and tiles that it is called with.
   template <int kDim, class Step>
   TQ_DEVICE static void WithWideStep(int, Step&& step) {
-    step.template
-    operator()<Turbo8, Turbo8, WideStepTokens(kDim, true) / Tile<kDim>::kTokens>();
+    step.template operator()<Turbo8, Turbo8, WideStepTokens(kDim, true) / Tile<kDim>::kTokens>();
   }
 };
 
@@ -266,8 +265,7 @@ struct FixedPair {
   static constexpr bool kAges = false;
   template <int kDim, int kSets, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams& p, int form, Fn&& fn) {
-    constexpr int kHalves =
-        IsWide(kDim, kSets) ? WideStepTokens(kDim, false) / 32 : kFixedHalves;
+    constexpr int kHalves = IsWide(kDim, kSets) ? WideStepTokens(kDim, false) / 32 : kFixedHalves;
     if (form != kOpenForm) {
       WithBytes<K, V, kDim, kHalves>(fn);
     } else {

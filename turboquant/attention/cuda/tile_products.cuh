@@ -62,23 +62,24 @@ TQ_DEVICE int32_t LevelShift(int32_t sum) {
                                             : 0;
 }
 
+template <bool kSignedA, bool kSignedB>
+TQ_DEVICE void MmaBytesOf(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                          uint32_t b0, uint32_t b1) {
+  if constexpr (kSignedA && kSignedB) {
+    MmaS8S8(c, a0, a1, a2, a3, b0, b1);
+  } else if constexpr (kSignedA) {
+    MmaS8U8(c, a0, a1, a2, a3, b0, b1);
+  } else if constexpr (kSignedB) {
+    MmaU8S8(c, a0, a1, a2, a3, b0, b1);
+  } else {
+    MmaU8U8(c, a0, a1, a2, a3, b0, b1);
+  }
+}
 // c += bytes of levels times B, signed for queries and unsigned for weights.
 template <class C, bool kWeights>
 TQ_DEVICE void MmaLevels(int32_t (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                          uint32_t b0, uint32_t b1) {
-  if constexpr (C::kKind == LevelKind::kUnsigned) {
-    if constexpr (kWeights) {
-      MmaU8U8(c, a0, a1, a2, a3, b0, b1);
-    } else {
-      MmaU8S8(c, a0, a1, a2, a3, b0, b1);
-    }
-  } else {
-    if constexpr (kWeights) {
-      MmaS8U8(c, a0, a1, a2, a3, b0, b1);
-    } else {
-      MmaS8S8(c, a0, a1, a2, a3, b0, b1);
-    }
-  }
+  MmaBytesOf<C::kKind != LevelKind::kUnsigned, !kWeights>(c, a0, a1, a2, a3, b0, b1);
 }
 
 // x[n][at + 4 h + i] = (levels of token 32 h + g + 8 i) . (16-bit query row t of column set n), for

@@ -75,8 +75,8 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
                           Cursor cursor, int first_row) {
   constexpr int kDim = Block::kDim, kSets = Block::kSets;
   const WideWarp<kDim, kSets> warp = {
-      *block.template Shared<WideExchange<kDim, kSets>>(block.at.exchange + block.phase *
-                                                        WideExchangeBytes(kDim, kSets)),
+      *block.template Shared<WideExchange<kDim, kSets>>(
+          block.at.exchange + block.phase * WideExchangeBytes(kDim, kSets)),
       block.memory + block.at.bytes + first_row * 2 * kDim,
       &block.ColumnAt(first_row),
       block.member,

@@ -43,25 +43,38 @@ struct WideWarp {
   TQ_DEVICE WideColumn& ColumnAt(int set) const { return exchange.columns[RowOf(set)]; }
   // The set whose row this lane keeps where every lane keeps one.
   TQ_DEVICE int OwnSet() const { return (lane >> 2) % kSets; }
-
-  // B operands of a set.
-  TQ_DEVICE void LoadQuery(int set, uint32_t (&q)[kDim / 16]) const {
-    const int g = lane >> 2, t = lane & 3;
-    const std::byte* row = queries + (8 * set + g) * kDim;
-#pragma unroll
-    for (int i = 0; i < kDim / 64; ++i) {
-      const int chunk = WideChunk<kDim>(t * (kDim / 64) + i, g & 1);
-      const uint4 v = *reinterpret_cast<const uint4*>(row + 16 * chunk);
-      q[4 * i] = v.x;
-      q[4 * i + 1] = v.y;
-      q[4 * i + 2] = v.z;
-      q[4 * i + 3] = v.w;
-    }
-  }
 };
 
-// Words of kCount units of a side from `first` on, a multiple of kCount, as they lie in pieces of 16
-// bytes.
+// c[n] += A B over kSteps of 32: bytes of this warp times those of 8 columns of each set, which lie
+// in shared memory as GroupMma (lane_ops.cuh) wants them.
+template <bool kSignedA, bool kSignedB, int kSteps, int kSets>
+TQ_DEVICE void WideProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps][4],
+                            const std::byte* columns, int column_stride, int lane) {
+  if constexpr (kHasGroupMma) {
+    using Group = GroupMma<kSets>;
+    const uint64_t b = Group::Columns(columns, column_stride);
+    Group::Begin();
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      Group::template Add<kSignedA, kSignedB>(c, a[k], b + k * (2 * kMatrixBytes / 16));
+    }
+    Group::End();
+  } else {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+      for (int n = 0; n < kSets; ++n) {
+        const std::byte* at = columns + n * column_stride + 2 * k * kMatrixBytes + lane * 4;
+        const uint32_t b0 = *reinterpret_cast<const uint32_t*>(at);
+        const uint32_t b1 = *reinterpret_cast<const uint32_t*>(at + kMatrixBytes);
+        MmaBytesOf<kSignedA, kSignedB>(c[n], a[k][0], a[k][1], a[k][2], a[k][3], b0, b1);
+      }
+    }
+  }
+}
+
+// Words of kCount units of a side from `first` on, a multiple of kCount, as they lie in pieces of
+// 16 bytes.
 template <int kWords, int kCount>
 TQ_DEVICE void LoadUnits(const std::byte* side, int lane, int first,
                          uint32_t (&words)[kCount * kWords]) {
@@ -86,61 +99,45 @@ TQ_DEVICE void LoadUnits(const std::byte* side, int lane, int first,
   }
 }
 
-// Column sets whose products are on their way together: one after the other each would wait for the
-// one before.
-inline constexpr int kTogether = 2;
-
 // Level products x[n][2 m + i] of the 16 m + 8 i + g-th token of this warp with row t of set n.
 // first_row: of 16 tokens, in the tile.
 template <class C, int kDim, int kRows, int kSets>
 TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byte* codes,
                                int first_row, const LevelTables& tables,
                                float (&x)[kSets][2 * kRows]) {
-  constexpr int kUnits = kRows * kDim / 64;
-  uint32_t r[kUnits * 8];
-  {
-    uint32_t words[kUnits * C::kWords];
-    LoadUnits<C::kWords, kUnits>(codes, warp.lane, first_row * kDim / 64, words);
+  constexpr int kUnits = kDim / 64;  // of 16 tokens
+  uint32_t words[kRows * kUnits * C::kWords];
+  LoadUnits<C::kWords, kRows * kUnits>(codes, warp.lane, first_row * kUnits, words);
 #pragma unroll
-    for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r + 8 * u, tables);
-  }
+  for (int m = 0; m < kRows; ++m) {
+    uint32_t r[kUnits * 8];
 #pragma unroll
-  for (int first = 0; first < kSets; first += kTogether) {
-    uint32_t q[kTogether][kDim / 16];
-    int32_t c[kTogether][kRows][4];
+    for (int u = 0; u < kUnits; ++u) {
+      C::Unpack(words + (m * kUnits + u) * C::kWords, r + 8 * u, tables);
+    }
+    uint32_t a[kDim / 32][4];
 #pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-      warp.LoadQuery(first + n, q[n]);
+    for (int k = 0; k < kDim / 32; ++k) {
+      a[k][0] = r[2 * k];
+      a[k][1] = r[kDim / 16 + 2 * k];
+      a[k][2] = r[2 * k + 1];
+      a[k][3] = r[kDim / 16 + 2 * k + 1];
+    }
+    int32_t c[kSets][4];
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
       int32_t start = 0;
       if constexpr (C::kKind != LevelKind::kSigned) {
-        start = LevelShift<C>(warp.rows[warp.RowOf(first + n)].sum);
+        start = LevelShift<C>(warp.rows[warp.RowOf(n)].sum);
       }
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        c[n][m][0] = c[n][m][2] = start;
-        c[n][m][1] = c[n][m][3] = 0;
-      }
+      c[n][0] = c[n][2] = start;
+      c[n][1] = c[n][3] = 0;
     }
+    WideProducts<C::kKind != LevelKind::kUnsigned, true>(c, a, warp.queries, 8 * kDim, warp.lane);
 #pragma unroll
-    for (int k = 0; k < kDim / 16; k += 2) {
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        const uint32_t* upper = r + m * kDim / 8 + k;
-        const uint32_t* lower = upper + kDim / 16;
-#pragma unroll
-        for (int n = 0; n < kTogether; ++n) {
-          MmaLevels<C, false>(c[n][m], upper[0], lower[0], upper[1], lower[1], q[n][k],
-                              q[n][k + 1]);
-        }
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        x[first + n][2 * m] = static_cast<float>(c[n][m][1] * 256 + c[n][m][0]);
-        x[first + n][2 * m + 1] = static_cast<float>(c[n][m][3] * 256 + c[n][m][2]);
-      }
+    for (int n = 0; n < kSets; ++n) {
+      x[n][2 * m] = static_cast<float>(c[n][1] * 256 + c[n][0]);
+      x[n][2 * m + 1] = static_cast<float>(c[n][3] * 256 + c[n][2]);
     }
   }
 }
@@ -159,7 +156,8 @@ TQ_DEVICE float LargestOfSets(const WideWarp<kDim, kSets>& warp, float (&x)[kSet
   }
   float largest = x[0];
 #pragma unroll
-  for (int mask = 4 * kSets; mask < 32; mask *= 2) largest = Max(largest, ShuffleXor(largest, mask));
+  for (int mask = 4 * kSets; mask < 32; mask *= 2)
+    largest = Max(largest, ShuffleXor(largest, mask));
   return largest;
 }
 
@@ -180,8 +178,7 @@ TQ_DEVICE float LargestOfAll(const WideWarp<kDim, kSets>& warp) {
 // What sums are relative to becomes no less than the scores (scale x).
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
-                                  const float (&x)[kSets][kScores],
-                                  WideState<kDim, kSets>& state) {
+                                  const float (&x)[kSets][kScores], WideState<kDim, kSets>& state) {
   float largest[kSets];
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
@@ -210,9 +207,9 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
 // Level products become scores but for the query's scale. scales, token: of this warp's first
 // token; the others follow in rows of 16.
 template <int kDim, int kRows, int kSets>
-TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* scales,
-                          int first_row, const StepMask& mask, float (&x)[kSets][2 * kRows],
-                          float (&v)[2 * kRows], int step_tokens) {
+TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* scales, int first_row,
+                          const StepMask& mask, float (&x)[kSets][2 * kRows], float (&v)[2 * kRows],
+                          int step_tokens) {
   const int g = warp.lane >> 2;
   float k[2 * kRows];
 #pragma unroll
@@ -251,8 +248,8 @@ TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* sc
   }
 }
 
-// x: exp2(score - m) v in place of scores; sums: of what v is multiplied by. True if a score may lie
-// too far above m, and nothing of this counts.
+// x: exp2(score - m) v in place of scores; sums: of what v is multiplied by. True if a score may
+// lie too far above m, and nothing of this counts.
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores],
                      float (&x)[kSets][kScores], float (&sums)[kSets]) {
@@ -272,20 +269,27 @@ TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores
   return largest_sum > kMostWeight;
 }
 
-// Weights as 16-bit numbers, over the largest of the step: matrices of 16 tokens by four rows.
+// Weights as 16-bit numbers, over the largest of the step, as the columns of values' products:
+// low bytes of row t in column 2t of its set, high bytes in the next one; tokens g and g + 8 side
+// by side.
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void LeaveWeights(const WideWarp<kDim, kSets>& warp, float largest,
                             const float (&x)[kSets][kScores]) {
   const float own = largest > 1e-30f ? FastDivide(kLargestWeight, largest) : 0.0f;
+  const int at = (warp.lane & 3) * 32 + (warp.lane >> 2) * 2;
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
     const float to_weight = Shuffle(own, warp.RowOf(n));
-    uint32_t* matrices = warp.exchange.weights[n][warp.index * (kScores / 2)] + warp.lane;
+    std::byte* matrices = warp.exchange.weights[n][warp.index * (kScores / 2)] + at;
 #pragma unroll
     for (int m = 0; m < kScores / 2; ++m) {
-      matrices[32 * m] = WeightPair(x[n][2 * m], x[n][2 * m + 1], to_weight);
+      const uint32_t pair = WeightPair(x[n][2 * m], x[n][2 * m + 1], to_weight);
+      auto* column = reinterpret_cast<uint16_t*>(matrices + m * kMatrixBytes);
+      column[0] = static_cast<uint16_t>(pair);
+      column[8] = static_cast<uint16_t>(pair >> 16);
     }
   }
+  PublishToGroupMma();
 }
 
 // state.o += the step's weights times the levels of this warp's dims, over kTiles tiles.
@@ -294,8 +298,24 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp, const std::b
                                  int tile_bytes, const LevelTables& tables, float largest,
                                  WideState<kDim, kSets>& state) {
   using T = Tile<kDim>;
+  using Exchange = WideExchange<kDim, kSets>;
   constexpr int kHalves = kTiles * T::kHalves;  // of 32 tokens
   constexpr int kUnits = T::kUnits / kWideWarps;
+  constexpr int kBlocks = 2 * kUnits / T::kHalves;  // of 16 dims
+  constexpr int kColumnStride = Exchange::kMatrices * kMatrixBytes;
+  const std::byte* weights = warp.exchange.weights[0][0];
+  int32_t start[kSets] = {};
+  if constexpr (C::kKind != LevelKind::kSigned) {  // a multiple of the sum of the weights
+    uint32_t ones[kHalves][4];
+    int32_t c[kSets][4] = {};
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+      ones[h][0] = ones[h][1] = ones[h][2] = ones[h][3] = 0x01010101u;
+    }
+    WideProducts<true, false>(c, ones, weights, kColumnStride, warp.lane);
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(c[n][1] * 256 + c[n][0]);
+  }
   uint32_t r[kTiles][kUnits * 8];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -304,59 +324,30 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp, const std::b
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r[tile] + 8 * u, tables);
   }
-  constexpr int kBlocks = 2 * kUnits / T::kHalves;  // of 16 dims
   const float own_gain = largest * (1.0f / kLargestWeight);
 #pragma unroll
-  for (int first = 0; first < kSets; first += kTogether) {
-    uint32_t b[kTogether][kHalves / 2][4];
-    int32_t c[kTogether][kBlocks][4];
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-#pragma unroll
-      for (int h = 0; h < kHalves; h += 2) {
-        LoadTransposed(b[n][h / 2], warp.exchange.weights[first + n][2 * h]);
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-      int32_t start = 0;
-      if constexpr (C::kKind != LevelKind::kSigned) {  // a multiple of the sum of the weights
-        int32_t ones[4] = {};
-#pragma unroll
-        for (int h = 0; h < kHalves; ++h) {
-          MmaS8U8(ones, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u,
-                  b[n][h / 2][h % 2 * 2], b[n][h / 2][h % 2 * 2 + 1]);
-        }
-        start = LevelShift<C>(ones[1] * 256 + ones[0]);
-      }
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-        c[n][block][0] = c[n][block][2] = start;
-        c[n][block][1] = c[n][block][3] = 0;
-      }
-    }
+  for (int block = 0; block < kBlocks; ++block) {
+    uint32_t a[kHalves][4];
+    int32_t c[kSets][4];
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
 #pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-        const uint32_t* a = r[h / T::kHalves] + 4 * (block * T::kHalves + h % T::kHalves);
-#pragma unroll
-        for (int n = 0; n < kTogether; ++n) {
-          MmaLevels<C, true>(c[n][block], a[0], a[1], a[2], a[3], b[n][h / 2][h % 2 * 2],
-                             b[n][h / 2][h % 2 * 2 + 1]);
-        }
+      for (int i = 0; i < 4; ++i) {
+        a[h][i] = r[h / T::kHalves][4 * (block * T::kHalves + h % T::kHalves) + i];
       }
     }
 #pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-      const float gain = Shuffle(own_gain, warp.RowOf(first + n));
+    for (int n = 0; n < kSets; ++n) {
+      c[n][0] = c[n][2] = start[n];
+      c[n][1] = c[n][3] = 0;
+    }
+    WideProducts<C::kKind != LevelKind::kUnsigned, false>(c, a, weights, kColumnStride, warp.lane);
 #pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-        float* o = state.o[first + n] + 2 * block;
-        const int32_t(&x)[4] = c[n][block];
-        o[0] = FusedMulAdd(static_cast<float>(x[1] * 256 + x[0]), gain, o[0]);
-        o[1] = FusedMulAdd(static_cast<float>(x[3] * 256 + x[2]), gain, o[1]);
-      }
+    for (int n = 0; n < kSets; ++n) {
+      const float gain = Shuffle(own_gain, warp.RowOf(n));
+      float* o = state.o[n] + 2 * block;
+      o[0] = FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain, o[0]);
+      o[1] = FusedMulAdd(static_cast<float>(c[n][3] * 256 + c[n][2]), gain, o[1]);
     }
   }
 }
@@ -385,7 +376,8 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
     WideScores<kDim, kRows>(warp, tile + Offsets::kScales, row_of_tile, mask, x, v,
                             kTiles * T::kTokens);
     if (raise) RaiseWideReference(warp, x, state);
-    // Hidden scores may lie above what was raised to them, by the rounding of numbers of their size.
+    // Hidden scores may lie above what was raised to them, by the rounding of numbers of their
+    // size.
     const bool rises = Weigh(warp, v, x, sums) && !raise;
     float largest[kSets];
 #pragma unroll

@@ -187,14 +187,78 @@ TQ_DEVICE uint32_t Transpose8x8(uint32_t x) {
   return r;
 }
 
-// Four such matrices from shared memory, where each is 32 words, a lane's word after the other.
-TQ_DEVICE void LoadTransposed(uint32_t (&r)[4], const uint32_t* matrices) {
-  const auto from = static_cast<uint32_t>(__cvta_generic_to_shared(matrices + LaneId() * 4));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(from)
-               : "memory");
-}
+// Products of four warps at once (wgmma), on devices that have them: c += A B with A of 16 x 32
+// bytes of each warp, and B of 32 bytes by 8 kSets columns in shared memory that all of them read.
+// B lies in matrices of 8 columns by 16 bytes, a column's 16 bytes after the other's: those of the
+// same columns follow each other, those of the next ones lie column_stride bytes further on.
+template <int kSets>
+struct GroupMma;
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool kHasGroupMma = true;
+#define TQ_SUMS(n) "+r"(c[n][0]), "+r"(c[n][1]), "+r"(c[n][2]), "+r"(c[n][3])
+#define TQ_GROUP_MMA_32(types)                                                        \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n32k32.s32." types                    \
+               " {"                                                                   \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15" \
+               "}, {%16, %17, %18, %19}, %20, 1;"                                     \
+               : TQ_SUMS(0), TQ_SUMS(1), TQ_SUMS(2), TQ_SUMS(3)                       \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                   \
+               : "memory")
+#define TQ_GROUP_MMA_64(types)                                                                  \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32." types                              \
+               " {"                                                                             \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+               "}, {%32, %33, %34, %35}, %36, 1;"                                               \
+               : TQ_SUMS(0), TQ_SUMS(1), TQ_SUMS(2), TQ_SUMS(3), TQ_SUMS(4), TQ_SUMS(5),        \
+                 TQ_SUMS(6), TQ_SUMS(7)                                                         \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                             \
+               : "memory")
+#define TQ_GROUP_MMA(columns)           \
+  if constexpr (kSignedA && kSignedB) { \
+    TQ_GROUP_MMA_##columns("s8.s8");    \
+  } else if constexpr (kSignedA) {      \
+    TQ_GROUP_MMA_##columns("s8.u8");    \
+  } else if constexpr (kSignedB) {      \
+    TQ_GROUP_MMA_##columns("u8.s8");    \
+  } else {                              \
+    TQ_GROUP_MMA_##columns("u8.u8");    \
+  }
+template <int kSets>
+struct GroupMma {
+  // B for the instruction. Steps of 32 bytes lie 2 matrices apart, in units of 16 bytes.
+  TQ_DEVICE static uint64_t Columns(const std::byte* b, int column_stride) {
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(b));
+    return (address & 0x3ffffu) >> 4 | uint64_t{128 >> 4} << 16 |
+           static_cast<uint64_t>(column_stride >> 4) << 32;
+  }
+  // Behind whatever wrote the registers of products.
+  TQ_DEVICE static void Begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+  template <bool kSignedA, bool kSignedB>
+  TQ_DEVICE static void Add(int32_t (&c)[kSets][4], const uint32_t (&a)[4], uint64_t b) {
+    if constexpr (kSets == 8) {
+      TQ_GROUP_MMA(64)
+    } else {
+      static_assert(kSets == 4);
+      TQ_GROUP_MMA(32)
+    }
+  }
+  // Until the sums are there.
+  TQ_DEVICE static void End() {
+    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::
+                     : "memory");
+  }
+};
+#undef TQ_GROUP_MMA
+#undef TQ_GROUP_MMA_32
+#undef TQ_GROUP_MMA_64
+#undef TQ_SUMS
+// Products behind the next barrier see what this thread wrote to shared memory.
+TQ_DEVICE void PublishToGroupMma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#else
+inline constexpr bool kHasGroupMma = false;
+TQ_DEVICE void PublishToGroupMma() {}
+#endif
 
 TQ_DEVICE float Exp2(float x) {
   float r;

@@ -227,9 +227,10 @@ inline uint32_t Transpose8x8(uint32_t x) {
   };
   return element(2 * t, g) | element(2 * t + 1, g) << 16;
 }
-inline void LoadTransposed(uint32_t (&r)[4], const uint32_t* matrices) {
-  for (int i = 0; i < 4; ++i) r[i] = Transpose8x8(matrices[i * 32 + LaneId()]);
-}
+template <int kSets>
+struct GroupMma;
+inline constexpr bool kHasGroupMma = false;
+inline void PublishToGroupMma() {}
 
 inline float Exp2(float x) { return exp2f(x); }
 inline uint32_t FloatBits(float x) { return std::bit_cast<uint32_t>(x); }
