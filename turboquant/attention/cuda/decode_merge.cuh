@@ -24,10 +24,9 @@ TQ_DEVICE void AddScaled(float factor, const float4& x, float4& sum) {
 // Parts first, first + step ... below count. Several parts' loads are on their way
 // together.
 constexpr float kNoPart = 2 * kLeastScore;
-template <class Parts>
+template <int kBatch = 6, class Parts>
 TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int count, int column,
                                 int quad) {
-  constexpr int kBatch = 6;
   PartialSum sum;
   for (int base = first; base < count; base += kBatch * step) {
     float2 state[kBatch];

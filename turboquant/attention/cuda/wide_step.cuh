@@ -45,30 +45,48 @@ struct WideWarp {
   TQ_DEVICE int OwnSet() const { return (lane >> 2) % kSets; }
 };
 
-// c[n] += A B over kSteps of 32: bytes of this warp times those of 8 columns of each set, which lie
-// in shared memory as GroupMma (lane_ops.cuh) wants them.
-template <bool kSignedA, bool kSignedB, int kSteps, int kSets>
-TQ_DEVICE void WideProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps][4],
-                            const std::byte* columns, int column_stride, int lane) {
+// Products of kSteps times 32 bytes of this warp with those of 8 columns of each set, which lie in
+// shared memory as GroupMma (lane_ops.cuh) wants them. kFromZero: c is only written. The sums are
+// there after a wait.
+template <bool kSignedA, bool kSignedB, bool kFromZero, int kSteps, int kSets>
+TQ_DEVICE void StartProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps][4],
+                             const std::byte* columns, int column_stride, int lane) {
   if constexpr (kHasGroupMma) {
     using Group = GroupMma<kSets>;
     const uint64_t b = Group::Columns(columns, column_stride);
     Group::Begin();
+    Group::template Add<kSignedA, kSignedB, kFromZero>(c, a[0], b);
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      Group::template Add<kSignedA, kSignedB>(c, a[k], b + k * (2 * kMatrixBytes / 16));
+    for (int k = 1; k < kSteps; ++k) {
+      Group::template Add<kSignedA, kSignedB, false>(c, a[k], b + k * (2 * kMatrixBytes / 16));
     }
-    Group::End();
   } else {
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
+    for (int n = 0; n < kSets; ++n) {
+      if constexpr (kFromZero) c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
 #pragma unroll
-      for (int n = 0; n < kSets; ++n) {
+      for (int k = 0; k < kSteps; ++k) {
         const std::byte* at = columns + n * column_stride + 2 * k * kMatrixBytes + lane * 4;
         const uint32_t b0 = *reinterpret_cast<const uint32_t*>(at);
         const uint32_t b1 = *reinterpret_cast<const uint32_t*>(at + kMatrixBytes);
         MmaBytesOf<kSignedA, kSignedB>(c[n], a[k][0], a[k][1], a[k][2], a[k][3], b0, b1);
       }
+    }
+  }
+}
+template <int kSets>
+TQ_DEVICE void WaitForProducts() {
+  if constexpr (kHasGroupMma) GroupMma<kSets>::Wait();
+}
+
+// Sums that products of levels are to begin with.
+template <class C, int kSets>
+TQ_DEVICE void StartSums(const int32_t (&start)[kSets], int32_t (&c)[kSets][4]) {
+  if constexpr (C::kKind != LevelKind::kSigned) {
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) {
+      c[n][0] = c[n][2] = start[n];
+      c[n][1] = c[n][3] = 0;
     }
   }
 }
@@ -106,16 +124,23 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
                                int first_row, const LevelTables& tables,
                                float (&x)[kSets][2 * kRows]) {
   constexpr int kUnits = kDim / 64;  // of 16 tokens
+  constexpr bool kFromZero = C::kKind == LevelKind::kSigned;
   uint32_t words[kRows * kUnits * C::kWords];
   LoadUnits<C::kWords, kRows * kUnits>(codes, warp.lane, first_row * kUnits, words);
+  int32_t start[kSets] = {};
+  if constexpr (!kFromZero) {
+#pragma unroll
+    for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(warp.rows[warp.RowOf(n)].sum);
+  }
 #pragma unroll
   for (int m = 0; m < kRows; ++m) {
+    int32_t c[kSets][4];
+    uint32_t a[kDim / 32][4];
     uint32_t r[kUnits * 8];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       C::Unpack(words + (m * kUnits + u) * C::kWords, r + 8 * u, tables);
     }
-    uint32_t a[kDim / 32][4];
 #pragma unroll
     for (int k = 0; k < kDim / 32; ++k) {
       a[k][0] = r[2 * k];
@@ -123,17 +148,10 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
       a[k][2] = r[2 * k + 1];
       a[k][3] = r[kDim / 16 + 2 * k + 1];
     }
-    int32_t c[kSets][4];
-#pragma unroll
-    for (int n = 0; n < kSets; ++n) {
-      int32_t start = 0;
-      if constexpr (C::kKind != LevelKind::kSigned) {
-        start = LevelShift<C>(warp.rows[warp.RowOf(n)].sum);
-      }
-      c[n][0] = c[n][2] = start;
-      c[n][1] = c[n][3] = 0;
-    }
-    WideProducts<C::kKind != LevelKind::kUnsigned, true>(c, a, warp.queries, 8 * kDim, warp.lane);
+    StartSums<C>(start, c);
+    StartProducts<C::kKind != LevelKind::kUnsigned, true, kFromZero>(c, a, warp.queries, 8 * kDim,
+                                                                     warp.lane);
+    WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       x[n][2 * m] = static_cast<float>(c[n][1] * 256 + c[n][0]);
@@ -275,79 +293,95 @@ TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void LeaveWeights(const WideWarp<kDim, kSets>& warp, float largest,
                             const float (&x)[kSets][kScores]) {
+  constexpr int kRows = kScores / 2;
+  constexpr int kColumnStride = WideExchange<kDim, kSets>::kMatrices * kMatrixBytes;
+  static_assert(kRows == 1 || kRows == 2);
   const float own = largest > 1e-30f ? FastDivide(kLargestWeight, largest) : 0.0f;
-  const int at = (warp.lane & 3) * 32 + (warp.lane >> 2) * 2;
+  // Four matrices at once; a lane has the address of a column of one.
+  const int matrix = warp.lane >> 3;
+  std::byte* to = warp.exchange.weights[0][warp.index * kRows] + (warp.lane & 7) * 16 +
+                  matrix / kRows * kColumnStride + matrix % kRows * kMatrixBytes;
 #pragma unroll
-  for (int n = 0; n < kSets; ++n) {
-    const float to_weight = Shuffle(own, warp.RowOf(n));
-    std::byte* matrices = warp.exchange.weights[n][warp.index * (kScores / 2)] + at;
+  for (int first = 0; first < kSets; first += 4 / kRows) {
+    uint32_t pairs[4];
 #pragma unroll
-    for (int m = 0; m < kScores / 2; ++m) {
-      const uint32_t pair = WeightPair(x[n][2 * m], x[n][2 * m + 1], to_weight);
-      auto* column = reinterpret_cast<uint16_t*>(matrices + m * kMatrixBytes);
-      column[0] = static_cast<uint16_t>(pair);
-      column[8] = static_cast<uint16_t>(pair >> 16);
+    for (int i = 0; i < 4; ++i) {
+      const int n = first + i / kRows, m = i % kRows;
+      const float to_weight = Shuffle(own, warp.RowOf(n));
+      pairs[i] = WeightPair(x[n][2 * m], x[n][2 * m + 1], to_weight);
     }
+    StoreTransposed(to + first * kColumnStride, pairs);
   }
   PublishToGroupMma();
 }
 
-// state.o += the step's weights times the levels of this warp's dims, over kTiles tiles.
-template <class C, int kDim, int kTiles, int kSets>
-TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp, const std::byte* codes,
-                                 int tile_bytes, const LevelTables& tables, float largest,
-                                 WideState<kDim, kSets>& state) {
+// Levels of this warp's dims over kTiles tiles, as operands: [16 dims][32 tokens].
+template <class C, int kDim, int kTiles>
+struct WideLevels {
   using T = Tile<kDim>;
-  using Exchange = WideExchange<kDim, kSets>;
-  constexpr int kHalves = kTiles * T::kHalves;  // of 32 tokens
-  constexpr int kUnits = T::kUnits / kWideWarps;
-  constexpr int kBlocks = 2 * kUnits / T::kHalves;  // of 16 dims
-  constexpr int kColumnStride = Exchange::kMatrices * kMatrixBytes;
+  static constexpr int kHalves = kTiles * T::kHalves;  // of 32 tokens
+  static constexpr int kUnits = T::kUnits / kWideWarps;
+  static constexpr int kBlocks = 2 * kUnits / T::kHalves;  // of 16 dims
+  uint32_t a[kBlocks][kHalves][4];
+
+  TQ_DEVICE void Load(const std::byte* codes, int tile_bytes, int index, int lane,
+                      const LevelTables& tables) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      uint32_t words[kUnits * C::kWords];
+      LoadUnits<C::kWords, kUnits>(codes + tile * tile_bytes, lane, index * kUnits, words);
+      uint32_t r[kUnits * 8];
+#pragma unroll
+      for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r + 8 * u, tables);
+#pragma unroll
+      for (int i = 0; i < kUnits * 8; ++i) {
+        const int m_tile = i / 4;
+        a[m_tile / T::kHalves][tile * T::kHalves + m_tile % T::kHalves][i % 4] = r[i];
+      }
+    }
+  }
+};
+
+// state.o += the step's weights times levels.
+template <class C, int kDim, int kTiles, int kSets>
+TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
+                                 const WideLevels<C, kDim, kTiles>& levels, float largest,
+                                 WideState<kDim, kSets>& state) {
+  using Levels = WideLevels<C, kDim, kTiles>;
+  constexpr int kColumnStride = WideExchange<kDim, kSets>::kMatrices * kMatrixBytes;
+  constexpr bool kFromZero = C::kKind == LevelKind::kSigned;
   const std::byte* weights = warp.exchange.weights[0][0];
   int32_t start[kSets] = {};
-  if constexpr (C::kKind != LevelKind::kSigned) {  // a multiple of the sum of the weights
-    uint32_t ones[kHalves][4];
-    int32_t c[kSets][4] = {};
+  if constexpr (!kFromZero) {  // a multiple of the sum of the weights
+    uint32_t ones[Levels::kHalves][4];
+    int32_t c[kSets][4];
 #pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
+    for (int h = 0; h < Levels::kHalves; ++h) {
       ones[h][0] = ones[h][1] = ones[h][2] = ones[h][3] = 0x01010101u;
     }
-    WideProducts<true, false>(c, ones, weights, kColumnStride, warp.lane);
+    StartProducts<true, false, true>(c, ones, weights, kColumnStride, warp.lane);
+    WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(c[n][1] * 256 + c[n][0]);
   }
-  uint32_t r[kTiles][kUnits * 8];
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    uint32_t words[kUnits * C::kWords];
-    LoadUnits<C::kWords, kUnits>(codes + tile * tile_bytes, warp.lane, warp.index * kUnits, words);
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r[tile] + 8 * u, tables);
-  }
   const float own_gain = largest * (1.0f / kLargestWeight);
+  float gain[kSets];
 #pragma unroll
-  for (int block = 0; block < kBlocks; ++block) {
-    uint32_t a[kHalves][4];
+  for (int block = 0; block < Levels::kBlocks; ++block) {
     int32_t c[kSets][4];
+    StartSums<C>(start, c);
+    StartProducts<C::kKind != LevelKind::kUnsigned, false, kFromZero>(c, levels.a[block], weights,
+                                                                      kColumnStride, warp.lane);
+    if (block == 0) {
 #pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        a[h][i] = r[h / T::kHalves][4 * (block * T::kHalves + h % T::kHalves) + i];
-      }
+      for (int n = 0; n < kSets; ++n) gain[n] = Shuffle(own_gain, warp.RowOf(n));
     }
+    WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
-      c[n][0] = c[n][2] = start[n];
-      c[n][1] = c[n][3] = 0;
-    }
-    WideProducts<C::kKind != LevelKind::kUnsigned, false>(c, a, weights, kColumnStride, warp.lane);
-#pragma unroll
-    for (int n = 0; n < kSets; ++n) {
-      const float gain = Shuffle(own_gain, warp.RowOf(n));
       float* o = state.o[n] + 2 * block;
-      o[0] = FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain, o[0]);
-      o[1] = FusedMulAdd(static_cast<float>(c[n][3] * 256 + c[n][2]), gain, o[1]);
+      o[0] = FusedMulAdd(static_cast<float>(c[n][1] * 256 + c[n][0]), gain[n], o[0]);
+      o[1] = FusedMulAdd(static_cast<float>(c[n][3] * 256 + c[n][2]), gain[n], o[1]);
     }
   }
 }
@@ -395,9 +429,11 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
   between();
   const float largest = LargestOfAll(warp);
   LeaveWeights(warp, largest, x);
+  WideLevels<V, kDim, kTiles> values;
+  values.Load(stage + Offsets::kValues, Offsets::kBytes, warp.index, warp.lane,
+              LoadTables<V>(levels, warp.lane));
   warp.Sync();
-  WideValueProducts<V, kDim, kTiles>(warp, stage + Offsets::kValues, Offsets::kBytes,
-                                     LoadTables<V>(levels, warp.lane), largest, state);
+  WideValueProducts(warp, values, largest, state);
 }
 
 }  // namespace tq::cuda

@@ -187,54 +187,83 @@ TQ_DEVICE uint32_t Transpose8x8(uint32_t x) {
   return r;
 }
 
-// Products of four warps at once (wgmma), on devices that have them: c += A B with A of 16 x 32
-// bytes of each warp, and B of 32 bytes by 8 kSets columns in shared memory that all of them read.
-// B lies in matrices of 8 columns by 16 bytes, a column's 16 bytes after the other's: those of the
-// same columns follow each other, those of the next ones lie column_stride bytes further on.
+// Stores four such matrices transposed to shared memory, 16 bytes a row: `row` is that of row
+// lane % 8 of matrix lane / 8.
+TQ_DEVICE void StoreTransposed(std::byte* row, const uint32_t (&r)[4]) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(row))),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+#else
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const auto at = reinterpret_cast<uintptr_t>(row);
+    const uint32_t x = Transpose8x8(r[i]);
+    // Lane 4g + t: elements 2t and 2t + 1 of row g, whose address lane 8 i + g has.
+    const uint64_t of_row =
+        __shfl_sync(kAllLanes, static_cast<unsigned long long>(at), 8 * i + (LaneId() >> 2));
+    reinterpret_cast<uint32_t*>(of_row)[LaneId() & 3] = x;
+  }
+#endif
+}
+
+// Products of four warps at once (wgmma), on devices that have them: A of 16 x 32 bytes of each
+// warp, and B of 32 bytes by 8 kSets columns in shared memory that all of them read. B lies in
+// matrices of 8 columns by 16 bytes, a column's 16 bytes after the other's: those of the same
+// columns follow each other, those of the next ones lie column_stride bytes further on.
 template <int kSets>
 struct GroupMma;
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 inline constexpr bool kHasGroupMma = true;
-#define TQ_SUMS(n) "+r"(c[n][0]), "+r"(c[n][1]), "+r"(c[n][2]), "+r"(c[n][3])
-#define TQ_GROUP_MMA_32(types)                                                        \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n32k32.s32." types                    \
-               " {"                                                                   \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15" \
-               "}, {%16, %17, %18, %19}, %20, 1;"                                     \
-               : TQ_SUMS(0), TQ_SUMS(1), TQ_SUMS(2), TQ_SUMS(3)                       \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                   \
-               : "memory")
-#define TQ_GROUP_MMA_64(types)                                                                  \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32." types                              \
+#define TQ_SUMS(access, n) access(c[n][0]), access(c[n][1]), access(c[n][2]), access(c[n][3])
+#define TQ_GROUP_MMA_32(types, access, add)                                                     \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n32k32.s32." types                              \
                " {"                                                                             \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
-               "}, {%32, %33, %34, %35}, %36, 1;"                                               \
-               : TQ_SUMS(0), TQ_SUMS(1), TQ_SUMS(2), TQ_SUMS(3), TQ_SUMS(4), TQ_SUMS(5),        \
-                 TQ_SUMS(6), TQ_SUMS(7)                                                         \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"           \
+               "}, {%16, %17, %18, %19}, %20, " add ";"                                         \
+               : TQ_SUMS(access, 0), TQ_SUMS(access, 1), TQ_SUMS(access, 2), TQ_SUMS(access, 3) \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                             \
                : "memory")
+#define TQ_GROUP_MMA_64(types, access, add)                                                      \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32." types                               \
+               " {"                                                                              \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"  \
+               "}, {%32, %33, %34, %35}, %36, " add ";"                                          \
+               : TQ_SUMS(access, 0), TQ_SUMS(access, 1), TQ_SUMS(access, 2), TQ_SUMS(access, 3), \
+                 TQ_SUMS(access, 4), TQ_SUMS(access, 5), TQ_SUMS(access, 6), TQ_SUMS(access, 7)  \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                              \
+               : "memory")
+#define TQ_GROUP_MMA_OF(columns, types)       \
+  if constexpr (kFromZero) {                  \
+    TQ_GROUP_MMA_##columns(types, "=r", "0"); \
+  } else {                                    \
+    TQ_GROUP_MMA_##columns(types, "+r", "1"); \
+  }
 #define TQ_GROUP_MMA(columns)           \
   if constexpr (kSignedA && kSignedB) { \
-    TQ_GROUP_MMA_##columns("s8.s8");    \
+    TQ_GROUP_MMA_OF(columns, "s8.s8")   \
   } else if constexpr (kSignedA) {      \
-    TQ_GROUP_MMA_##columns("s8.u8");    \
+    TQ_GROUP_MMA_OF(columns, "s8.u8")   \
   } else if constexpr (kSignedB) {      \
-    TQ_GROUP_MMA_##columns("u8.s8");    \
+    TQ_GROUP_MMA_OF(columns, "u8.s8")   \
   } else {                              \
-    TQ_GROUP_MMA_##columns("u8.u8");    \
+    TQ_GROUP_MMA_OF(columns, "u8.u8")   \
   }
 template <int kSets>
 struct GroupMma {
   // B for the instruction. Steps of 32 bytes lie 2 matrices apart, in units of 16 bytes.
   TQ_DEVICE static uint64_t Columns(const std::byte* b, int column_stride) {
-    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(b));
+    auto address = static_cast<uint32_t>(__cvta_generic_to_shared(b));
+    asm volatile("" : "+r"(address));  // computed where it is used: registers are scarce there
     return (address & 0x3ffffu) >> 4 | uint64_t{128 >> 4} << 16 |
            static_cast<uint64_t>(column_stride >> 4) << 32;
   }
   // Behind whatever wrote the registers of products.
   TQ_DEVICE static void Begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-  template <bool kSignedA, bool kSignedB>
+  // c += A B, or c = A B. Registers are not to be touched before Wait.
+  template <bool kSignedA, bool kSignedB, bool kFromZero>
   TQ_DEVICE static void Add(int32_t (&c)[kSets][4], const uint32_t (&a)[4], uint64_t b) {
     if constexpr (kSets == 8) {
       TQ_GROUP_MMA(64)
@@ -243,13 +272,15 @@ struct GroupMma {
       TQ_GROUP_MMA(32)
     }
   }
-  // Until the sums are there.
-  TQ_DEVICE static void End() {
-    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::
-                     : "memory");
+  TQ_DEVICE static void Wait() {
+    asm volatile(
+        "wgmma.commit_group.sync.aligned;\n"
+        "wgmma.wait_group.sync.aligned 0;" ::
+            : "memory");
   }
 };
 #undef TQ_GROUP_MMA
+#undef TQ_GROUP_MMA_OF
 #undef TQ_GROUP_MMA_32
 #undef TQ_GROUP_MMA_64
 #undef TQ_SUMS

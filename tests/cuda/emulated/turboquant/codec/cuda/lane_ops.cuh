@@ -227,6 +227,13 @@ inline uint32_t Transpose8x8(uint32_t x) {
   };
   return element(2 * t, g) | element(2 * t + 1, g) << 16;
 }
+inline void StoreTransposed(std::byte* row, const uint32_t (&r)[4]) {
+  for (int i = 0; i < 4; ++i) {
+    const LaneValues<std::byte*> rows(row);
+    const uint32_t x = Transpose8x8(r[i]);
+    std::memcpy(rows.of[8 * i + (LaneId() >> 2)] + 4 * (LaneId() & 3), &x, sizeof(x));
+  }
+}
 template <int kSets>
 struct GroupMma;
 inline constexpr bool kHasGroupMma = false;
