@@ -37,7 +37,7 @@ inline constexpr int kMatrixBytes = 128;  // 8 columns by 16 bytes: an operand i
 struct alignas(16) WideColumn {
   float scale;      // as in Column
   float minus_m;    // m: what sums are relative to
-  float reference;  // q . r of the page, as a score over scale
+  float reference;  // q . r of the page, as a score
   int32_t position;
 };
 template <int kDim, int kSets>

@@ -123,17 +123,22 @@ TQ_DEVICE void ReferenceProducts(const Block& block, const std::byte* stage, int
   constexpr int kPart = kDim / 8;
   const int g = block.lane >> 2, t = block.lane & 3;
   const std::byte* r = stage + block.p.stage_bytes - kDim * 2 + g * kPart * 2;
+  using Pairs = std::conditional_t<kPart % 8 == 0, uint4, uint32_t>;
+  constexpr int kStep = sizeof(Pairs) / 2;
   float even[kSets] = {}, odd[kSets] = {};
 #pragma unroll
-  for (int d = 0; d < kPart; d += 2) {
-    const uint32_t pair = *reinterpret_cast<const uint32_t*>(r + d * 2);
-    const float r0 = HalfLow(pair), r1 = HalfHigh(pair);
+  for (int d = 0; d < kPart; d += kStep) {
+    const auto pairs = std::bit_cast<Words<Pairs>>(*reinterpret_cast<const Pairs*>(r + d * 2));
 #pragma unroll
-    for (int n = 0; n < kSets; ++n) {
-      const float2 x =
-          *reinterpret_cast<const float2*>(block.Row(first_row + 4 * n + t) + g * kPart + d);
-      even[n] = FusedMulAdd(x.x, r0, even[n]);
-      odd[n] = FusedMulAdd(x.y, r1, odd[n]);
+    for (int i = 0; i < kStep / 2; ++i) {
+      const float r0 = HalfLow(pairs.of[i]), r1 = HalfHigh(pairs.of[i]);
+#pragma unroll
+      for (int n = 0; n < kSets; ++n) {
+        const float2 x = *reinterpret_cast<const float2*>(block.Row(first_row + 4 * n + t) +
+                                                          g * kPart + d + 2 * i);
+        even[n] = FusedMulAdd(x.x, r0, even[n]);
+        odd[n] = FusedMulAdd(x.y, r1, odd[n]);
+      }
     }
   }
 #pragma unroll

@@ -24,8 +24,7 @@ TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& 
 #pragma unroll
   for (int n = 0; n < kOwn; ++n) {
     if (g != n) continue;
-    WideColumn& column = warp.ColumnAt(first_set + n);
-    column.reference = FastDivide(sum[n], column.scale);
+    warp.ColumnAt(first_set + n).reference = sum[n];
   }
 }
 

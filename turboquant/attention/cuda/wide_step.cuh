@@ -132,10 +132,8 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
 #pragma unroll
     for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(warp.rows[warp.RowOf(n)].sum);
   }
-#pragma unroll
-  for (int m = 0; m < kRows; ++m) {
-    int32_t c[kSets][4];
-    uint32_t a[kDim / 32][4];
+  uint32_t a[kRows][kDim / 32][4];
+  const auto unpack = [&](int m) {
     uint32_t r[kUnits * 8];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
@@ -143,14 +141,20 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
     }
 #pragma unroll
     for (int k = 0; k < kDim / 32; ++k) {
-      a[k][0] = r[2 * k];
-      a[k][1] = r[kDim / 16 + 2 * k];
-      a[k][2] = r[2 * k + 1];
-      a[k][3] = r[kDim / 16 + 2 * k + 1];
+      a[m][k][0] = r[2 * k];
+      a[m][k][1] = r[kDim / 16 + 2 * k];
+      a[m][k][2] = r[2 * k + 1];
+      a[m][k][3] = r[kDim / 16 + 2 * k + 1];
     }
+  };
+  unpack(0);
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
+    int32_t c[kSets][4];
     StartSums<C>(start, c);
-    StartProducts<C::kKind != LevelKind::kUnsigned, true, kFromZero>(c, a, warp.queries, 8 * kDim,
-                                                                     warp.lane);
+    StartProducts<C::kKind != LevelKind::kUnsigned, true, kFromZero>(c, a[m], warp.queries,
+                                                                     8 * kDim, warp.lane);
+    if (m + 1 < kRows) unpack(m + 1);  // while they are on their way
     WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
@@ -193,7 +197,7 @@ TQ_DEVICE float LargestOfAll(const WideWarp<kDim, kSets>& warp) {
   return largest;
 }
 
-// What sums are relative to becomes no less than the scores (scale x).
+// What sums are relative to becomes no less than the scores.
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
                                   const float (&x)[kSets][kScores], WideState<kDim, kSets>& state) {
@@ -208,7 +212,7 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
   warp.Sync();
   WideColumn& own = warp.ColumnAt(warp.OwnSet());
   const float before = -own.minus_m;
-  const float m = Max(before, LargestOfAll(warp) * own.scale);
+  const float m = Max(before, FusedMulAdd(LargestOfAll(warp), own.scale, own.reference));
   const float own_decay = Exp2(before - m);
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
@@ -222,8 +226,8 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
   warp.Sync();
 }
 
-// Level products become scores but for the query's scale. scales, token: of this warp's first
-// token; the others follow in rows of 16.
+// Level products become scores but for the query's scale and the reference. scales, token: of this
+// warp's first token; the others follow in rows of 16.
 template <int kDim, int kRows, int kSets>
 TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* scales, int first_row,
                           const StepMask& mask, float (&x)[kSets][2 * kRows], float (&v)[2 * kRows],
@@ -243,9 +247,8 @@ TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* sc
   }
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    const float reference = warp.ColumnAt(n).reference;
 #pragma unroll
-    for (int i = 0; i < 2 * kRows; ++i) x[n][i] = FusedMulAdd(x[n][i], k[i], reference);
+    for (int i = 0; i < 2 * kRows; ++i) x[n][i] *= k[i];
   }
   if (mask.All<false>(step_tokens)) return;
   const int begin = mask.unit.page * kPageTokens + mask.unit.token + warp.index * 16 * kRows + g;
@@ -275,10 +278,11 @@ TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
     const WideColumn column = warp.ColumnAt(n);
+    const float offset = column.reference + column.minus_m;
     sums[n] = 0;
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
-      const float e = Exp2(FusedMulAdd(x[n][i], column.scale, column.minus_m));
+      const float e = Exp2(FusedMulAdd(x[n][i], column.scale, offset));
       sums[n] += e;
       x[n][i] = e * v[i];
     }
