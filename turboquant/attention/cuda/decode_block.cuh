@@ -56,10 +56,6 @@ struct DecodeBlock {
     at = MakeDecodeMemory(kDim, kSets, p.crews * columns, warps, p.stage_bytes);
   }
 
-  // Threads that copy a unit together.
-  static constexpr int kCopyThreads = kWide ? 32 * kWideWarps : 32;
-  TQ_DEVICE int copy_thread() const { return kWide ? 32 * member + lane : lane; }
-
   template <typename T>
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(memory + offset);

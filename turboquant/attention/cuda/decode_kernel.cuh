@@ -58,6 +58,9 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   // Queries would have to wait behind the pages, so they come first. But if they may not be there
   // yet, pages that are older than the kernel before this one need not wait for them.
   const bool early = p.overlap && unit.form != kOpenForm;
+  if constexpr (Block::kWide) {
+    if (block.member != 0) cursor.end = cursor.next;  // one warp loads for all
+  }
   if (early) LoadNext<Pair>(block, s, 0, true, cursor);
   WaitForInputs();
   CopyQueries(block, first, second, rows);

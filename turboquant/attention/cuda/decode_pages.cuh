@@ -61,47 +61,44 @@ TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew
   return cursor;
 }
 
-// 16 bytes a thread; both addresses are the thread's. The second form is for lengths known only
-// when running.
-template <int kThreads, int kBytes>
-TQ_DEVICE void CopyTogether(std::byte* to, const std::byte* from,
-                            std::integral_constant<int, kBytes>, int thread) {
-  constexpr int kPiece = kThreads * 16;
-  constexpr int kWhole = kBytes / kPiece * kPiece;
+// Both addresses are the lane's. The second form is for lengths known only when running.
+template <int kBytes>
+TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, std::integral_constant<int, kBytes>,
+                          int lane) {
+  constexpr int kWhole = kBytes / 512 * 512;
 #pragma unroll
-  for (int i = 0; i < kWhole; i += kPiece) CopyAsync(to + i, from + i);
-  if (thread * 16 < kBytes - kWhole) CopyAsync(to + kWhole, from + kWhole);
+  for (int i = 0; i < kWhole; i += 512) CopyAsync(to + i, from + i);
+  if (lane * 16 < kBytes - kWhole) CopyAsync(to + kWhole, from + kWhole);
 }
-template <int kThreads>
-TQ_DEVICE void CopyTogether(std::byte* to, const std::byte* from, int bytes, int thread) {
+TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int lane) {
 #pragma unroll 4
-  for (int i = 0; i < bytes - thread * 16; i += kThreads * 16) CopyAsync(to + i, from + i);
+  for (int i = 0; i < bytes - lane * 16; i += 512) CopyAsync(to + i, from + i);
 }
 
-// Asks for the cursor's unit, if there is one, and moves on. Stage: the step's tiles as
-// they lie in the page (a step of part of a page's tiles is contiguous), then the reference vector
-// if the page is new or `reference`.
+// Asks for the cursor's unit, if there is one, and moves on; in a wide kernel one warp does for
+// all. Stage: the step's tiles as they lie in the page (a step of part of a page's tiles is
+// contiguous), then the reference vector if the page is new or `reference`.
 template <class Pair, class Block>
 TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
                         Cursor& cursor) {
-  constexpr int kDim = Block::kDim, kThreads = Block::kCopyThreads;
+  constexpr int kDim = Block::kDim;
   const DecodeParams& p = block.p;
-  const int thread = block.copy_thread();
   if (cursor.next < cursor.end) {
     Unit& unit = cursor.unit;
     const std::byte* first = unit.form != kOpenForm ? cursor.sealed : cursor.open;
     if constexpr (Pair::kAges) {
       if (unit.form > kSealedForm) first = HeadOf(block, s, p.Form(unit.form));
     }
-    const std::byte* page = first + static_cast<uint64_t>(cursor.id) * kPageIdUnit + thread * 16;
-    std::byte* to = block.StageOf(stage) + thread * 16;
+    const std::byte* page =
+        first + static_cast<uint64_t>(cursor.id) * kPageIdUnit + block.lane * 16;
+    std::byte* to = block.StageOf(stage) + block.lane * 16;
     if (reference || unit.token == 0) {
-      CopyTogether<kThreads>(to + p.stage_bytes - kDim * 2, page,
-                             std::integral_constant<int, kDim * 2>(), thread);
+      CopyByWarp(to + p.stage_bytes - kDim * 2, page, std::integral_constant<int, kDim * 2>(),
+                 block.lane);
     }
     const auto copy = [&](const auto bytes, const auto tile) {
       const int in_page = unit.token / Tile<kDim>::kTokens * tile;
-      CopyTogether<kThreads>(to, page + kTilesOffset<kDim> + in_page, bytes, thread);
+      CopyByWarp(to, page + kTilesOffset<kDim> + in_page, bytes, block.lane);
     };
     Pair::template WithStepBytes<kDim, Block::kSets>(p, unit.form, copy);
     if (++cursor.next < cursor.end) {

@@ -57,10 +57,11 @@ TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& wa
 }
 
 // What a run is about and where it stands before each step, for all its warps in shared memory:
-// their registers are full.
+// their registers are full, and one of them, in turns, finds and loads what comes for all.
 struct WideRun {
   struct Place {
-    Unit unit;  // of this step
+    Unit unit;     // of this step
+    bool visible;  // all its tokens are, to every query
     Unit next;
     Cursor cursor;  // behind them
   };
@@ -68,6 +69,12 @@ struct WideRun {
   Place places[2];  // of even and odd steps
 };
 static_assert(sizeof(WideRun) <= kWideRunBytes);
+
+TQ_DEVICE bool AllVisibleTo(const DecodeParams& p, const Segment& s, const Unit& unit,
+                            int head_dim) {
+  return AllVisible(p.visibility, s.queries, unit,
+                    WideStepTokens(head_dim, unit.form == kOpenForm));
+}
 
 template <class Pair, class Block>
 TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
@@ -89,7 +96,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
     }
     if (warp.lane == 0) {
       run.segment = s;
-      run.places[0] = {unit, next, cursor};
+      run.places[0] = {unit, AllVisibleTo(block.p, s, unit, kDim), next, cursor};
     }
   }
   CopyWait<1>();
@@ -103,17 +110,21 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
     const int second = at == 2 ? 0 : at + 1, third = at == 0 ? 2 : at - 1;
     const WideRun::Place& place = run.places[i & 1];
     const auto between = [&] {
-      Cursor cursor = place.cursor;
-      const Unit next = place.next, behind = cursor.unit;
-      LoadNext<Pair>(block, run.segment, third, false, cursor);
-      if (warp.index == 0 && warp.lane == 0) run.places[(i + 1) & 1] = {next, behind, cursor};
-      if (i + 1 < units && next.token == 0) {
+      if (warp.index == i % kWideWarps) {
+        Cursor cursor = place.cursor;
+        const Unit next = place.next, behind = cursor.unit;
+        LoadNext<Pair>(block, run.segment, third, false, cursor);
+        const bool visible = AllVisibleTo(block.p, run.segment, next, kDim);
+        if (warp.lane == 0) run.places[(i + 1) & 1] = {next, visible, behind, cursor};
+      }
+      if (i + 1 < units && place.next.token == 0) {
         LeaveReferences(block, warp, block.StageOf(second), first_row);
       }
     };
     const StepMask mask = {block.p, run.segment, place.unit};
     Pair::template WithWideStep<kDim>(place.unit.form, [&]<class K, class V, int kTiles>() {
-      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, i == 0, state, between);
+      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, place.visible, i == 0,
+                             state, between);
     });
     at = second;
   }

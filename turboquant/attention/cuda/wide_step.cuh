@@ -132,29 +132,25 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
 #pragma unroll
     for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(warp.rows[warp.RowOf(n)].sum);
   }
-  uint32_t a[kRows][kDim / 32][4];
-  const auto unpack = [&](int m) {
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
     uint32_t r[kUnits * 8];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       C::Unpack(words + (m * kUnits + u) * C::kWords, r + 8 * u, tables);
     }
+    uint32_t a[kDim / 32][4];
 #pragma unroll
     for (int k = 0; k < kDim / 32; ++k) {
-      a[m][k][0] = r[2 * k];
-      a[m][k][1] = r[kDim / 16 + 2 * k];
-      a[m][k][2] = r[2 * k + 1];
-      a[m][k][3] = r[kDim / 16 + 2 * k + 1];
+      a[k][0] = r[2 * k];
+      a[k][1] = r[kDim / 16 + 2 * k];
+      a[k][2] = r[2 * k + 1];
+      a[k][3] = r[kDim / 16 + 2 * k + 1];
     }
-  };
-  unpack(0);
-#pragma unroll
-  for (int m = 0; m < kRows; ++m) {
     int32_t c[kSets][4];
     StartSums<C>(start, c);
-    StartProducts<C::kKind != LevelKind::kUnsigned, true, kFromZero>(c, a[m], warp.queries,
-                                                                     8 * kDim, warp.lane);
-    if (m + 1 < kRows) unpack(m + 1);  // while they are on their way
+    StartProducts<C::kKind != LevelKind::kUnsigned, true, kFromZero>(c, a, warp.queries, 8 * kDim,
+                                                                     warp.lane);
     WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
@@ -230,8 +226,8 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
 // warp's first token; the others follow in rows of 16.
 template <int kDim, int kRows, int kSets>
 TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* scales, int first_row,
-                          const StepMask& mask, float (&x)[kSets][2 * kRows], float (&v)[2 * kRows],
-                          int step_tokens) {
+                          const StepMask& mask, bool visible, float (&x)[kSets][2 * kRows],
+                          float (&v)[2 * kRows]) {
   const int g = warp.lane >> 2;
   float k[2 * kRows];
 #pragma unroll
@@ -250,7 +246,7 @@ TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* sc
 #pragma unroll
     for (int i = 0; i < 2 * kRows; ++i) x[n][i] *= k[i];
   }
-  if (mask.All<false>(step_tokens)) return;
+  if (visible) return;
   const int begin = mask.unit.page * kPageTokens + mask.unit.token + warp.index * 16 * kRows + g;
 #pragma unroll
   for (int i = 0; i < 2 * kRows; ++i) {
@@ -395,7 +391,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
 // then.
 template <class K, class V, int kTiles, int kDim, int kSets, class Fn>
 TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stage,
-                        const uint32_t* levels, const StepMask& mask, bool first,
+                        const uint32_t* levels, const StepMask& mask, bool visible, bool first,
                         WideState<kDim, kSets>& state, Fn&& between) {
   using T = Tile<kDim>;
   using Offsets = PairTile<K, V, kDim>;
@@ -411,8 +407,7 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
   do {
     WideKeyProducts<K, kDim, kRows>(warp, tile, row_of_tile, LoadTables<K>(levels, warp.lane), x);
     float v[2 * kRows];
-    WideScores<kDim, kRows>(warp, tile + Offsets::kScales, row_of_tile, mask, x, v,
-                            kTiles * T::kTokens);
+    WideScores<kDim, kRows>(warp, tile + Offsets::kScales, row_of_tile, mask, visible, x, v);
     if (raise) RaiseWideReference(warp, x, state);
     // Hidden scores may lie above what was raised to them, by the rounding of numbers of their
     // size.
