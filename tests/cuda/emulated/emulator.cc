@@ -149,7 +149,7 @@ void WaitCopies(int pending) {
   while (static_cast<int>(self.groups.size()) > pending) {
     for (const Copy& copy : self.groups.front()) {
       std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
-      std::memset(copy.to + copy.bytes, 0, static_cast<size_t>(16 - copy.bytes));
+      std::memset(copy.to + copy.bytes, 0, static_cast<size_t>(copy.size - copy.bytes));
     }
     self.groups.pop_front();
   }

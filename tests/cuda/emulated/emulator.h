@@ -17,6 +17,7 @@ struct Copy {
   std::byte* to;
   const std::byte* from;
   int bytes;
+  int size;  // zeros behind `bytes`
 };
 
 struct Thread {

@@ -21,19 +21,18 @@ struct Cursor {
   uint32_t id;  // of its page
 };
 
+// Moves on to the first unit of the next page, whose id is to be found at the result.
 template <class Pair>
-TQ_DEVICE void FindPage(const DecodeParams& p, const Segment& s, Cursor& cursor) {
+TQ_DEVICE const uint32_t* NextPage(const DecodeParams& p, const Segment& s, Cursor& cursor) {
   if constexpr (Pair::kAges) {
     if (p.ages.count > 0) {
       cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log,
                                     p.EndsOfSlot(s.work.slot), s.queries);
-      cursor.id = p.tables.PagesOf(cursor.unit.form, s.work.slot)[cursor.unit.page];
-      return;
+      return p.tables.PagesOf(cursor.unit.form, s.work.slot) + cursor.unit.page;
     }
   }
   cursor.unit = s.work.units.At(cursor.next, p.open.step_log, p.sealed.step_log);
-  cursor.id =
-      (cursor.unit.form != kOpenForm ? cursor.sealed_ids : cursor.open_ids)[cursor.unit.page];
+  return (cursor.unit.form != kOpenForm ? cursor.sealed_ids : cursor.open_ids) + cursor.unit.page;
 }
 
 // Of this layer and head in page 0 of a form.
@@ -55,7 +54,7 @@ TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew
   cursor.sealed_ids = p.tables.sealed_pages + row;
   cursor.next = s.begin + phase * each + (phase < more ? phase : more);
   cursor.end = cursor.next + each + (phase < more ? 1 : 0);
-  if (cursor.next < cursor.end) FindPage<Pair>(p, s, cursor);
+  if (cursor.next < cursor.end) cursor.id = *NextPage<Pair>(p, s, cursor);
   cursor.open = HeadOf(block, s, p.open);
   cursor.sealed = HeadOf(block, s, p.sealed);
   return cursor;
@@ -78,9 +77,10 @@ TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int l
 // Asks for the cursor's unit, if there is one, and moves on; in a wide kernel one warp does for
 // all. Stage: the step's tiles as they lie in the page (a step of part of a page's tiles is
 // contiguous), then the reference vector if the page is new or `reference`.
-template <class Pair, class Block>
+// find_id: gets where the next page's id lies.
+template <class Pair, class Block, class FindId>
 TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
-                        Cursor& cursor) {
+                        Cursor& cursor, FindId&& find_id) {
   constexpr int kDim = Block::kDim;
   const DecodeParams& p = block.p;
   if (cursor.next < cursor.end) {
@@ -103,10 +103,15 @@ TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool re
     Pair::template WithStepBytes<kDim, Block::kSets>(p, unit.form, copy);
     if (++cursor.next < cursor.end) {
       unit.token += kPageTokens >> (unit.form != kOpenForm ? p.sealed.step_log : p.open.step_log);
-      if (unit.token == kPageTokens) FindPage<Pair>(p, s, cursor);
+      if (unit.token == kPageTokens) find_id(NextPage<Pair>(p, s, cursor));
     }
   }
   CopyCommit();
+}
+template <class Pair, class Block>
+TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
+                        Cursor& cursor) {
+  LoadNext<Pair>(block, s, stage, reference, cursor, [&](const uint32_t* id) { cursor.id = *id; });
 }
 
 }  // namespace tq::cuda

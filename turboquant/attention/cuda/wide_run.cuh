@@ -64,6 +64,7 @@ struct WideRun {
     bool visible;  // all its tokens are, to every query
     Unit next;
     Cursor cursor;  // behind them
+    uint32_t id;    // of its page
   };
   Segment segment;
   Place places[2];  // of even and odd steps
@@ -96,7 +97,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
     }
     if (warp.lane == 0) {
       run.segment = s;
-      run.places[0] = {unit, AllVisibleTo(block.p, s, unit, kDim), next, cursor};
+      run.places[0] = {unit, AllVisibleTo(block.p, s, unit, kDim), next, cursor, cursor.id};
     }
   }
   CopyWait<1>();
@@ -111,11 +112,24 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
     const WideRun::Place& place = run.places[i & 1];
     const auto between = [&] {
       if (warp.index == i % kWideWarps) {
+        WideRun::Place& to = run.places[(i + 1) & 1];
         Cursor cursor = place.cursor;
+        cursor.id = place.id;
         const Unit next = place.next, behind = cursor.unit;
-        LoadNext<Pair>(block, run.segment, third, false, cursor);
+        // The id of another page comes like the pages themselves: nobody waits for it.
+        bool same_page = true;
+        LoadNext<Pair>(block, run.segment, third, false, cursor, [&](const uint32_t* id) {
+          if (warp.lane == 0) CopyAsync(&to.id, id);
+          same_page = false;
+        });
         const bool visible = AllVisibleTo(block.p, run.segment, next, kDim);
-        if (warp.lane == 0) run.places[(i + 1) & 1] = {next, visible, behind, cursor};
+        if (warp.lane == 0) {
+          to.unit = next;
+          to.visible = visible;
+          to.next = behind;
+          to.cursor = cursor;
+          if (same_page) to.id = cursor.id;
+        }
       }
       if (i + 1 < units && place.next.token == 0) {
         LeaveReferences(block, warp, block.StageOf(second), first_row);

@@ -347,6 +347,10 @@ TQ_DEVICE void CopyAsync(std::byte* shared, const std::byte* global, int bytes) 
                "r"(bytes)
                : "memory");
 }
+TQ_DEVICE void CopyAsync(uint32_t* shared, const uint32_t* global) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(global) : "memory");
+}
 TQ_DEVICE void CopyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most kPending groups of this thread are unfinished.
 template <int kPending>

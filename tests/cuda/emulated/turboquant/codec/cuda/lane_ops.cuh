@@ -266,9 +266,13 @@ inline uint32_t ToHalves(float low, float high) {
 inline void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
   TQ_CHECK(reinterpret_cast<uintptr_t>(shared) % 16 == 0);
   TQ_CHECK(reinterpret_cast<uintptr_t>(global) % 16 == 0);
-  emulator::Self().copies.push_back({shared, global, bytes});
+  emulator::Self().copies.push_back({shared, global, bytes, 16});
 }
 inline void CopyAsync(std::byte* shared, const std::byte* global) { CopyAsync(shared, global, 16); }
+inline void CopyAsync(uint32_t* shared, const uint32_t* global) {
+  emulator::Self().copies.push_back({reinterpret_cast<std::byte*>(shared),
+                                     reinterpret_cast<const std::byte*>(global), 4, 4});
+}
 inline void CopyCommit() { emulator::CommitCopies(); }
 template <int kPending>
 void CopyWait() {
