@@ -12,19 +12,19 @@ namespace tq::cuda {
 
 inline constexpr int kFirstFreeBarrier = 3;  // behind those of crews
 
-// What a page adds to the scores of its tokens: each warp for its sets of rows.
+// What a page adds to the scores of its tokens, by all warps but one, which has other things to do.
 template <class Block, int kDim, int kSets>
-TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp,
+TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp, int but,
                                const std::byte* stage, int first_row) {
-  constexpr int kOwn = kSets / kWideWarps;
-  const int first_set = warp.index * kOwn;
+  constexpr int kOwn = (kSets + kWideWarps - 2) / (kWideWarps - 1);
+  const int first_set = (warp.index - but + kWideWarps - 1) % kWideWarps * kOwn;
+  if (first_set >= kOwn * (kWideWarps - 1)) return;
   float sum[kOwn];
   ReferenceProducts(block, stage, first_row + 4 * first_set, sum);
   const int g = warp.lane >> 2;
 #pragma unroll
   for (int n = 0; n < kOwn; ++n) {
-    if (g != n) continue;
-    warp.ColumnAt(first_set + n).reference = sum[n];
+    if (g == n && first_set + n < kSets) warp.ColumnAt(first_set + n).reference = sum[n];
   }
 }
 
@@ -102,7 +102,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
   }
   CopyWait<1>();
   warp.Sync();
-  if (units > 0) LeaveReferences(block, warp, block.StageOf(0), first_row);
+  if (units > 0) LeaveReferences(block, warp, 0, block.StageOf(0), first_row);
   warp.Sync();
   WideState<kDim, kSets> state;
   state.Clear();
@@ -111,7 +111,8 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
     const int second = at == 2 ? 0 : at + 1, third = at == 0 ? 2 : at - 1;
     const WideRun::Place& place = run.places[i & 1];
     const auto between = [&] {
-      if (warp.index == i % kWideWarps) {
+      const int loader = i % kWideWarps;
+      if (warp.index == loader) {
         WideRun::Place& to = run.places[(i + 1) & 1];
         Cursor cursor = place.cursor;
         cursor.id = place.id;
@@ -132,7 +133,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
         }
       }
       if (i + 1 < units && place.next.token == 0) {
-        LeaveReferences(block, warp, block.StageOf(second), first_row);
+        LeaveReferences(block, warp, loader, block.StageOf(second), first_row);
       }
     };
     const StepMask mask = {block.p, run.segment, place.unit};
