@@ -248,7 +248,7 @@ void MeasureQueries() {
   s.head_dim = 128;
   s.k = Codec::kTurbo4Tcq;
   s.v = Codec::kTurbo3Tcq;
-  for (const int tokens : {1, 8}) {
+  for (const int tokens : {1, 4, 8}) {
     s.tokens = tokens;
     Measure(s);
   }

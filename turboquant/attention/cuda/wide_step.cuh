@@ -45,20 +45,20 @@ struct WideWarp {
   TQ_DEVICE int OwnSet() const { return (lane >> 2) % kSets; }
 };
 
-// Products of kSteps times 32 bytes of this warp with those of 8 columns of each set, which lie in
-// shared memory as GroupMma (lane_ops.cuh) wants them. kFromZero: c is only written. The sums are
-// there after a wait.
-template <bool kSignedA, bool kSignedB, bool kFromZero, int kSteps, int kSets>
+// Products of kSteps times 32 signed bytes of this warp with those of 8 columns of each set, which
+// lie in shared memory as GroupMma (lane_ops.cuh) wants them. kSigned: so are columns. kFromZero: c
+// is only written. The sums are there after a wait.
+template <bool kSigned, bool kFromZero, int kSteps, int kSets>
 TQ_DEVICE void StartProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps][4],
                              const std::byte* columns, int column_stride, int lane) {
   if constexpr (kHasGroupMma) {
     using Group = GroupMma<kSets>;
     const uint64_t b = Group::Columns(columns, column_stride);
     Group::Begin();
-    Group::template Add<kSignedA, kSignedB, kFromZero>(c, a[0], b);
+    Group::template Add<kSigned, kFromZero>(c, a[0], b);
 #pragma unroll
     for (int k = 1; k < kSteps; ++k) {
-      Group::template Add<kSignedA, kSignedB, false>(c, a[k], b + k * (2 * kMatrixBytes / 16));
+      Group::template Add<kSigned, false>(c, a[k], b + k * (2 * kMatrixBytes / 16));
     }
   } else {
 #pragma unroll
@@ -69,7 +69,7 @@ TQ_DEVICE void StartProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps]
         const std::byte* at = columns + n * column_stride + 2 * k * kMatrixBytes + lane * 4;
         const uint32_t b0 = *reinterpret_cast<const uint32_t*>(at);
         const uint32_t b1 = *reinterpret_cast<const uint32_t*>(at + kMatrixBytes);
-        MmaBytesOf<kSignedA, kSignedB>(c[n], a[k][0], a[k][1], a[k][2], a[k][3], b0, b1);
+        MmaBytesOf<true, kSigned>(c[n], a[k][0], a[k][1], a[k][2], a[k][3], b0, b1);
       }
     }
   }
@@ -79,10 +79,21 @@ TQ_DEVICE void WaitForProducts() {
   if constexpr (kHasGroupMma) GroupMma<kSets>::Wait();
 }
 
+// Level bytes as signed ones, of which a level may lie 1/2 above.
+template <class C>
+inline constexpr bool kHalfAbove = C::kKind == LevelKind::kSignedHalf;
+template <class C>
+TQ_DEVICE void UnpackSigned(const uint32_t* words, uint32_t* r, const LevelTables& tables) {
+  C::Unpack(words, r, tables);
+  if constexpr (C::kKind == LevelKind::kUnsigned) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) r[i] ^= 0x80808080u;
+  }
+}
 // Sums that products of levels are to begin with.
 template <class C, int kSets>
 TQ_DEVICE void StartSums(const int32_t (&start)[kSets], int32_t (&c)[kSets][4]) {
-  if constexpr (C::kKind != LevelKind::kSigned) {
+  if constexpr (kHalfAbove<C>) {
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       c[n][0] = c[n][2] = start[n];
@@ -124,7 +135,7 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
                                int first_row, const LevelTables& tables,
                                float (&x)[kSets][2 * kRows]) {
   constexpr int kUnits = kDim / 64;  // of 16 tokens
-  constexpr bool kFromZero = C::kKind == LevelKind::kSigned;
+  constexpr bool kFromZero = !kHalfAbove<C>;
   uint32_t words[kRows * kUnits * C::kWords];
   LoadUnits<C::kWords, kRows * kUnits>(codes, warp.lane, first_row * kUnits, words);
   int32_t start[kSets] = {};
@@ -137,7 +148,7 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
     uint32_t r[kUnits * 8];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
-      C::Unpack(words + (m * kUnits + u) * C::kWords, r + 8 * u, tables);
+      UnpackSigned<C>(words + (m * kUnits + u) * C::kWords, r + 8 * u, tables);
     }
     uint32_t a[kDim / 32][4];
 #pragma unroll
@@ -149,8 +160,7 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
     }
     int32_t c[kSets][4];
     StartSums<C>(start, c);
-    StartProducts<C::kKind != LevelKind::kUnsigned, true, kFromZero>(c, a, warp.queries, 8 * kDim,
-                                                                     warp.lane);
+    StartProducts<true, kFromZero>(c, a, warp.queries, 8 * kDim, warp.lane);
     WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
@@ -332,7 +342,7 @@ struct WideLevels {
       LoadUnits<C::kWords, kUnits>(codes + tile * tile_bytes, lane, index * kUnits, words);
       uint32_t r[kUnits * 8];
 #pragma unroll
-      for (int u = 0; u < kUnits; ++u) C::Unpack(words + u * C::kWords, r + 8 * u, tables);
+      for (int u = 0; u < kUnits; ++u) UnpackSigned<C>(words + u * C::kWords, r + 8 * u, tables);
 #pragma unroll
       for (int i = 0; i < kUnits * 8; ++i) {
         const int m_tile = i / 4;
@@ -349,7 +359,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
                                  WideState<kDim, kSets>& state) {
   using Levels = WideLevels<C, kDim, kTiles>;
   constexpr int kColumnStride = WideExchange<kDim, kSets>::kMatrices * kMatrixBytes;
-  constexpr bool kFromZero = C::kKind == LevelKind::kSigned;
+  constexpr bool kFromZero = !kHalfAbove<C>;
   const std::byte* weights = warp.exchange.weights[0][0];
   int32_t start[kSets] = {};
   if constexpr (!kFromZero) {  // a multiple of the sum of the weights
@@ -359,7 +369,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
     for (int h = 0; h < Levels::kHalves; ++h) {
       ones[h][0] = ones[h][1] = ones[h][2] = ones[h][3] = 0x01010101u;
     }
-    StartProducts<true, false, true>(c, ones, weights, kColumnStride, warp.lane);
+    StartProducts<false, true>(c, ones, weights, kColumnStride, warp.lane);
     WaitForProducts<kSets>();
 #pragma unroll
     for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(c[n][1] * 256 + c[n][0]);
@@ -370,8 +380,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
   for (int block = 0; block < Levels::kBlocks; ++block) {
     int32_t c[kSets][4];
     StartSums<C>(start, c);
-    StartProducts<C::kKind != LevelKind::kUnsigned, false, kFromZero>(c, levels.a[block], weights,
-                                                                      kColumnStride, warp.lane);
+    StartProducts<false, kFromZero>(c, levels.a[block], weights, kColumnStride, warp.lane);
     if (block == 0) {
 #pragma unroll
       for (int n = 0; n < kSets; ++n) gain[n] = Shuffle(own_gain, warp.RowOf(n));

@@ -241,15 +241,11 @@ inline constexpr bool kHasGroupMma = true;
   } else {                                    \
     TQ_GROUP_MMA_##columns(types, "+r", "1"); \
   }
-#define TQ_GROUP_MMA(columns)           \
-  if constexpr (kSignedA && kSignedB) { \
-    TQ_GROUP_MMA_OF(columns, "s8.s8")   \
-  } else if constexpr (kSignedA) {      \
-    TQ_GROUP_MMA_OF(columns, "s8.u8")   \
-  } else if constexpr (kSignedB) {      \
-    TQ_GROUP_MMA_OF(columns, "u8.s8")   \
-  } else {                              \
-    TQ_GROUP_MMA_OF(columns, "u8.u8")   \
+#define TQ_GROUP_MMA(columns)         \
+  if constexpr (kSigned) {            \
+    TQ_GROUP_MMA_OF(columns, "s8.s8") \
+  } else {                            \
+    TQ_GROUP_MMA_OF(columns, "s8.u8") \
   }
 template <int kSets>
 struct GroupMma {
@@ -262,8 +258,8 @@ struct GroupMma {
   }
   // Behind whatever wrote the registers of products.
   TQ_DEVICE static void Begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-  // c += A B, or c = A B. Registers are not to be touched before Wait.
-  template <bool kSignedA, bool kSignedB, bool kFromZero>
+  // c += A B, or c = A B; A signed, B signed or not. Registers are not to be touched before Wait.
+  template <bool kSigned, bool kFromZero>
   TQ_DEVICE static void Add(int32_t (&c)[kSets][4], const uint32_t (&a)[4], uint64_t b) {
     if constexpr (kSets == 8) {
       TQ_GROUP_MMA(64)
