@@ -27,7 +27,7 @@ struct ColumnPlan {
   int step_warps() const { return wide ? kWideWarps : groups; }
 };
 
-// wide: there are wide kernels for the pair of codecs.
+// wide: there may be wide kernels, which are faster with products of four warps at once.
 ColumnPlan PlanColumns(int head_dim, int rows, bool wide) {
   ColumnPlan plan = {1, 1, 1, false};
   while (plan.sets < MaxSets(head_dim) && plan.rows() < rows) plan.sets *= 2;
@@ -46,7 +46,9 @@ int OpenLog(int head_dim) {
   return tiles == 4 ? 2 : tiles == 2 ? 1 : 0;
 }
 
-int WideLog(int head_dim, bool open) { return WideStepTokens(head_dim, open) == 64 ? 1 : 0; }
+int WideLog(bool open) {
+  return std::countr_zero(static_cast<unsigned>(kPageTokens / WideStepTokens(open)));
+}
 
 PageForm FormOf(const PageLayout& layout, uint64_t layer_offset, int step_log) {
   PageForm form = {};
@@ -83,11 +85,11 @@ KernelsOfPair FindFixedPair(const LayerPages& pages) {
   return nullptr;
 }
 
-Choice ChooseKernel(const LayerPages& pages, int rows, bool generic) {
+Choice ChooseKernel(const LayerPages& pages, int rows, bool generic, const DeviceLimits& device) {
   const int dim = pages.open.head_dim;
   const KernelsOfPair pair = FindFixedPair(pages);
   if (pair != nullptr && pages.num_aged == 0 && !generic) {
-    const ColumnPlan columns = PlanColumns(dim, rows, true);
+    const ColumnPlan columns = PlanColumns(dim, rows, device.group_mma);
     const DecodeKernelFn kernel = pair(dim, columns.sets);
     if (kernel != nullptr) return {kernel, columns, true};
   }
@@ -148,7 +150,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const int dim = layout.head_dim;
   const DeviceLimits device = CurrentDeviceLimits();
   const int group = args.q_heads / layout.kv_heads;
-  const Choice choice = ChooseKernel(args.pages, args.tokens * group, args.generic);
+  const Choice choice = ChooseKernel(args.pages, args.tokens * group, args.generic, device);
   const ColumnPlan& columns = choice.columns;
   TQ_CHECK(choice.kernel != nullptr);
   TQ_CHECK(reinterpret_cast<uintptr_t>(args.q) % 16 == 0 && args.q_stride % 4 == 0);
@@ -156,8 +158,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   DecodeParams p = {};
   p.tables = args.tables;
   p.arena = args.pages.arena;
-  const int open_log = columns.wide ? WideLog(dim, true) : OpenLog(dim);
-  const int sealed_log = columns.wide ? WideLog(dim, false) : choice.fixed ? 1 : open_log;
+  const int open_log = columns.wide ? WideLog(true) : OpenLog(dim);
+  const int sealed_log = columns.wide ? WideLog(false) : choice.fixed ? 1 : open_log;
   p.open = FormOf(args.pages.open, args.pages.open_layer_offset, open_log);
   p.sealed = FormOf(args.pages.sealed, args.pages.sealed_layer_offset, sealed_log);
   p.visibility = args.pages.visibility;

@@ -51,19 +51,18 @@ inline DecodeKernelFn AnyKernel(int head_dim, int sets) {
 // The most column sets that a warp's registers hold.
 constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 256 ? 2 : 1; }
 // Kernels of fixed pairs for more than these are wide (wide_step.cuh): four warps share a step. 0:
-// there are none for this head dim.
+// there are none for this head dim. At 64 and 256 they took as long as two groups of warps, and
+// half as long again (75 and 468 us for 8 queries of 32 rows over 128K tokens of turbo3, H200).
 inline constexpr int kWideWarps = 4;
-constexpr int WideSets(int head_dim) {
-  return head_dim == 64 || head_dim == 128 ? 8 : head_dim == 256 ? 4 : 0;
-}
+constexpr int WideSets(int head_dim) { return head_dim == 128 ? 8 : 0; }
 constexpr bool IsWide(int head_dim, int sets) { return sets > MaxSets(head_dim); }
-// Of a wide kernel. Three steps of open pages must fit into shared memory several times.
-constexpr int WideStepTokens(int head_dim, bool open) { return open || head_dim > 128 ? 64 : 128; }
+// Three steps of open pages must fit into shared memory several times.
+constexpr int WideStepTokens(bool open) { return open ? 64 : 128; }
 // Warps of a block at most; decode_kernel.cuh asks for registers accordingly. Where tiles are large
 // shared memory has no buffers for more.
 constexpr int MaxWarps(int head_dim, int sets) {
   const bool small = MakeTileLayout(head_dim).tokens * head_dim <= 4096;
-  return small && (IsWide(head_dim, sets) || sets * head_dim <= 256) ? kMostDecodeWarps : 8;
+  return IsWide(head_dim, sets) || (small && sets * head_dim <= 256) ? kMostDecodeWarps : 8;
 }
 
 }  // namespace tq::cuda

@@ -40,21 +40,21 @@ struct alignas(16) WideColumn {
   float reference;  // q . r of the page, as a score
   int32_t position;
 };
-template <int kDim, int kSets>
+template <int kSets>
 struct WideExchange {
-  static constexpr int kMatrices = WideStepTokens(kDim, false) / 16;
+  static constexpr int kMatrices = WideStepTokens(false) / 16;
   std::byte weights[kSets][kMatrices][kMatrixBytes];
   float largest[kWideWarps][kSets * 4];
   WideColumn columns[kSets * 4];
 };
-constexpr int WideExchangeBytes(int dim, int sets) {
-  return sets * (WideStepTokens(dim, false) * 8 + 4 * kWideWarps * 4 +
+constexpr int WideExchangeBytes(int sets) {
+  return sets * (WideStepTokens(false) * 8 + 4 * kWideWarps * 4 +
                  4 * static_cast<int>(sizeof(WideColumn)));
 }
-static_assert(WideExchangeBytes(128, 8) == sizeof(WideExchange<128, 8>));
+static_assert(WideExchangeBytes(8) == sizeof(WideExchange<8>));
 
-// Where byte `dim` of a query row's low (0) or high (1) bytes lies in a wide kernel: columns of keys'
-// products, whose 16-byte pieces hold four dims of each of a token's four lanes.
+// Where byte `dim` of a query row's low (0) or high (1) bytes lies in a wide kernel: columns of
+// keys' products, whose 16-byte pieces hold four dims of each of a token's four lanes.
 template <int kDim>
 constexpr int WideQueryByte(int row, int high, int dim) {
   const int t = dim / (kDim / 4), in_lane = dim % (kDim / 4), column = 2 * row + high;
@@ -78,7 +78,7 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
   m.flags = m.states + align(warps * sets * 4 * 8);
   m.exchange = m.flags + 128;
-  m.runs = m.exchange + (wide ? align(rings * WideExchangeBytes(dim, sets)) : 0);
+  m.runs = m.exchange + (wide ? align(rings * WideExchangeBytes(sets)) : 0);
   m.ring = m.runs + (wide ? rings * kWideRunBytes : 0);
   m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;
   return m;

@@ -242,8 +242,7 @@ struct OpenPair {
   static constexpr bool kAges = false;
   template <int kDim, int kSets, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams&, int, Fn&& fn) {
-    constexpr int kHalves =
-        IsWide(kDim, kSets) ? WideStepTokens(kDim, true) / 32 : kOpenHalves<kDim>;
+    constexpr int kHalves = IsWide(kDim, kSets) ? WideStepTokens(true) / 32 : kOpenHalves<kDim>;
     WithBytes<Turbo8, Turbo8, kDim, kHalves>(fn);
   }
   template <int kDim, int kSets>
@@ -255,7 +254,7 @@ struct OpenPair {
   // step: a WideStep for the codecs and tiles that it is called with.
   template <int kDim, class Step>
   TQ_DEVICE static void WithWideStep(int, Step&& step) {
-    step.template operator()<Turbo8, Turbo8, WideStepTokens(kDim, true) / Tile<kDim>::kTokens>();
+    step.template operator()<Turbo8, Turbo8, WideStepTokens(true) / Tile<kDim>::kTokens>();
   }
 };
 
@@ -265,7 +264,7 @@ struct FixedPair {
   static constexpr bool kAges = false;
   template <int kDim, int kSets, class Fn>
   TQ_DEVICE static void WithStepBytes(const DecodeParams& p, int form, Fn&& fn) {
-    constexpr int kHalves = IsWide(kDim, kSets) ? WideStepTokens(kDim, false) / 32 : kFixedHalves;
+    constexpr int kHalves = IsWide(kDim, kSets) ? WideStepTokens(false) / 32 : kFixedHalves;
     if (form != kOpenForm) {
       WithBytes<K, V, kDim, kHalves>(fn);
     } else {
@@ -285,7 +284,7 @@ struct FixedPair {
   template <int kDim, class Step>
   TQ_DEVICE static void WithWideStep(int form, Step&& step) {
     if (form != kOpenForm) {
-      step.template operator()<K, V, WideStepTokens(kDim, false) / Tile<kDim>::kTokens>();
+      step.template operator()<K, V, WideStepTokens(false) / Tile<kDim>::kTokens>();
     } else {
       OpenPair::WithWideStep<kDim>(form, step);
     }

@@ -71,10 +71,8 @@ struct WideRun {
 };
 static_assert(sizeof(WideRun) <= kWideRunBytes);
 
-TQ_DEVICE bool AllVisibleTo(const DecodeParams& p, const Segment& s, const Unit& unit,
-                            int head_dim) {
-  return AllVisible(p.visibility, s.queries, unit,
-                    WideStepTokens(head_dim, unit.form == kOpenForm));
+TQ_DEVICE bool AllVisibleTo(const DecodeParams& p, const Segment& s, const Unit& unit) {
+  return AllVisible(p.visibility, s.queries, unit, WideStepTokens(unit.form == kOpenForm));
 }
 
 template <class Pair, class Block>
@@ -82,8 +80,8 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
                           Cursor cursor, int first_row) {
   constexpr int kDim = Block::kDim, kSets = Block::kSets;
   const WideWarp<kDim, kSets> warp = {
-      *block.template Shared<WideExchange<kDim, kSets>>(
-          block.at.exchange + block.phase * WideExchangeBytes(kDim, kSets)),
+      *block.template Shared<WideExchange<kSets>>(block.at.exchange +
+                                                  block.phase * WideExchangeBytes(kSets)),
       block.memory + block.at.bytes + first_row * 2 * kDim,
       &block.ColumnAt(first_row),
       block.member,
@@ -97,7 +95,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
     }
     if (warp.lane == 0) {
       run.segment = s;
-      run.places[0] = {unit, AllVisibleTo(block.p, s, unit, kDim), next, cursor, cursor.id};
+      run.places[0] = {unit, AllVisibleTo(block.p, s, unit), next, cursor, cursor.id};
     }
   }
   CopyWait<1>();
@@ -123,7 +121,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
           if (warp.lane == 0) CopyAsync(&to.id, id);
           same_page = false;
         });
-        const bool visible = AllVisibleTo(block.p, run.segment, next, kDim);
+        const bool visible = AllVisibleTo(block.p, run.segment, next);
         if (warp.lane == 0) {
           to.unit = next;
           to.visible = visible;

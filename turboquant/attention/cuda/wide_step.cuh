@@ -29,7 +29,7 @@ struct WideState {
 // One of the warps of a step.
 template <int kDim, int kSets>
 struct WideWarp {
-  WideExchange<kDim, kSets>& exchange;
+  WideExchange<kSets>& exchange;
   const std::byte* queries;  // 16-bit form of the first row
   const Column* rows;
   int index;
@@ -232,8 +232,9 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
   warp.Sync();
 }
 
-// Level products become scores but for the query's scale and the reference. scales, token: of this
-// warp's first token; the others follow in rows of 16.
+// Level products become scores but for the query's scale and the reference; v: value scales.
+// scales: of the tile, of which this warp has kRows times 16 tokens from first_row on. Invisible
+// tokens as in Scores.
 template <int kDim, int kRows, int kSets>
 TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* scales, int first_row,
                           const StepMask& mask, bool visible, float (&x)[kSets][2 * kRows],
@@ -304,7 +305,7 @@ template <int kDim, int kSets, int kScores>
 TQ_DEVICE void LeaveWeights(const WideWarp<kDim, kSets>& warp, float largest,
                             const float (&x)[kSets][kScores]) {
   constexpr int kRows = kScores / 2;
-  constexpr int kColumnStride = WideExchange<kDim, kSets>::kMatrices * kMatrixBytes;
+  constexpr int kColumnStride = WideExchange<kSets>::kMatrices * kMatrixBytes;
   static_assert(kRows == 1 || kRows == 2);
   const float own = largest > 1e-30f ? FastDivide(kLargestWeight, largest) : 0.0f;
   // Four matrices at once; a lane has the address of a column of one.
@@ -358,7 +359,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
                                  const WideLevels<C, kDim, kTiles>& levels, float largest,
                                  WideState<kDim, kSets>& state) {
   using Levels = WideLevels<C, kDim, kTiles>;
-  constexpr int kColumnStride = WideExchange<kDim, kSets>::kMatrices * kMatrixBytes;
+  constexpr int kColumnStride = WideExchange<kSets>::kMatrices * kMatrixBytes;
   constexpr bool kFromZero = !kHalfAbove<C>;
   const std::byte* weights = warp.exchange.weights[0][0];
   int32_t start[kSets] = {};

@@ -208,8 +208,8 @@ TQ_DEVICE void StoreTransposed(std::byte* row, const uint32_t (&r)[4]) {
 #endif
 }
 
-// Products of four warps at once (wgmma), on devices that have them: A of 16 x 32 bytes of each
-// warp, and B of 32 bytes by 8 kSets columns in shared memory that all of them read. B lies in
+// Products of four warps at once (wgmma), on devices that have them: A of 16 x 32 signed bytes of
+// each warp, and B of 32 bytes by 8 kSets columns in shared memory that all of them read. B lies in
 // matrices of 8 columns by 16 bytes, a column's 16 bytes after the other's: those of the same
 // columns follow each other, those of the next ones lie column_stride bytes further on.
 template <int kSets>
@@ -217,15 +217,7 @@ struct GroupMma;
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 inline constexpr bool kHasGroupMma = true;
 #define TQ_SUMS(access, n) access(c[n][0]), access(c[n][1]), access(c[n][2]), access(c[n][3])
-#define TQ_GROUP_MMA_32(types, access, add)                                                     \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n32k32.s32." types                              \
-               " {"                                                                             \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"           \
-               "}, {%16, %17, %18, %19}, %20, " add ";"                                         \
-               : TQ_SUMS(access, 0), TQ_SUMS(access, 1), TQ_SUMS(access, 2), TQ_SUMS(access, 3) \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                             \
-               : "memory")
-#define TQ_GROUP_MMA_64(types, access, add)                                                      \
+#define TQ_GROUP_MMA(types, access, add)                                                         \
   asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32." types                               \
                " {"                                                                              \
                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
@@ -235,20 +227,8 @@ inline constexpr bool kHasGroupMma = true;
                  TQ_SUMS(access, 4), TQ_SUMS(access, 5), TQ_SUMS(access, 6), TQ_SUMS(access, 7)  \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                              \
                : "memory")
-#define TQ_GROUP_MMA_OF(columns, types)       \
-  if constexpr (kFromZero) {                  \
-    TQ_GROUP_MMA_##columns(types, "=r", "0"); \
-  } else {                                    \
-    TQ_GROUP_MMA_##columns(types, "+r", "1"); \
-  }
-#define TQ_GROUP_MMA(columns)         \
-  if constexpr (kSigned) {            \
-    TQ_GROUP_MMA_OF(columns, "s8.s8") \
-  } else {                            \
-    TQ_GROUP_MMA_OF(columns, "s8.u8") \
-  }
-template <int kSets>
-struct GroupMma {
+template <>
+struct GroupMma<8> {
   // B for the instruction. Steps of 32 bytes lie 2 matrices apart, in units of 16 bytes.
   TQ_DEVICE static uint64_t Columns(const std::byte* b, int column_stride) {
     auto address = static_cast<uint32_t>(__cvta_generic_to_shared(b));
@@ -258,14 +238,17 @@ struct GroupMma {
   }
   // Behind whatever wrote the registers of products.
   TQ_DEVICE static void Begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-  // c += A B, or c = A B; A signed, B signed or not. Registers are not to be touched before Wait.
+  // c += A B, or c = A B; B signed or not. Registers are not to be touched before Wait.
   template <bool kSigned, bool kFromZero>
-  TQ_DEVICE static void Add(int32_t (&c)[kSets][4], const uint32_t (&a)[4], uint64_t b) {
-    if constexpr (kSets == 8) {
-      TQ_GROUP_MMA(64)
+  TQ_DEVICE static void Add(int32_t (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
+    if constexpr (kSigned && kFromZero) {
+      TQ_GROUP_MMA("s8.s8", "=r", "0");
+    } else if constexpr (kSigned) {
+      TQ_GROUP_MMA("s8.s8", "+r", "1");
+    } else if constexpr (kFromZero) {
+      TQ_GROUP_MMA("s8.u8", "=r", "0");
     } else {
-      static_assert(kSets == 4);
-      TQ_GROUP_MMA(32)
+      TQ_GROUP_MMA("s8.u8", "+r", "1");
     }
   }
   TQ_DEVICE static void Wait() {
@@ -276,9 +259,6 @@ struct GroupMma {
   }
 };
 #undef TQ_GROUP_MMA
-#undef TQ_GROUP_MMA_OF
-#undef TQ_GROUP_MMA_32
-#undef TQ_GROUP_MMA_64
 #undef TQ_SUMS
 // Products behind the next barrier see what this thread wrote to shared memory.
 TQ_DEVICE void PublishToGroupMma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

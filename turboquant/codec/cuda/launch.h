@@ -13,19 +13,23 @@ namespace tq::cuda {
 struct DeviceLimits {
   int processors;     // multiprocessors
   int shared_memory;  // bytes that a block may have
+  bool group_mma;     // GroupMma of lane_ops.cuh, in code for it
 };
 
 inline DeviceLimits CurrentDeviceLimits() {
   int device = 0;
+  int major = 0;
   DeviceLimits limits = {};
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&limits.processors, cudaDevAttrMultiProcessorCount, device) !=
           cudaSuccess ||
       cudaDeviceGetAttribute(&limits.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                             device) != cudaSuccess) {
+                             device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) {
     Throw(ErrorCode::kUnsupported, "there is no usable CUDA device: {}",
           cudaGetErrorString(cudaGetLastError()));
   }
+  limits.group_mma = major == 9;
   return limits;
 }
 

@@ -12,8 +12,9 @@ namespace tq::cuda {
 struct DeviceLimits {
   int processors;
   int shared_memory;
+  bool group_mma;
 };
-inline DeviceLimits CurrentDeviceLimits() { return {5, 227 * 1024}; }
+inline DeviceLimits CurrentDeviceLimits() { return {5, 227 * 1024, true}; }
 
 template <class... Args>
 void Launch(void (*kernel)(Args...), int blocks, int threads, int shared_bytes, Stream,
