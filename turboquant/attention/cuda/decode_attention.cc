@@ -209,7 +209,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   }
   TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
   p.phases = warps / p.step_warps;
-  p.crews = p.phases > 1 && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
+  const bool crews = p.phases > 1 && !columns.wide;
+  p.crews = crews && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
   for (int i = 1; i <= kMostDecodeWarps; ++i) p.by[i] = Divisor::Of(i);
   // Parts of outputs take the ring's place.
   TQ_CHECK(columns.sets * 4 * (dim + kRowPad) * 4 <= StagesOfRing(columns.wide) * p.stage_bytes);

@@ -56,6 +56,15 @@ struct DecodeBlock {
     at = MakeDecodeMemory(kDim, kSets, p.crews * columns, warps, p.stage_bytes);
   }
 
+  // A crew of a wide kernel is the whole block.
+  TQ_DEVICE void Sync(const Crew& crew) const {
+    if constexpr (kWide) {
+      SyncThreads();
+    } else {
+      crew.Sync();
+    }
+  }
+
   template <typename T>
   TQ_DEVICE T* Shared(int offset) const {
     return reinterpret_cast<T*>(memory + offset);

@@ -81,7 +81,7 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   PrepareQueries(block, rows);
   SyncThreads();
   if constexpr (Block::kWide) {
-    AttendWide<Pair>(block, s, units, unit, next, cursor, crew.first_row);
+    AttendWide<Pair>(block, s, units, unit, next, cursor);
   } else {
     const int first_row = crew.first_row + block.member * Block::kColumns;
     AttendAlone<Pair>(block, s, units, unit, next, cursor, first_row);

@@ -112,7 +112,7 @@ TQ_DEVICE bool LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
     reinterpret_cast<float4*>(to)[i] = sum.o;
     if (quad == 0) Parts::States(block, to)[column] = {sum.m, sum.l};
   }
-  crew.Sync();
+  block.Sync(crew);
   int* flag = block.template Shared<int>(block.at.flags) + crew.index;
   if (crew.thread() == 0) {
     uint32_t* counter = p.counters + (s.work.slot * p.kv_heads + s.head) * p.items + s.item;
@@ -121,7 +121,7 @@ TQ_DEVICE bool LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
     if (last) *counter = 0;  // for the next launch
     *flag = last ? 1 : 0;
   }
-  crew.Sync();
+  block.Sync(crew);
   return *flag != 0;
 }
 
@@ -169,7 +169,7 @@ TQ_DEVICE void Finish(const Block& block, const Segment& s, const Crew& crew, co
 template <class Block>
 TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& crew,
                             const Share& share) {
-  crew.Sync();
+  block.Sync(crew);
   if (s.whole()) {
     Finish(block, s, crew, WarpParts<Block>{block, crew}, crew.phases);
     return;
@@ -179,7 +179,7 @@ TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& cr
   const TeamParts<Block> teams = {block, crew};
   LeaveTeamParts(teams, share.BlockOf(s.global),
                  share.BlockOf(s.global + static_cast<uint32_t>(s.size()) - 1));
-  crew.Sync();
+  block.Sync(crew);
   Finish(block, s, crew, teams, teams.size());
 }
 

@@ -10,17 +10,15 @@
 
 namespace tq::cuda {
 
-inline constexpr int kFirstFreeBarrier = 3;  // behind those of crews
-
 // What a page adds to the scores of its tokens, by all warps but one, which has other things to do.
 template <class Block, int kDim, int kSets>
 TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp, int but,
-                               const std::byte* stage, int first_row) {
+                               const std::byte* stage) {
   constexpr int kOwn = (kSets + kWideWarps - 2) / (kWideWarps - 1);
   const int first_set = (warp.index - but + kWideWarps - 1) % kWideWarps * kOwn;
   if (first_set >= kOwn * (kWideWarps - 1)) return;
   float sum[kOwn];
-  ReferenceProducts(block, stage, first_row + 4 * first_set, sum);
+  ReferenceProducts(block, stage, 4 * first_set, sum);
   const int g = warp.lane >> 2;
 #pragma unroll
   for (int n = 0; n < kOwn; ++n) {
@@ -77,16 +75,16 @@ TQ_DEVICE bool AllVisibleTo(const DecodeParams& p, const Segment& s, const Unit&
 
 template <class Pair, class Block>
 TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
-                          Cursor cursor, int first_row) {
+                          Cursor cursor) {
   constexpr int kDim = Block::kDim, kSets = Block::kSets;
   const WideWarp<kDim, kSets> warp = {
       *block.template Shared<WideExchange<kSets>>(block.at.exchange +
                                                   block.phase * WideExchangeBytes(kSets)),
-      block.memory + block.at.bytes + first_row * 2 * kDim,
-      &block.ColumnAt(first_row),
+      block.memory + block.at.bytes,
+      &block.ColumnAt(0),
       block.member,
       block.lane,
-      kFirstFreeBarrier + block.phase};
+      1 + block.phase};
   WideRun& run = *block.template Shared<WideRun>(block.at.runs + block.phase * kWideRunBytes);
   if (warp.index == 0) {
     if (warp.lane < 4 * kSets) {
@@ -100,7 +98,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
   }
   CopyWait<1>();
   warp.Sync();
-  if (units > 0) LeaveReferences(block, warp, 0, block.StageOf(0), first_row);
+  if (units > 0) LeaveReferences(block, warp, 0, block.StageOf(0));
   warp.Sync();
   WideState<kDim, kSets> state;
   state.Clear();
@@ -131,7 +129,7 @@ TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit 
         }
       }
       if (i + 1 < units && place.next.token == 0) {
-        LeaveReferences(block, warp, loader, block.StageOf(second), first_row);
+        LeaveReferences(block, warp, loader, block.StageOf(second));
       }
     };
     const StepMask mask = {block.p, run.segment, place.unit};
