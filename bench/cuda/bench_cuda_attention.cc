@@ -3,8 +3,8 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [one|pages]     one JSON object per measurement; `one`: few, to
-//   profile; `pages`: encoding and sealing alone
+//   bench_cuda_attention OUT.jsonl [one|pages|queries]     one JSON object per measurement; `one`:
+//   few, to profile; `pages`: encoding and sealing alone; `queries`: several per sequence
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -252,6 +252,14 @@ void MeasureQueries() {
     s.tokens = tokens;
     Measure(s);
   }
+  struct Size {
+    int sequences, context;
+  };
+  for (const Size size : {Size{1, 4096}, Size{1, 32768}, Size{16, 4096}}) {
+    s.sequences = size.sequences;
+    s.context = size.context;
+    Measure(s);
+  }
 }
 
 void Run() {
@@ -312,7 +320,15 @@ int main(int argc, char** argv) {
                 device.l2CacheSize >> 20);
     const std::string what = argc > 2 ? argv[2] : "";
     if (what.empty()) return tq::Run();
-    tq::roofline = 1;
-    what == "one" ? tq::RunOne() : what == "pages" ? tq::MeasurePages() : tq::MeasureQueries();
+    if (what == "pages") return tq::MeasurePages();
+    if (what == "one") {
+      tq::roofline = 1;
+      return tq::RunOne();
+    }
+    if (what != "queries") {
+      tq::Throw(tq::ErrorCode::kInvalidArgument, "'{}' is not one of one, pages, queries", what);
+    }
+    tq::roofline = tq::MeasureReadRoofline();
+    tq::MeasureQueries();
   });
 }

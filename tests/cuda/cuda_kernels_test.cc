@@ -126,7 +126,7 @@ void PageCases(bool all) {
   }
 }
 
-// More query rows than a warp's registers hold: two warps share a step.
+// More query rows than a warp's registers hold: four warps share a step, or groups of warps steps.
 void WideCases(const DecodeSpec& base, bool all) {
   DecodeSpec wide = base;
   wide.kv_heads = 1;
@@ -136,7 +136,8 @@ void WideCases(const DecodeSpec& base, bool all) {
     spec.lengths = {length};
     Check(spec);
   }
-  for (const Data data : {Data::kOutliers, Data::kZeros, Data::kSink, Data::kTiny}) {
+  for (const Data data :
+       {Data::kOutliers, Data::kZeros, Data::kSink, Data::kLateSink, Data::kTiny}) {
     DecodeSpec spec = wide;
     spec.data = data;
     spec.lengths = {600};
@@ -148,10 +149,29 @@ void WideCases(const DecodeSpec& base, bool all) {
     spec.lengths = {390, 77};
     Check(spec);
   }
-  {  // levels whose products need sums of queries and of weights
+  {  // levels of unsigned bytes
     DecodeSpec spec = wide;
     spec.k = Codec::kTurbo4Tcq;
     spec.v = Codec::kTurbo3Tcq;
+    spec.lengths = {516, 140};
+    Check(spec);
+  }
+  {  // levels whose products need sums of queries and of weights
+    DecodeSpec spec = wide;
+    spec.k = spec.v = Codec::kTurbo4;
+    spec.lengths = {516, 140};
+    Check(spec);
+  }
+  {  // rows of two items, the second one not full
+    DecodeSpec spec = wide;
+    spec.tokens = 9;
+    spec.lengths = {516};
+    Check(spec);
+  }
+  for (const int tokens : {5, 11}) {  // two groups and four
+    DecodeSpec spec = wide;
+    spec.narrow = true;
+    spec.tokens = tokens;
     spec.lengths = {516, 140};
     Check(spec);
   }
@@ -172,13 +192,11 @@ void WideCases(const DecodeSpec& base, bool all) {
     Check(spec);
   }
   if (!all) return;
-  constexpr Codec kPairs[][2] = {{Codec::kTurbo8, Codec::kTurbo8},
-                                 {Codec::kTurbo4, Codec::kTurbo4},
-                                 {Codec::kTurbo3, Codec::kTurbo3},
-                                 {Codec::kTurbo2, Codec::kTurbo2},
-                                 {Codec::kTurbo3Tcq, Codec::kTurbo3Tcq},
-                                 {Codec::kTurbo4Tcq, Codec::kTurbo3Tcq}};
-  for (const int dim : {64, 128, 256}) {
+  constexpr Codec kPairs[][2] = {
+      {Codec::kTurbo8, Codec::kTurbo8},       {Codec::kTurbo4, Codec::kTurbo4},
+      {Codec::kTurbo3, Codec::kTurbo3},       {Codec::kTurbo2, Codec::kTurbo2},
+      {Codec::kTurbo3Tcq, Codec::kTurbo3Tcq}, {Codec::kTurbo4Tcq, Codec::kTurbo3Tcq}};
+  for (const int dim : {64, 128, 256}) {  // wide at 128
     for (const auto& [k, v] : kPairs) {
       for (const int tokens : {3, 7, 32}) {
         DecodeSpec spec = wide;
@@ -284,7 +302,8 @@ void DecodeCases(bool all) {
     spec.lengths = {898};
     Check(spec);
   }
-  for (const Data data : {Data::kOutliers, Data::kZeros, Data::kSink, Data::kTiny}) {
+  for (const Data data :
+       {Data::kOutliers, Data::kZeros, Data::kSink, Data::kLateSink, Data::kTiny}) {
     for (const Codec codec : {Codec::kTurbo3, Codec::kTurbo4}) {
       DecodeSpec spec = base;
       spec.data = data;

@@ -16,7 +16,7 @@
 
 namespace tq {
 
-enum class Data { kGaussian, kOutliers, kZeros, kSink, kTiny };
+enum class Data { kGaussian, kOutliers, kZeros, kSink, kLateSink, kTiny };
 
 struct DecodeSpec {
   int head_dim = 128;
@@ -33,6 +33,7 @@ struct DecodeSpec {
   int sealed_below = 0;
   std::vector<PageSpec::Age> ages = {};
   bool generic = false;
+  bool narrow = false;
   bool rotate = true;  // queries and outputs in the model's basis
   Data data = Data::kGaussian;
   uint64_t seed = 1;
@@ -42,7 +43,10 @@ struct DecodeSpec {
         "D {} G {} group {} k {} v {} T {} window {} slide {} sinks {} below {}{}{} data {} "
         "lengths",
         head_dim, kv_heads, group, InfoOf(k).name, InfoOf(v).name, tokens, window_pages,
-        sliding_window, sink_pages, sealed_below, generic ? " generic" : "",
+        sliding_window, sink_pages, sealed_below,
+        generic  ? " generic"
+        : narrow ? " narrow"
+                 : "",
         rotate ? "" : " stored basis", static_cast<int>(data));
     for (int n : lengths) text += fmt::format(" {}", n);
     for (const PageSpec::Age& age : ages)
@@ -77,6 +81,7 @@ class DecodeCase {
     args.rotate_q = spec_.rotate && InfoOf(spec_.k).tiles;
     args.rotate_out = spec_.rotate && InfoOf(spec_.v).tiles;
     args.generic = spec_.generic;
+    args.narrow = spec_.narrow;
     const int64_t bytes = cuda::DecodeWorkspaceBytes(
         {d, spec_.kv_heads, heads, static_cast<int>(spec_.lengths.size()), spec_.tokens});
     DeviceBuffer<std::byte> workspace(static_cast<size_t>(bytes));
@@ -132,10 +137,13 @@ class DecodeCase {
         for (size_t j = 0; j < v.size(); ++j) v[j] = j / static_cast<size_t>(d) % 3 == 0 ? v[j] : 0;
         for (size_t j = 0; j < k.size(); ++j) k[j] = j / static_cast<size_t>(d) % 5 == 0 ? k[j] : 0;
         break;
-      case Data::kSink: {  // the first key lies far above the others
+      case Data::kSink:
+      case Data::kLateSink: {  // one key lies far above the others
         std::vector<float> z(queries.begin(), queries.begin() + d);
         if (spec_.rotate) Rotate(z, Side::kKey);
-        for (int j = 0; j < d; ++j) k[static_cast<size_t>(j)] = 3 * z[static_cast<size_t>(j)];
+        const int token = spec_.data == Data::kSink ? 0 : length * 2 / 3;
+        float* key = k.data() + int64_t{token} * kv * d;
+        for (int j = 0; j < d; ++j) key[j] = 3 * z[static_cast<size_t>(j)];
         break;
       }
       case Data::kTiny:

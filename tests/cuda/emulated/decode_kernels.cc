@@ -8,7 +8,9 @@ namespace tq::cuda {
 DecodeKernelFn Turbo8Kernel(int head_dim, int sets) {
   return SelectKernel<OpenPair, 128>(head_dim, sets);
 }
-DecodeKernelFn Turbo4Kernel(int, int) { return nullptr; }
+DecodeKernelFn Turbo4Kernel(int head_dim, int sets) {
+  return sets == 8 ? SelectKernel<FixedPair<Turbo4, Turbo4>, 128>(head_dim, sets) : nullptr;
+}
 DecodeKernelFn Turbo3Kernel(int head_dim, int sets) {
   return SelectKernel<FixedPair<Turbo3, Turbo3>, 128>(head_dim, sets);
 }

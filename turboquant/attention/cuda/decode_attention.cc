@@ -15,7 +15,10 @@ namespace {
 
 constexpr int kMostTokens = 32;
 constexpr int kMostGroup = 16;
-constexpr int kMinUnits = 8;  // of a block: fewer blocks are fewer partials to merge
+// Of a block: fewer blocks are fewer partials to merge. Units of a wide kernel are twice as large
+// (1 x 4K of the default with 8 queries: 25 us, and 31 with 8 of them).
+constexpr int kMinUnits = 8;
+constexpr int kMinWideUnits = 4;
 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {
@@ -85,11 +88,11 @@ KernelsOfPair FindFixedPair(const LayerPages& pages) {
   return nullptr;
 }
 
-Choice ChooseKernel(const LayerPages& pages, int rows, bool generic, const DeviceLimits& device) {
-  const int dim = pages.open.head_dim;
-  const KernelsOfPair pair = FindFixedPair(pages);
-  if (pair != nullptr && pages.num_aged == 0 && !generic) {
-    const ColumnPlan columns = PlanColumns(dim, rows, device.group_mma);
+Choice ChooseKernel(const DecodeArgs& args, int rows, bool group_mma) {
+  const int dim = args.pages.open.head_dim;
+  const KernelsOfPair pair = FindFixedPair(args.pages);
+  if (pair != nullptr && args.pages.num_aged == 0 && !args.generic) {
+    const ColumnPlan columns = PlanColumns(dim, rows, group_mma && !args.narrow);
     const DecodeKernelFn kernel = pair(dim, columns.sets);
     if (kernel != nullptr) return {kernel, columns, true};
   }
@@ -130,15 +133,15 @@ void CheckDecode(const PageLayout& layout, int q_heads) {
 }
 
 int64_t DecodeWorkspaceBytes(const DecodeLimits& limits) {
-  const int blocks = CurrentDeviceLimits().processors;
+  const DeviceLimits device = CurrentDeviceLimits();
   int64_t bytes = 0;
   // Fewer tokens may need more items than many; the largest is what counts.
   for (int tokens = 1; tokens <= limits.tokens; ++tokens) {
-    for (const bool wide : {false, true}) {
+    for (const bool wide : {false, device.group_mma}) {
       const ColumnPlan columns =
           PlanColumns(limits.head_dim, tokens * (limits.q_heads / limits.kv_heads), wide);
       bytes = std::max(bytes, CounterBytes(limits.slots, limits.kv_heads, columns.items) +
-                                  PartialBytes(blocks, columns, limits.head_dim));
+                                  PartialBytes(device.processors, columns, limits.head_dim));
     }
   }
   return bytes;
@@ -150,7 +153,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const int dim = layout.head_dim;
   const DeviceLimits device = CurrentDeviceLimits();
   const int group = args.q_heads / layout.kv_heads;
-  const Choice choice = ChooseKernel(args.pages, args.tokens * group, args.generic, device);
+  const Choice choice = ChooseKernel(args, args.tokens * group, device.group_mma);
   const ColumnPlan& columns = choice.columns;
   TQ_CHECK(choice.kernel != nullptr);
   TQ_CHECK(reinterpret_cast<uintptr_t>(args.q) % 16 == 0 && args.q_stride % 4 == 0);
@@ -189,7 +192,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.overlap = args.overlap;
   if (args.rotate_q) p.q_rotation = MakeRotationTable(dim, Side::kKey, false);
   if (args.rotate_out) p.out_rotation = MakeRotationTable(dim, Side::kValue, true);
-  p.min_units = kMinUnits;
+  p.min_units = columns.wide ? kMinWideUnits : kMinUnits;
   for (int i = 0; i < kLevelTableWords; ++i) p.levels[i] = LevelTableWord(i);
 
   const auto step_bytes = [&](const PageForm& form) {
@@ -209,7 +212,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   }
   TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
   p.phases = warps / p.step_warps;
-  const bool crews = p.phases > 1 && !columns.wide;
+  const bool crews = p.phases > 1 && !columns.wide;  // a wide block is one (DecodeBlock::Sync)
   p.crews = crews && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
   for (int i = 1; i <= kMostDecodeWarps; ++i) p.by[i] = Divisor::Of(i);
   // Parts of outputs take the ring's place.

@@ -39,6 +39,7 @@ struct DecodeArgs {
   // Whatever comes after in the stream is ordered as ever.
   bool overlap = false;
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
+  bool narrow = false;   // tests: no wide kernels, as on devices other than Hopper
 };
 
 // The most query tokens per sequence that one call takes: 32 (fewer for groups above 16 heads).

@@ -20,7 +20,6 @@ struct Crew {
 
   TQ_DEVICE int threads() const { return 32 * warps; }
   TQ_DEVICE int thread() const { return ThreadId() - 32 * first_warp; }
-  TQ_DEVICE void Sync() const { SyncSome(1 + index, threads()); }
 };
 
 template <int kHeadDim, int kColumnSets>
@@ -56,12 +55,12 @@ struct DecodeBlock {
     at = MakeDecodeMemory(kDim, kSets, p.crews * columns, warps, p.stage_bytes);
   }
 
-  // A crew of a wide kernel is the whole block.
+  // Barriers of their own are crews' or, in a wide kernel, those of warps that share steps.
   TQ_DEVICE void Sync(const Crew& crew) const {
     if constexpr (kWide) {
       SyncThreads();
     } else {
-      crew.Sync();
+      SyncSome(1 + crew.index, crew.threads());
     }
   }
 

@@ -3,8 +3,8 @@
 // (decode_units.h) of all slots and KV heads evenly and in order (decode_work.cuh). A block's share
 // of one KV head is a segment; short ones are worked on two at once, each by its crew of warps
 // (decode_block.cuh). Warps take consecutive runs of units, each through its own double buffer in
-// shared memory (decode_pages.cuh), or two of them together (wide_run.cuh). A segment that is not a
-// whole KV head leaves a partial; the crew that finishes the last one merges them
+// shared memory (decode_pages.cuh), or four of them together (wide_run.cuh). A segment that is not
+// a whole KV head leaves a partial; the crew that finishes the last one merges them
 // (decode_parts.cuh).
 #pragma once
 

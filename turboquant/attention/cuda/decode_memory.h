@@ -15,7 +15,8 @@ namespace tq::cuda {
 struct DecodeMemory {
   int levels;    // uint32 [kLevelTableWords][32]
   int row;       // float [columns][dim + 8]: query rows, then rows of the output
-  int bytes;     // int8 [columns][2][dim]: low and high bytes of 16-bit queries
+  int bytes;     // int8 [columns][2][dim]: low and high bytes of 16-bit queries; in a wide kernel
+                 // as WideQueryByte has them
   int columns;   // Column [columns]
   int states;    // float2 [warps][columns of a warp]: m and l of parts
   int flags;     // int [32]

@@ -128,16 +128,15 @@ TQ_DEVICE bool LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
 // Each team merges every size()-th part of the blocks [first, last].
 template <class Block>
 TQ_DEVICE void LeaveTeamParts(const TeamParts<Block>& teams, int first, int last) {
+  // A thread has several quads where there are many rows, each as late as its rounds of loads.
+  constexpr int kBatch = Block::kWide ? 16 : 6;
   const Block& block = teams.block;
   const int rows = teams.size() << block.p.columns_log;
   for (int i = teams.crew.thread(); i < rows * Block::kQuads; i += teams.crew.threads()) {
     const int row = i / Block::kQuads, quad = i % Block::kQuads;
-    // Where there are many rows, a thread has several quads, one after the other.
     const PartialSum sum =
-        MergeParts < Block::kWide
-            ? 16
-            : 6 > (BlockParts<Block>{block, first}, row >> block.p.columns_log, teams.size(),
-                   last - first + 1, row & (block.columns - 1), quad);
+        MergeParts<kBatch>(BlockParts<Block>{block, first}, row >> block.p.columns_log,
+                           teams.size(), last - first + 1, row & (block.columns - 1), quad);
     if (quad == 0) *teams.StateAt(row) = {sum.m, sum.l};
     teams.OutputsAt(row)[quad] = sum.o;
   }

@@ -114,7 +114,6 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
 // Makes room for scores that lie more than kHeadroom (a power of two) above what sums are relative
 // to: rare, so most steps need no maximum over the warp.
 inline constexpr float kHeadroom = 8;
-inline constexpr float kMostWeight = 256;  // exp2 of it
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void RaiseReference(const float (&x)[kSets][kScores], WarpState<kDim, kSets>& state) {
   float largest[kSets];

@@ -17,7 +17,7 @@ TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& 
   constexpr int kOwn = (kSets + kWideWarps - 2) / (kWideWarps - 1);
   const int first_set = (warp.index - but + kWideWarps - 1) % kWideWarps * kOwn;
   if (first_set >= kOwn * (kWideWarps - 1)) return;
-  float sum[kOwn];
+  float sum[kOwn];  // the last warp's may lie behind the rows: of query bytes, and unused
   ReferenceProducts(block, stage, 4 * first_set, sum);
   const int g = warp.lane >> 2;
 #pragma unroll
@@ -62,7 +62,7 @@ struct WideRun {
     bool visible;  // all its tokens are, to every query
     Unit next;
     Cursor cursor;  // behind them
-    uint32_t id;    // of its page
+    uint32_t id;    // of its page, by a copy that may come later than the cursor is stored
   };
   Segment segment;
   Place places[2];  // of even and odd steps

@@ -75,8 +75,8 @@ TQ_DEVICE void StartProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps]
   }
 }
 template <int kSets>
-TQ_DEVICE void WaitForProducts() {
-  if constexpr (kHasGroupMma) GroupMma<kSets>::Wait();
+TQ_DEVICE void WaitForProducts([[maybe_unused]] int32_t (&c)[kSets][4]) {
+  if constexpr (kHasGroupMma) GroupMma<kSets>::Wait(c);
 }
 
 // Level bytes as signed ones, of which a level may lie 1/2 above.
@@ -161,7 +161,7 @@ TQ_DEVICE void WideKeyProducts(const WideWarp<kDim, kSets>& warp, const std::byt
     int32_t c[kSets][4];
     StartSums<C>(start, c);
     StartProducts<true, kFromZero>(c, a, warp.queries, 8 * kDim, warp.lane);
-    WaitForProducts<kSets>();
+    WaitForProducts(c);
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       x[n][2 * m] = static_cast<float>(c[n][1] * 256 + c[n][0]);
@@ -202,6 +202,8 @@ TQ_DEVICE float LargestOfAll(const WideWarp<kDim, kSets>& warp) {
   for (int i = 1; i < kWideWarps; ++i) largest = Max(largest, warp.exchange.largest[i][row]);
   return largest;
 }
+
+inline constexpr float kMostOfHeadroom = 256;  // exp2 of kHeadroom
 
 // What sums are relative to becomes no less than the scores.
 template <int kDim, int kSets, int kScores>
@@ -276,8 +278,9 @@ TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* sc
   }
 }
 
-// x: exp2(score - m) v in place of scores; sums: of what v is multiplied by. True if a score may
-// lie too far above m, and nothing of this counts.
+// x: exp2(score - m) v in place of scores; sums: of what v is multiplied by, of this lane's tokens.
+// True if one of them is so large that a score may lie more than kHeadroom above m: nothing of this
+// counts then.
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores],
                      float (&x)[kSets][kScores], float (&sums)[kSets]) {
@@ -295,7 +298,7 @@ TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores
     }
     largest_sum = Max(largest_sum, sums[n]);
   }
-  return largest_sum > kMostWeight;
+  return largest_sum > kMostOfHeadroom;
 }
 
 // Weights as 16-bit numbers, over the largest of the step, as the columns of values' products:
@@ -371,7 +374,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
       ones[h][0] = ones[h][1] = ones[h][2] = ones[h][3] = 0x01010101u;
     }
     StartProducts<false, true>(c, ones, weights, kColumnStride, warp.lane);
-    WaitForProducts<kSets>();
+    WaitForProducts(c);
 #pragma unroll
     for (int n = 0; n < kSets; ++n) start[n] = LevelShift<C>(c[n][1] * 256 + c[n][0]);
   }
@@ -386,7 +389,7 @@ TQ_DEVICE void WideValueProducts(const WideWarp<kDim, kSets>& warp,
 #pragma unroll
       for (int n = 0; n < kSets; ++n) gain[n] = Shuffle(own_gain, warp.RowOf(n));
     }
-    WaitForProducts<kSets>();
+    WaitForProducts(c);
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
       float* o = state.o[n] + 2 * block;

@@ -195,7 +195,7 @@ TQ_DEVICE void StoreTransposed(std::byte* row, const uint32_t (&r)[4]) {
                    static_cast<uint32_t>(__cvta_generic_to_shared(row))),
                "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
                : "memory");
-#else
+#else  // complete, but no device before takes a wide kernel
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const auto at = reinterpret_cast<uintptr_t>(row);
@@ -217,15 +217,17 @@ struct GroupMma;
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 inline constexpr bool kHasGroupMma = true;
 #define TQ_SUMS(access, n) access(c[n][0]), access(c[n][1]), access(c[n][2]), access(c[n][3])
-#define TQ_GROUP_MMA(types, access, add)                                                         \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32." types                               \
-               " {"                                                                              \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"  \
-               "}, {%32, %33, %34, %35}, %36, " add ";"                                          \
-               : TQ_SUMS(access, 0), TQ_SUMS(access, 1), TQ_SUMS(access, 2), TQ_SUMS(access, 3), \
-                 TQ_SUMS(access, 4), TQ_SUMS(access, 5), TQ_SUMS(access, 6), TQ_SUMS(access, 7)  \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                              \
+#define TQ_ALL_SUMS(access)                                                       \
+  TQ_SUMS(access, 0), TQ_SUMS(access, 1), TQ_SUMS(access, 2), TQ_SUMS(access, 3), \
+      TQ_SUMS(access, 4), TQ_SUMS(access, 5), TQ_SUMS(access, 6), TQ_SUMS(access, 7)
+#define TQ_GROUP_MMA(types, access, add)                                                        \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32." types                              \
+               " {"                                                                             \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31" \
+               "}, {%32, %33, %34, %35}, %36, " add ";"                                         \
+               : TQ_ALL_SUMS(access)                                                            \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                             \
                : "memory")
 template <>
 struct GroupMma<8> {
@@ -251,13 +253,17 @@ struct GroupMma<8> {
       TQ_GROUP_MMA("s8.u8", "+r", "1");
     }
   }
-  TQ_DEVICE static void Wait() {
+  // For the products of c, which takes part so that nothing is done with it before.
+  TQ_DEVICE static void Wait(int32_t (&c)[8][4]) {
     asm volatile(
         "wgmma.commit_group.sync.aligned;\n"
-        "wgmma.wait_group.sync.aligned 0;" ::
-            : "memory");
+        "wgmma.wait_group.sync.aligned 0;"
+        : TQ_ALL_SUMS("+r")
+        :
+        : "memory");
   }
 };
+#undef TQ_ALL_SUMS
 #undef TQ_GROUP_MMA
 #undef TQ_SUMS
 // Products behind the next barrier see what this thread wrote to shared memory.

@@ -13,7 +13,7 @@ namespace tq::cuda {
 struct DeviceLimits {
   int processors;     // multiprocessors
   int shared_memory;  // bytes that a block may have
-  bool group_mma;     // GroupMma of lane_ops.cuh, in code for it
+  bool group_mma;     // GroupMma of lane_ops.cuh (in code for sm_90a, as the build's default is)
 };
 
 inline DeviceLimits CurrentDeviceLimits() {
