@@ -54,7 +54,11 @@ TQ_DEVICE void StartProducts(int32_t (&c)[kSets][4], const uint32_t (&a)[kSteps]
   if constexpr (kHasGroupMma) {
     using Group = GroupMma<kSets>;
     const uint64_t b = Group::Columns(columns, column_stride);
-    Group::Begin();
+    if constexpr (kFromZero) {
+      Group::Begin();
+    } else {
+      Group::Begin(c);
+    }
     Group::template Add<kSigned, kFromZero>(c, a[0], b);
 #pragma unroll
     for (int k = 1; k < kSteps; ++k) {

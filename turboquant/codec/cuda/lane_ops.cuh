@@ -238,8 +238,11 @@ struct GroupMma<8> {
     return (address & 0x3ffffu) >> 4 | uint64_t{128 >> 4} << 16 |
            static_cast<uint64_t>(column_stride >> 4) << 32;
   }
-  // Behind whatever wrote the registers of products.
+  // Behind whatever wrote the registers of products: c, if they add to it, takes part.
   TQ_DEVICE static void Begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+  TQ_DEVICE static void Begin(int32_t (&c)[8][4]) {
+    asm volatile("wgmma.fence.sync.aligned;" : TQ_ALL_SUMS("+r")::"memory");
+  }
   // c += A B, or c = A B; B signed or not. Registers are not to be touched before Wait.
   template <bool kSigned, bool kFromZero>
   TQ_DEVICE static void Add(int32_t (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
