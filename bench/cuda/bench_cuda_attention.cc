@@ -214,6 +214,7 @@ void MeasureEncode(int tokens) {
 
 // A few launches for a profiler.
 void RunOne() {
+  roofline = 1;
   Shape s{Codec::kTurbo3, Codec::kTurbo3};
   s.context = 4096;
   Measure(s);
@@ -230,6 +231,10 @@ void MeasurePages() {
     MeasureSeal(Codec::kTurbo4Tcq, Codec::kTurbo3Tcq, pages);
   }
 }
+
+struct Size {
+  int sequences, context;
+};
 
 void MeasureQueries() {
   Shape s{Codec::kTurbo3, Codec::kTurbo3};
@@ -252,9 +257,6 @@ void MeasureQueries() {
     s.tokens = tokens;
     Measure(s);
   }
-  struct Size {
-    int sequences, context;
-  };
   for (const Size size : {Size{1, 4096}, Size{1, 32768}, Size{16, 4096}}) {
     s.sequences = size.sequences;
     s.context = size.context;
@@ -265,9 +267,6 @@ void MeasureQueries() {
 void Run() {
   roofline = MeasureReadRoofline();
   MeasurePages();
-  struct Size {
-    int sequences, context;
-  };
   constexpr Size kSizes[] = {{1, 4096}, {1, 32768}, {1, 131072}, {16, 32768}, {16, 131072}};
   struct Pair {
     Codec k, v;
@@ -321,10 +320,7 @@ int main(int argc, char** argv) {
     const std::string what = argc > 2 ? argv[2] : "";
     if (what.empty()) return tq::Run();
     if (what == "pages") return tq::MeasurePages();
-    if (what == "one") {
-      tq::roofline = 1;
-      return tq::RunOne();
-    }
+    if (what == "one") return tq::RunOne();
     if (what != "queries") {
       tq::Throw(tq::ErrorCode::kInvalidArgument, "'{}' is not one of one, pages, queries", what);
     }

@@ -48,11 +48,7 @@ struct WideExchange {
   float largest[kWideWarps][kSets * 4];
   WideColumn columns[kSets * 4];
 };
-constexpr int WideExchangeBytes(int sets) {
-  return sets * (WideStepTokens(false) * 8 + 4 * kWideWarps * 4 +
-                 4 * static_cast<int>(sizeof(WideColumn)));
-}
-static_assert(WideExchangeBytes(8) == sizeof(WideExchange<8>));
+inline constexpr int kWideExchangeBytes = sizeof(WideExchange<WideSets(128)>);
 
 // Where byte `dim` of a query row's low (0) or high (1) bytes lies in a wide kernel: columns of
 // keys' products, whose 16-byte pieces hold four dims of each of a token's four lanes.
@@ -79,7 +75,7 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
   m.flags = m.states + align(warps * sets * 4 * 8);
   m.exchange = m.flags + 128;
-  m.runs = m.exchange + (wide ? align(rings * WideExchangeBytes(sets)) : 0);
+  m.runs = m.exchange + (wide ? align(rings * kWideExchangeBytes) : 0);
   m.ring = m.runs + (wide ? rings * kWideRunBytes : 0);
   m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;
   return m;

@@ -16,10 +16,7 @@ TQ_DEVICE void LeaveWarpPart(const Block& block,
   auto* outputs = reinterpret_cast<float*>(block.RingOf(block.warp));  // [kColumns][kRow]
 #pragma unroll
   for (int n = 0; n < Block::kSets; ++n) {
-    float l = state.l[n];
-    l += ShuffleXor(l, 4);
-    l += ShuffleXor(l, 8);
-    l += ShuffleXor(l, 16);
+    const float l = SumOverRows(state.l[n]);
     if (block.lane < 4) {
       block.template Shared<float2>(block.at.states)[block.warp * Block::kColumns + 4 * n + t] = {
           state.m[n], l};

@@ -143,10 +143,7 @@ TQ_DEVICE void ReferenceProducts(const Block& block, const std::byte* stage, int
   }
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    sum[n] = even[n] + odd[n];
-    sum[n] += ShuffleXor(sum[n], 4);
-    sum[n] += ShuffleXor(sum[n], 8);
-    sum[n] += ShuffleXor(sum[n], 16);
+    sum[n] = SumOverRows(even[n] + odd[n]);
   }
 }
 

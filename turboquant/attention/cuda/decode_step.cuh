@@ -68,6 +68,13 @@ TQ_DEVICE float MaxOverRows(float x) {
   return Max(x, ShuffleXor(x, 16));
 }
 
+// The sum.
+TQ_DEVICE float SumOverRows(float x) {
+  x += ShuffleXor(x, 4);
+  x += ShuffleXor(x, 8);
+  return x + ShuffleXor(x, 16);
+}
+
 // Level products in x become scores but for the query's scale; v: the step's value scales.
 // Invisible tokens get a hidden score and value scale 0 (what lies past the end may be anything).
 template <int kDim, int kHalves, bool kAges, int kSets>

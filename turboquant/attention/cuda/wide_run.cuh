@@ -35,10 +35,7 @@ TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& wa
   auto* outputs = reinterpret_cast<float*>(block.RingOf(block.warp));  // [kColumns][kRow]
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
-    float l = state.l[n];
-    l += ShuffleXor(l, 4);
-    l += ShuffleXor(l, 8);
-    l += ShuffleXor(l, 16);
+    const float l = SumOverRows(state.l[n]);
     if (g == 0) warp.exchange.largest[warp.index][warp.RowOf(n)] = l;
     float* row = outputs + warp.RowOf(n) * Block::kRow + warp.index * (kDim / kWideWarps) + g;
 #pragma unroll
@@ -77,14 +74,13 @@ template <class Pair, class Block>
 TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
                           Cursor cursor) {
   constexpr int kDim = Block::kDim, kSets = Block::kSets;
-  const WideWarp<kDim, kSets> warp = {
-      *block.template Shared<WideExchange<kSets>>(block.at.exchange +
-                                                  block.phase * WideExchangeBytes(kSets)),
-      block.memory + block.at.bytes,
-      &block.ColumnAt(0),
-      block.member,
-      block.lane,
-      1 + block.phase};
+  const WideWarp<kDim, kSets> warp = {*block.template Shared<WideExchange<kSets>>(
+                                          block.at.exchange + block.phase * kWideExchangeBytes),
+                                      block.memory + block.at.bytes,
+                                      &block.ColumnAt(0),
+                                      block.member,
+                                      block.lane,
+                                      1 + block.phase};
   WideRun& run = *block.template Shared<WideRun>(block.at.runs + block.phase * kWideRunBytes);
   if (warp.index == 0) {
     if (warp.lane < 4 * kSets) {
