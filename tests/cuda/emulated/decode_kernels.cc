@@ -2,6 +2,7 @@
 // Some of the decode kernels as host code: enough for every path, few enough to compile in a
 // moment.
 #include "turboquant/attention/cuda/decode_select.cuh"
+#include "turboquant/attention/cuda/merge_heads.cuh"
 
 namespace tq::cuda {
 
@@ -19,6 +20,7 @@ DecodeKernelFn Turbo3TcqKernel(int, int) { return nullptr; }
 DecodeKernelFn Turbo43TcqKernel(int head_dim, int sets) {
   return sets == 8 ? SelectKernel<FixedPair<Turbo4Tcq, Turbo3Tcq>, 128>(head_dim, sets) : nullptr;
 }
+DecodeKernelFn HeadMerger() { return MergeHeadsKernel<128>; }
 DecodeKernelFn AnyKernel64(int) { return nullptr; }
 DecodeKernelFn AnyKernel80(int sets) { return SelectKernel<AnyPair, 80>(80, sets); }
 DecodeKernelFn AnyKernel96(int) { return nullptr; }

@@ -18,7 +18,6 @@ struct Barrier {
   int members = 0;
   int arrived = 0;
   int generation = 0;
-  bool any = false;
 };
 
 struct Fiber {
@@ -127,16 +126,6 @@ void MeetSome(int barrier, int threads) {
   TQ_CHECK(barrier > 0 && barrier < 16 && (some.arrived == 0 || some.members == threads));
   some.members = threads;
   Meet(some);
-}
-bool AnyOfSome(int barrier, int threads, bool yes) {
-  bool& any = state.some[barrier].any;
-  any |= yes;
-  MeetSome(barrier, threads);
-  const bool result = any;
-  MeetSome(barrier, threads);
-  any = false;
-  MeetSome(barrier, threads);
-  return result;
 }
 
 void CommitCopies() {

@@ -39,7 +39,6 @@ std::byte* WarpSlots();  // 32 x kSlotBytes of the caller's warp
 void MeetWarp();
 void MeetBlock();
 void MeetSome(int barrier, int threads);  // barrier: 1 .. 15
-bool AnyOfSome(int barrier, int threads, bool yes);
 void CommitCopies();
 void WaitCopies(int pending);
 

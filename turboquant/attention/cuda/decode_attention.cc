@@ -178,6 +178,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.kv_heads = layout.kv_heads;
   p.group = group;
   p.items = columns.items;
+  p.blocks = device.processors;
   p.step_warps = columns.step_warps();
   p.columns_log = std::countr_zero(static_cast<unsigned>(columns.rows()));
   p.by_group = Divisor::Of(group);
@@ -224,6 +225,10 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
                          memory_of(warps, p.crews), stream, p);
+  if (columns.wide) {
+    LaunchMaybeOverlapping(true, HeadMerger(), heads << p.columns_log, kMergeThreads,
+                           MergeBytes(dim), stream, p);
+  }
 }
 
 }  // namespace tq::cuda

@@ -22,6 +22,16 @@ struct Crew {
   TQ_DEVICE int thread() const { return ThreadId() - 32 * first_warp; }
 };
 
+// Parameters lie in constant memory, cold at first: the warps fetch a line each before they need any,
+// so that nobody waits for one line after the other.
+TQ_DEVICE void TouchParameters(const DecodeParams& p) {
+  constexpr int kLine = 64;
+  for (int at = WarpId() * kLine; at < static_cast<int>(sizeof(DecodeParams));
+       at += Threads() / 32 * kLine) {
+    KeepLoad(*reinterpret_cast<const uint32_t*>(reinterpret_cast<const std::byte*>(&p) + at));
+  }
+}
+
 template <int kHeadDim, int kColumnSets>
 struct DecodeBlock {
   static constexpr int kDim = kHeadDim;
@@ -77,15 +87,6 @@ struct DecodeBlock {
   }
   TQ_DEVICE std::byte* StageOf(int stage) const { return RingOf(warp) + stage * p.stage_bytes; }
 
-  // Parameters lie in constant memory, cold at first: every warp fetches a line of them, so that
-  // nobody waits for one line after the other.
-  TQ_DEVICE void TouchParameters() const {
-    constexpr int kLine = 64 / 4;
-    const int word = warp * kLine;
-    if (word < static_cast<int>(sizeof(DecodeParams) / 4)) {
-      Shared<uint32_t>(at.flags)[4 + warp] = reinterpret_cast<const uint32_t*>(&p)[word];
-    }
-  }
   TQ_DEVICE void CopyLevels() const {
 #pragma unroll 1
     for (int i = warp; i < kLevelTableWords; i += warps) {

@@ -55,8 +55,9 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   Cursor cursor = StartRun<Pair>(block, s, crew);
   const int units = cursor.end - cursor.next;
   const Unit unit = cursor.unit;
-  // Queries would have to wait behind the pages, so they come first. But if they may not be there
-  // yet, pages that are older than the kernel before this one need not wait for them.
+  // Whoever asks for pages fills the memory's queues, and queries would come behind them (4 us in
+  // place of 1 where all is asked for at once), so pages are asked for when queries are there. But if
+  // they may not be there yet, pages that are older than the kernel before this one come first.
   const bool early = p.overlap && unit.form != kOpenForm;
   if constexpr (Block::kWide) {
     if (block.member != 0) cursor.end = cursor.next;  // one warp loads for all
@@ -65,19 +66,14 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   WaitForInputs();
   CopyQueries(block, first, second, rows);
   CopyCommit();
+  CopyWait<0>();
+  SyncThreads();
   Unit next = unit;
 #pragma unroll 1
   for (int stage = early ? 1 : 0; stage < 2; ++stage) {
     next = cursor.unit;
     LoadNext<Pair>(block, s, stage, stage == 0, cursor);
   }
-  block.CopyLevels();
-  if (early) {
-    CopyWait<1>();
-  } else {
-    CopyWait<2>();
-  }
-  SyncWarp();
   PrepareQueries(block, rows);
   SyncThreads();
   if constexpr (Block::kWide) {
@@ -93,9 +89,10 @@ template <int kDim, int kSets, class Pair>
 TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   LetNextStart();
+  TouchParameters(p);
   const DecodeBlock<kDim, kSets> block(p);
-  block.TouchParameters();
-  Share share(p, BlockId(), block.lane);
+  Share share(p, Pair::kAges, BlockId(), block.lane);
+  block.CopyLevels();
   for (;;) {
     Segment first = {}, second = {};
     int segments = 0;

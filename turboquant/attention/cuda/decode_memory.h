@@ -81,4 +81,8 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   return m;
 }
 
+// Of a kernel that merges heads (merge_heads.cuh): its threads, and the bytes of its parts.
+inline constexpr int kMergeThreads = 128;
+constexpr int MergeBytes(int dim) { return kMergeThreads / 32 * (dim * 4 + 8) + dim * 4; }
+
 }  // namespace tq::cuda

@@ -3,7 +3,8 @@
 // memory, parts of blocks in global memory.
 #pragma once
 
-#include "turboquant/attention/cuda/decode_step.cuh"
+#include "turboquant/attention/cuda/decode_queries.cuh"
+#include "turboquant/codec/cuda/rotation.cuh"
 
 namespace tq::cuda {
 
@@ -56,6 +57,45 @@ TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int cou
     sum = scaled;
   }
   return sum;
+}
+
+// Parts of consecutive blocks in global memory; the first one begins the head.
+template <int kDim>
+struct BlockParts {
+  const DecodeParams& p;
+  int first;
+
+  // O of the columns, then m and l of each.
+  TQ_DEVICE static float* Of(const DecodeParams& p, int number, bool begins_head) {
+    return p.partials + (static_cast<int64_t>(2 * number + (begins_head ? 1 : 0)) * (kDim + 2)
+                         << p.columns_log);
+  }
+  TQ_DEVICE static float2* States(const DecodeParams& p, float* part) {
+    return reinterpret_cast<float2*>(part + (kDim << p.columns_log));
+  }
+  TQ_DEVICE float2 State(int part, int column) const {
+    return LoadL2(States(p, Of(p, first + part, part == 0)) + column);
+  }
+  TQ_DEVICE float4 Output(int part, int column, int quad) const {
+    return LoadL2(reinterpret_cast<const float4*>(Of(p, first + part, part == 0)) +
+                  column * (kDim / 4) + quad);
+  }
+};
+
+// A row to the model: its parts merged, divided by l, rotated back. row: in shared memory.
+template <int kDim, class Parts>
+TQ_DEVICE void FinishRow(const DecodeParams& p, const Segment& s, const QueryPlace& place,
+                         const Parts& parts, int count, int column, float* row, int lane) {
+  for (int quad = lane; quad < kDim / 4; quad += 32) {
+    const PartialSum sum = MergeParts(parts, 0, 1, count, column, quad);
+    float4 out = {};
+    AddScaled(sum.l > 0 ? FastDivide(1.0f, sum.l) : 0.0f, sum.o, out);
+    *reinterpret_cast<float4*>(row + quad * 4) = out;
+  }
+  SyncWarp();
+  if (p.rotate_out) RotateRow<kDim>(p.out_rotation, row, lane);
+  float* to = p.out + (s.work.first_row + place.token) * p.out_stride + place.head * kDim;
+  for (int d = lane; d < kDim; d += 32) to[d] = row[d];
 }
 
 }  // namespace tq::cuda

@@ -55,6 +55,7 @@ struct DecodeParams {
   int phases;       // of a block: its warps over step_warps, each with its own steps
   int columns_log;  // log2 of the query rows of a block
   int crews;        // segments that a block takes at once
+  int blocks;       // of the grid
   int parts;        // blocks per head if heads are equally long; 0: they do not divide the grid
   Divisor by_group;
   Divisor by_blocks;

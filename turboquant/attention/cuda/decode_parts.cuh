@@ -4,7 +4,6 @@
 #pragma once
 
 #include "turboquant/attention/cuda/decode_merge.cuh"
-#include "turboquant/attention/cuda/decode_queries.cuh"
 
 namespace tq::cuda {
 
@@ -34,7 +33,6 @@ struct WarpParts {
   const Crew& crew;
 
   TQ_DEVICE int Warp(int part, int column) const {
-    if constexpr (Block::kWide) return crew.first_warp + part * kWideWarps;
     return crew.first_warp + column / Block::kColumns + part * block.p.step_warps;
   }
   TQ_DEVICE float2 State(int part, int column) const {
@@ -44,30 +42,6 @@ struct WarpParts {
   TQ_DEVICE float4 Output(int part, int column, int quad) const {
     const auto* outputs = reinterpret_cast<const float*>(block.RingOf(Warp(part, column)));
     return reinterpret_cast<const float4*>(outputs + column % Block::kColumns * Block::kRow)[quad];
-  }
-};
-
-// Parts of consecutive blocks in global memory; the first one begins the head.
-template <class Block>
-struct BlockParts {
-  const Block& block;
-  int first;
-
-  // O of the columns, then m and l of each.
-  TQ_DEVICE static float* Of(const Block& block, int number, bool begins_head) {
-    return block.p.partials +
-           (static_cast<int64_t>(2 * number + (begins_head ? 1 : 0)) * (Block::kDim + 2)
-            << block.p.columns_log);
-  }
-  TQ_DEVICE static float2* States(const Block& block, float* part) {
-    return reinterpret_cast<float2*>(part + block.columns * Block::kDim);
-  }
-  TQ_DEVICE float2 State(int part, int column) const {
-    return LoadL2(States(block, Of(block, first + part, part == 0)) + column);
-  }
-  TQ_DEVICE float4 Output(int part, int column, int quad) const {
-    return LoadL2(reinterpret_cast<const float4*>(Of(block, first + part, part == 0)) +
-                  column * Block::kQuads + quad);
   }
 };
 
@@ -96,19 +70,24 @@ struct TeamParts {
   }
 };
 
-// Leaves this block's part of a KV head. True if it was the last one to come.
+// Leaves this block's part of a KV head.
 template <class Block>
-TQ_DEVICE bool LeaveBlockPart(const Block& block, const Segment& s, const Crew& crew) {
-  const DecodeParams& p = block.p;
-  using Parts = BlockParts<Block>;
-  float* to = Parts::Of(block, BlockId(), s.begin == 0);
+TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& crew) {
+  using Parts = BlockParts<Block::kDim>;
+  float* to = Parts::Of(block.p, BlockId(), s.begin == 0);
   for (int i = crew.thread(); i < block.columns * Block::kQuads; i += crew.threads()) {
     const int column = i / Block::kQuads, quad = i % Block::kQuads;
     const PartialSum sum =
         MergeParts(WarpParts<Block>{block, crew}, 0, 1, crew.phases, column, quad);
     reinterpret_cast<float4*>(to)[i] = sum.o;
-    if (quad == 0) Parts::States(block, to)[column] = {sum.m, sum.l};
+    if (quad == 0) Parts::States(block.p, to)[column] = {sum.m, sum.l};
   }
+}
+
+// True if this block's part of a KV head was the last one to come.
+template <class Block>
+TQ_DEVICE bool WasLast(const Block& block, const Segment& s, const Crew& crew) {
+  const DecodeParams& p = block.p;
   block.Sync(crew);
   int* flag = block.template Shared<int>(block.at.flags) + crew.index;
   if (crew.thread() == 0) {
@@ -122,42 +101,30 @@ TQ_DEVICE bool LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
   return *flag != 0;
 }
 
-// Each team merges every size()-th part of the blocks [first, last].
+// Each team merges every size()-th part of the blocks.
 template <class Block>
-TQ_DEVICE void LeaveTeamParts(const TeamParts<Block>& teams, int first, int last) {
-  // A thread has several quads where there are many rows, each as late as its rounds of loads.
-  constexpr int kBatch = Block::kWide ? 16 : 6;
+TQ_DEVICE void LeaveTeamParts(const TeamParts<Block>& teams, const BlockParts<Block::kDim>& parts,
+                              int count) {
   const Block& block = teams.block;
   const int rows = teams.size() << block.p.columns_log;
   for (int i = teams.crew.thread(); i < rows * Block::kQuads; i += teams.crew.threads()) {
     const int row = i / Block::kQuads, quad = i % Block::kQuads;
     const PartialSum sum =
-        MergeParts<kBatch>(BlockParts<Block>{block, first}, row >> block.p.columns_log,
-                           teams.size(), last - first + 1, row & (block.columns - 1), quad);
+        MergeParts(parts, row >> block.p.columns_log, teams.size(), count,
+                   row & (block.columns - 1), quad);
     if (quad == 0) *teams.StateAt(row) = {sum.m, sum.l};
     teams.OutputsAt(row)[quad] = sum.o;
   }
 }
 
-// Rows to the model: parts merged, divided by l, rotated back.
+// Rows to the model.
 template <class Block, class Parts>
 TQ_DEVICE void Finish(const Block& block, const Segment& s, const Crew& crew, const Parts& parts,
                       int count) {
-  const DecodeParams& p = block.p;
   for (int c = block.warp - crew.first_warp; c < block.columns; c += crew.warps) {
     if (block.ColumnAt(crew.first_row + c).position < 0) continue;
     float* row = block.Row(crew.first_row + c);
-    for (int quad = block.lane; quad < Block::kQuads; quad += 32) {
-      const PartialSum sum = MergeParts(parts, 0, 1, count, c, quad);
-      float4 out = {};
-      AddScaled(sum.l > 0 ? FastDivide(1.0f, sum.l) : 0.0f, sum.o, out);
-      *reinterpret_cast<float4*>(row + quad * 4) = out;
-    }
-    SyncWarp();
-    if (p.rotate_out) RotateRow<Block::kDim>(p.out_rotation, row, block.lane);
-    const QueryPlace place = PlaceOf(block, s, c);
-    float* to = p.out + (s.work.first_row + place.token) * p.out_stride + place.head * Block::kDim;
-    for (int d = block.lane; d < Block::kDim; d += 32) to[d] = row[d];
+    FinishRow<Block::kDim>(block.p, s, PlaceOf(block.p, s, c), parts, count, c, row, block.lane);
   }
 }
 
@@ -170,13 +137,15 @@ TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& cr
     Finish(block, s, crew, WarpParts<Block>{block, crew}, crew.phases);
     return;
   }
-  const bool last = LeaveBlockPart(block, s, crew);
-  if (!last) return;
-  const TeamParts<Block> teams = {block, crew};
-  LeaveTeamParts(teams, share.BlockOf(s.global),
-                 share.BlockOf(s.global + static_cast<uint32_t>(s.size()) - 1));
-  block.Sync(crew);
-  Finish(block, s, crew, teams, teams.size());
+  LeaveBlockPart(block, s, crew);
+  if constexpr (!Block::kWide) {  // else merge_heads.cuh does the rest
+    if (!WasLast(block, s, crew)) return;
+    const BlockParts<Block::kDim> parts = {block.p, share.FirstBlockOf(s)};
+    const TeamParts<Block> teams = {block, crew};
+    LeaveTeamParts(teams, parts, share.BlocksOf(s));
+    block.Sync(crew);
+    Finish(block, s, crew, teams, teams.size());
+  }
 }
 
 }  // namespace tq::cuda

@@ -13,10 +13,8 @@ struct QueryPlace {
   int token;
   int head;
 };
-template <class Block>
-TQ_DEVICE QueryPlace PlaceOf(const Block& block, const Segment& s, int column) {
-  const DecodeParams& p = block.p;
-  const int r = s.item * block.columns + column;
+TQ_DEVICE QueryPlace PlaceOf(const DecodeParams& p, const Segment& s, int column) {
+  const int r = (s.item << p.columns_log) + column;
   const auto token = static_cast<int>(p.by_group.Divide(static_cast<uint32_t>(r)));
   return {token, s.head * p.group + r - token * p.group};
 }
@@ -29,7 +27,7 @@ TQ_DEVICE void CopyQueries(const Block& block, const Segment& first, const Segme
   const DecodeParams& p = block.p;
   for (int r = block.warp; r < rows; r += block.warps) {
     const Segment s = Select(r < block.columns, first, second);
-    const QueryPlace place = PlaceOf(block, s, r & (block.columns - 1));
+    const QueryPlace place = PlaceOf(p, s, r & (block.columns - 1));
     const bool valid = place.token < s.work.tokens;
     const float* from =
         valid ? p.q + (s.work.first_row + place.token) * p.q_stride + place.head * Block::kDim

@@ -75,8 +75,29 @@ TQ_DEVICE float SumOverRows(float x) {
   return x + ShuffleXor(x, 16);
 }
 
-// Level products in x become scores but for the query's scale; v: the step's value scales.
 // Invisible tokens get a hidden score and value scale 0 (what lies past the end may be anything).
+// A lane has every eighth token of the step from its `first` on; position and scale: of set n's row.
+template <bool kAges, int kSets, int kScores, class Position, class Scale>
+TQ_DEVICE void HideInvisible(const StepMask& mask, int first, Position&& position, Scale&& scale,
+                             float (&x)[kSets][kScores], float (&v)[kScores]) {
+  const int begin = mask.unit.page * kPageTokens + mask.unit.token + first;
+#pragma unroll
+  for (int i = 0; i < kScores; ++i) {
+    if (begin + 8 * i > mask.segment.queries.last) v[i] = 0;
+  }
+#pragma unroll
+  for (int n = 0; n < kSets; ++n) {
+    const PositionRange range = mask.Range<kAges>(position(n));
+    const float hidden = FastDivide(kHiddenScore, scale(n));
+#pragma unroll
+    for (int i = 0; i < kScores; ++i) {
+      const int at = begin + 8 * i;
+      if (at < range.begin || at >= range.end) x[n][i] = hidden;
+    }
+  }
+}
+
+// Level products in x become scores but for the query's scale; v: the step's value scales.
 template <int kDim, int kHalves, bool kAges, int kSets>
 TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const StepMask& mask,
                       const WarpState<kDim, kSets>& state, float (&x)[kSets][4 * kHalves],
@@ -101,21 +122,9 @@ TQ_DEVICE void Scores(const std::byte* scales, int tile_bytes, int lane, const S
     }
   }
   if (mask.All<kAges>(32 * kHalves)) return;
-  const int begin = mask.unit.page * kPageTokens + mask.unit.token + g;
-#pragma unroll
-  for (int i = 0; i < 4 * kHalves; ++i) {
-    if (begin + 8 * i > mask.segment.queries.last) v[i] = 0;
-  }
-#pragma unroll
-  for (int n = 0; n < kSets; ++n) {
-    const PositionRange range = mask.Range<kAges>(state.position[n]);
-    const float hidden = FastDivide(kHiddenScore, state.q_scale[n]);
-#pragma unroll
-    for (int i = 0; i < 4 * kHalves; ++i) {
-      const int position = begin + 8 * i;
-      if (position < range.begin || position >= range.end) x[n][i] = hidden;
-    }
-  }
+  HideInvisible<kAges>(
+      mask, g, [&](int n) { return state.position[n]; }, [&](int n) { return state.q_scale[n]; }, x,
+      v);
 }
 
 // Makes room for scores that lie more than kHeadroom (a power of two) above what sums are relative

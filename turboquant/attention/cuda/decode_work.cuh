@@ -36,7 +36,9 @@ struct SlotChunk {
   uint32_t end;  // units of all slots up to the last of the chunk
 };
 
-TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before, int lane) {
+// may_age: what is false for kernels that know it spares them loads.
+TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, bool may_age, int first, uint32_t before,
+                              int lane) {
   SlotWork work = {};
   work.slot = first + lane;
   uint32_t n = 0;
@@ -47,7 +49,7 @@ TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, int first, uint32_t before,
     work.sealed_below = p.tables.sealed_below == nullptr ? 0 : p.tables.sealed_below[work.slot];
     if (work.tokens > 0) {
       work.units = MakeUnitList(p.visibility, work.Queries(), p.open.step_log, p.sealed.step_log);
-      if (p.ages.count > 0) {
+      if (may_age && p.ages.count > 0) {
         work.units.sealed_units += work.units.PagesTwice(p.EndsOfSlot(work.slot), work.Queries())
                                    << p.sealed.step_log;
       }
@@ -109,10 +111,11 @@ struct Segment {
 // A block's share of the list, one segment after the other.
 class Share {
  public:
-  TQ_DEVICE Share(const DecodeParams& p, int block, int lane) : p_(p), lane_(lane) {
+  TQ_DEVICE Share(const DecodeParams& p, bool may_age, int block, int lane)
+      : p_(p), may_age_(may_age), lane_(lane) {
     uint32_t total = 0;
     do {
-      chunk_ = ReadSlots(p, next_slot_, total, lane);
+      chunk_ = ReadSlots(p, may_age, next_slot_, total, lane);
       total = chunk_.end;
       next_slot_ += 32;
     } while (next_slot_ < p.tables.slots);
@@ -120,7 +123,7 @@ class Share {
       chunk_.end = 0;
       next_slot_ = 0;
     }
-    size_ = p.by_blocks.Divide(total + static_cast<uint32_t>(Blocks()) - 1);
+    size_ = p.by_blocks.Divide(total + static_cast<uint32_t>(p.blocks) - 1);
     if (size_ < static_cast<uint32_t>(p.min_units)) size_ = static_cast<uint32_t>(p.min_units);
     if (p.parts > 0 && AlignHeads()) total = chunk_.end;
     unit_ = static_cast<uint32_t>(block) * size_;
@@ -131,34 +134,52 @@ class Share {
   // Only if not done. No units if the share begins with empty ones.
   TQ_DEVICE Segment Next() {
     while (chunk_.end <= unit_) {
-      chunk_ = ReadSlots(p_, next_slot_, chunk_.end, lane_);
+      chunk_ = ReadSlots(p_, may_age_, next_slot_, chunk_.end, lane_);
       next_slot_ += 32;
     }
     // The last slot that starts at or before the unit: idle slots start where the next one does.
+    const SlotWork work = Broadcast(chunk_.work, LastLane(chunk_.work.start <= unit_));
+    Segment s = AllOf(work, (unit_ - work.start) / work.stride);
+    s.begin = static_cast<int>(unit_ - s.global);
+    if (static_cast<int>(end_ - s.global) < s.end) s.end = static_cast<int>(end_ - s.global);
+    unit_ = s.end < s.size() ? end_ : s.global + work.stride;
+    return s;
+  }
+  // All of a KV head and column item of a slot, whoever's share it is; slots in rising order.
+  TQ_DEVICE Segment Head(int slot, int number) {
+    while (next_slot_ <= slot) {
+      chunk_ = ReadSlots(p_, may_age_, next_slot_, chunk_.end, lane_);
+      next_slot_ += 32;
+    }
+    return AllOf(Broadcast(chunk_.work, slot & 31), static_cast<uint32_t>(number));
+  }
+  // The segment that came last will come again.
+  TQ_DEVICE void PutBack(const Segment& s) { unit_ = s.global + static_cast<uint32_t>(s.begin); }
+  // The blocks whose shares hold units of a head.
+  TQ_DEVICE int FirstBlockOf(const Segment& s) const { return static_cast<int>(s.global / size_); }
+  TQ_DEVICE int BlocksOf(const Segment& s) const {
+    const uint32_t last = s.global + static_cast<uint32_t>(s.size()) - 1;
+    return static_cast<int>(last / size_) - FirstBlockOf(s) + 1;
+  }
+
+ private:
+  // number: of the head and item in the slot.
+  TQ_DEVICE Segment AllOf(const SlotWork& work, uint32_t number) const {
     Segment s;
-    s.work = Broadcast(chunk_.work, LastLane(chunk_.work.start <= unit_));
-    s.queries = s.work.Queries();
-    const uint32_t stride = s.work.stride;
-    const uint32_t number = (unit_ - s.work.start) / stride;
+    s.work = work;
+    s.queries = work.Queries();
     s.head = static_cast<int>(number);
     s.item = 0;
     if (p_.items > 1) {
       s.head = static_cast<int>(number) / p_.items;
       s.item = static_cast<int>(number) % p_.items;
     }
-    s.global = s.work.start + number * stride;
-    s.begin = static_cast<int>(unit_ - s.global);
-    s.end =
-        static_cast<int>(end_ - s.global) < s.size() ? static_cast<int>(end_ - s.global) : s.size();
-    unit_ = s.end < s.size() ? end_ : s.global + stride;
+    s.global = work.start + number * work.stride;
+    s.begin = 0;
+    s.end = s.size();
     return s;
   }
-  // The segment that came last will come again.
-  TQ_DEVICE void PutBack(const Segment& s) { unit_ = s.global + static_cast<uint32_t>(s.begin); }
-  // The block whose share holds a unit.
-  TQ_DEVICE int BlockOf(uint32_t unit) const { return static_cast<int>(unit / size_); }
 
- private:
   // If all heads are about as long, each is given to the same number of blocks, none of which has
   // another: empty units behind each head's fill its last share.
   TQ_DEVICE bool AlignHeads() {
@@ -178,6 +199,7 @@ class Share {
   }
 
   const DecodeParams& p_;
+  bool may_age_;
   int lane_;
   SlotChunk chunk_;
   int next_slot_ = 0;  // behind the chunk

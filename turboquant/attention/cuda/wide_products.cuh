@@ -36,7 +36,6 @@ struct WideWarp {
   int barrier;
 
   TQ_DEVICE void Sync() const { SyncSome(barrier, 32 * kWideWarps); }
-  TQ_DEVICE bool Any(bool yes) const { return AnyOfSome(barrier, 32 * kWideWarps, yes); }
   // This lane's row of a set.
   TQ_DEVICE int RowOf(int set) const { return 4 * set + (lane & 3); }
   TQ_DEVICE WideColumn& ColumnAt(int set) const { return exchange.columns[RowOf(set)]; }

@@ -67,7 +67,7 @@ struct WideRun {
 static_assert(sizeof(WideRun) <= kWideRunBytes);
 
 TQ_DEVICE bool AllVisibleTo(const DecodeParams& p, const Segment& s, const Unit& unit) {
-  return AllVisible(p.visibility, s.queries, unit, WideStepTokens(unit.form == kOpenForm));
+  return StepMask{p, s, unit}.All<false>(WideStepTokens(unit.form == kOpenForm));
 }
 
 template <class Pair, class Block>

@@ -5,6 +5,8 @@
 // through shared memory; queries stay there.
 #pragma once
 
+#include <limits>
+
 #include "turboquant/attention/cuda/wide_products.cuh"
 
 namespace tq::cuda {
@@ -43,6 +45,8 @@ TQ_DEVICE float LargestOfAll(const WideWarp<kDim, kSets>& warp) {
 }
 
 inline constexpr float kMostOfHeadroom = 256;  // exp2 of kHeadroom
+// In place of a largest weight: the reference has to rise, and nothing of this step counts yet.
+inline constexpr float kRises = std::numeric_limits<float>::infinity();
 
 // What sums are relative to becomes no less than the scores.
 template <int kDim, int kSets, int kScores>
@@ -55,6 +59,7 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
 #pragma unroll
     for (int i = 1; i < kScores; ++i) largest[n] = Max(largest[n], x[n][i]);
   }
+  warp.Sync();  // all have read the largest weights
   LeaveLargest(warp, largest);
   warp.Sync();
   WideColumn& own = warp.ColumnAt(warp.OwnSet());
@@ -74,8 +79,7 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
 }
 
 // Level products become scores but for the query's scale and the reference; v: value scales.
-// scales: of the tile, of which this warp has kRows times 16 tokens from first_row on. Invisible
-// tokens as in Scores.
+// scales: of the tile, of which this warp has kRows times 16 tokens from first_row on.
 template <int kDim, int kRows, int kSets>
 TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* scales, int first_row,
                           const StepMask& mask, bool visible, float (&x)[kSets][2 * kRows],
@@ -99,22 +103,9 @@ TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* sc
     for (int i = 0; i < 2 * kRows; ++i) x[n][i] *= k[i];
   }
   if (visible) return;
-  const int begin = mask.unit.page * kPageTokens + mask.unit.token + warp.index * 16 * kRows + g;
-#pragma unroll
-  for (int i = 0; i < 2 * kRows; ++i) {
-    if (begin + 8 * i > mask.segment.queries.last) v[i] = 0;
-  }
-#pragma unroll
-  for (int n = 0; n < kSets; ++n) {
-    const WideColumn& column = warp.ColumnAt(n);
-    const PositionRange range = mask.Range<false>(column.position);
-    const float hidden = FastDivide(kHiddenScore, column.scale);
-#pragma unroll
-    for (int i = 0; i < 2 * kRows; ++i) {
-      const int position = begin + 8 * i;
-      if (position < range.begin || position >= range.end) x[n][i] = hidden;
-    }
-  }
+  HideInvisible<false>(
+      mask, warp.index * 16 * kRows + g, [&](int n) { return warp.ColumnAt(n).position; },
+      [&](int n) { return warp.ColumnAt(n).scale; }, x, v);
 }
 
 // x: exp2(score - m) v in place of scores; sums: of what v is multiplied by, of this lane's tokens.
@@ -194,16 +185,18 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
     // Hidden scores may lie above what was raised to them, by the rounding of numbers of their
     // size.
     const bool rises = Weigh(warp, v, x, sums) && !raise;
-    float largest[kSets];
+    float of_set[kSets];
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
-      largest[n] = 0;
+      of_set[n] = 0;
 #pragma unroll
-      for (int i = 0; i < 2 * kRows; ++i) largest[n] = Max(largest[n], x[n][i]);
+      for (int i = 0; i < 2 * kRows; ++i) of_set[n] = Max(of_set[n], x[n][i]);
     }
-    LeaveLargest(warp, largest);
+    if (rises) of_set[0] = kRises;
+    LeaveLargest(warp, of_set);
     CopyWait<0>();
-    raise = warp.Any(rises);
+    warp.Sync();
+    raise = !raise && AnyLane(LargestOfAll(warp) == kRises);
   } while (raise);
 #pragma unroll
   for (int n = 0; n < kSets; ++n) state.l[n] += sums[n];

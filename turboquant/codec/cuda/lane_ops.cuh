@@ -40,23 +40,9 @@ TQ_DEVICE void SyncSome(int barrier, int threads) {
   __syncwarp();  // the barrier counts warps, and takes a part of one for it
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
-// The same, and whether any of their threads says yes.
-TQ_DEVICE bool AnyOfSome(int barrier, int threads, bool yes) {
-  __syncwarp();
-  int any;
-  asm volatile(
-      "{\n"
-      " .reg .pred p;\n"
-      " setp.ne.s32 p, %3, 0;\n"
-      " bar.red.or.pred p, %1, %2, p;\n"
-      " selp.s32 %0, 1, 0, p;\n"
-      "}"
-      : "=r"(any)
-      : "r"(barrier), "r"(threads), "r"(static_cast<int>(yes))
-      : "memory");
-  return any != 0;
-}
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
+// A load that nobody waits for, for the sake of the cache.
+TQ_DEVICE void KeepLoad(uint32_t x) { asm volatile("" ::"r"(x)); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
 // Orders what this block wrote before its last barrier before the addition, and what the block
 // reads after its next barrier behind it.

@@ -45,10 +45,8 @@ inline std::byte* SharedMemory() { return emulator::Current().shared; }
 
 inline void SyncThreads() { emulator::MeetBlock(); }
 inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, threads); }
-inline bool AnyOfSome(int barrier, int threads, bool yes) {
-  return emulator::AnyOfSome(barrier, threads, yes);
-}
 inline void SyncWarp() { emulator::MeetWarp(); }
+inline void KeepLoad(uint32_t) {}
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
 inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The outputs of KV heads that several blocks of a wide kernel worked on, by a kernel of its own: a
+// block of a few warps for each row. The last block to come, which merges a narrow kernel's few
+// rows, would take 9 us for 32 of them.
+#pragma once
+
+#include "turboquant/attention/cuda/decode_merge.cuh"
+
+namespace tq::cuda {
+
+inline constexpr int kMergeWarps = kMergeThreads / 32;
+
+// The sums of the warps of a block in shared memory, each of some parts of one row.
+template <int kDim>
+struct MergedParts {
+  float4 outputs[kMergeWarps][kDim / 4];
+  float2 states[kMergeWarps];
+  float row[kDim];
+
+  TQ_DEVICE float2 State(int part, int) const { return states[part]; }
+  TQ_DEVICE float4 Output(int part, int, int quad) const { return outputs[part][quad]; }
+};
+
+// Blocks: slots times KV heads times items times columns.
+template <int kDim>
+TQ_KERNEL(kMergeThreads, 1)
+MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
+  LetNextStart();
+  TouchParameters(p);
+  const int warp = UniformWarpId(), lane = LaneId();
+  const int column = BlockId() & ((1 << p.columns_log) - 1);
+  const int number = BlockId() >> p.columns_log;
+  const int heads = p.kv_heads * p.items;
+  Share share(p, false, 0, lane);
+  const Segment s = share.Head(number / heads, number % heads);
+  const QueryPlace place = PlaceOf(p, s, column);
+  const int count = s.size() > 0 ? share.BlocksOf(s) : 0;
+  WaitForInputs();
+  if (count < 2 || place.token >= s.work.tokens) return;  // a block alone has written its rows
+  const BlockParts<kDim> parts = {p, share.FirstBlockOf(s)};
+  static_assert(sizeof(MergedParts<kDim>) == MergeBytes(kDim));
+  auto& merged = *reinterpret_cast<MergedParts<kDim>*>(SharedMemory());
+  for (int quad = lane; quad < kDim / 4; quad += 32) {
+    const PartialSum sum = MergeParts<4>(parts, warp, kMergeWarps, count, column, quad);
+    merged.outputs[warp][quad] = sum.o;
+    if (quad == 0) merged.states[warp] = {sum.m, sum.l};
+  }
+  SyncThreads();
+  if (warp == 0) {
+    FinishRow<kDim>(p, s, place, merged, kMergeWarps, column, merged.row, lane);
+  }
+}
+
+}  // namespace tq::cuda
