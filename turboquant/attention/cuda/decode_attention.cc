@@ -223,7 +223,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.counters = static_cast<uint32_t*>(workspace);
   p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
-  LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, 32 * warps,
+  const int threads = 32 * (warps + LoaderWarps(dim, columns.sets));
+  LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, threads,
                          memory_of(warps, p.crews), stream, p);
   if (columns.wide) {
     LaunchMaybeOverlapping(true, HeadMerger(), heads << p.columns_log, kMergeThreads,

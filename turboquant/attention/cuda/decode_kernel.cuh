@@ -59,9 +59,7 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   // place of 1 where all is asked for at once), so pages are asked for when queries are there. But if
   // they may not be there yet, pages that are older than the kernel before this one come first.
   const bool early = p.overlap && unit.form != kOpenForm;
-  if constexpr (Block::kWide) {
-    if (block.member != 0) cursor.end = cursor.next;  // one warp loads for all
-  }
+  if (!block.loads) cursor.end = cursor.next;
   if (early) LoadNext<Pair>(block, s, 0, true, cursor);
   WaitForInputs();
   CopyQueries(block, first, second, rows);
@@ -77,7 +75,15 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   PrepareQueries(block, rows);
   SyncThreads();
   if constexpr (Block::kWide) {
-    AttendWide<Pair>(block, s, units, unit, next, cursor);
+    if (block.attends) {
+      TakeRegisters<kWideRegisters>();
+      AttendWide<Pair, Block>(p, units);
+      LeaveRegisters<kSharedRegisters>();
+    } else {
+      LeaveRegisters<kLoaderRegisters>();
+      if (block.loads) LoadWide<Pair>(block, s, units, unit, next, cursor);
+      TakeRegisters<kSharedRegisters>();
+    }
   } else {
     const int first_row = crew.first_row + block.member * Block::kColumns;
     AttendAlone<Pair>(block, s, units, unit, next, cursor, first_row);
@@ -86,7 +92,7 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
 }
 
 template <int kDim, int kSets, class Pair>
-TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
+TQ_KERNEL((MaxWarps(kDim, kSets) + LoaderWarps(kDim, kSets)) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   LetNextStart();
   TouchParameters(p);

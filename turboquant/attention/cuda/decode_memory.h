@@ -10,8 +10,8 @@
 
 namespace tq::cuda {
 
-// Shared memory of a block, in order. `columns`: query rows of all crews. A ring is a warp's, or
-// that of the warps of a step in a wide kernel.
+// Shared memory of a block, in order. `columns`: query rows of all crews; `warps`: those that attend.
+// A ring is a warp's, or that of the warps of a step in a wide kernel.
 struct DecodeMemory {
   int levels;    // uint32 [kLevelTableWords][32]
   int row;       // float [columns][dim + 8]: query rows, then rows of the output
@@ -35,11 +35,9 @@ constexpr int kRowPad = 8;  // floats: rows of a fragment's lanes fall into diff
 inline constexpr int kMatrixBytes = 128;  // 8 columns by 16 bytes: an operand in shared memory
 
 // What the warps of a wide kernel's step tell each other (wide_step.cuh).
-struct alignas(16) WideColumn {
-  float scale;      // as in Column
-  float minus_m;    // m: what sums are relative to
-  float reference;  // q . r of the page, as a score
-  int32_t position;
+struct alignas(8) WideColumn {
+  float scale;    // as in Column
+  float minus_m;  // m: what sums are relative to
 };
 template <int kSets>
 struct WideExchange {
@@ -47,6 +45,7 @@ struct WideExchange {
   std::byte weights[kSets][kMatrices][kMatrixBytes];
   float largest[kWideWarps][kSets * 4];
   WideColumn columns[kSets * 4];
+  float references[2][kSets * 4];  // q . r of the page of even and odd steps, as scores
 };
 inline constexpr int kWideExchangeBytes = sizeof(WideExchange<WideSets(128)>);
 
@@ -59,7 +58,7 @@ constexpr int WideQueryByte(int row, int high, int dim) {
          in_lane % 4;
 }
 
-inline constexpr int kWideRunBytes = 384;  // wide_run.cuh
+inline constexpr int kWideRunBytes = 256;  // wide_run.cuh
 
 constexpr int StagesOfRing(bool wide) { return wide ? 3 : 2; }
 
@@ -68,6 +67,7 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   const auto align = [](int n) { return (n + 127) / 128 * 128; };
   const bool wide = IsWide(dim, sets);
   const int rings = wide ? warps / kWideWarps : warps;
+  if (wide) warps = MaxWarps(dim, sets);  // so that only the size depends on it
   DecodeMemory m = {};
   m.row = m.levels + kLevelTableWords * 128;
   m.bytes = m.row + align(columns * (dim + kRowPad) * 4);
@@ -75,8 +75,8 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
   m.flags = m.states + align(warps * sets * 4 * 8);
   m.exchange = m.flags + 128;
-  m.runs = m.exchange + (wide ? align(rings * kWideExchangeBytes) : 0);
-  m.ring = m.runs + (wide ? rings * kWideRunBytes : 0);
+  m.runs = m.exchange + (wide ? align(warps / kWideWarps * kWideExchangeBytes) : 0);
+  m.ring = m.runs + (wide ? warps / kWideWarps * kWideRunBytes : 0);
   m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;
   return m;
 }

@@ -77,10 +77,9 @@ TQ_DEVICE void CopyByWarp(std::byte* to, const std::byte* from, int bytes, int l
 // Asks for the cursor's unit, if there is one, and moves on; in a wide kernel one warp does for
 // all. Stage: the step's tiles as they lie in the page (a step of part of a page's tiles is
 // contiguous), then the reference vector if the page is new or `reference`.
-// find_id: gets where the next page's id lies.
-template <class Pair, class Block, class FindId>
+template <class Pair, class Block>
 TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
-                        Cursor& cursor, FindId&& find_id) {
+                        Cursor& cursor) {
   constexpr int kDim = Block::kDim;
   const DecodeParams& p = block.p;
   if (cursor.next < cursor.end) {
@@ -103,15 +102,9 @@ TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool re
     Pair::template WithStepBytes<kDim, Block::kSets>(p, unit.form, copy);
     if (++cursor.next < cursor.end) {
       unit.token += kPageTokens >> (unit.form != kOpenForm ? p.sealed.step_log : p.open.step_log);
-      if (unit.token == kPageTokens) find_id(NextPage<Pair>(p, s, cursor));
+      if (unit.token == kPageTokens) cursor.id = *NextPage<Pair>(p, s, cursor);
     }
   }
   CopyCommit();
 }
-template <class Pair, class Block>
-TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool reference,
-                        Cursor& cursor) {
-  LoadNext<Pair>(block, s, stage, reference, cursor, [&](const uint32_t* id) { cursor.id = *id; });
-}
-
 }  // namespace tq::cuda

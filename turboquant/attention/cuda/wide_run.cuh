@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run of units of the warps that share their steps (wide_step.cuh), from queries to their part.
-// Stages of their ring: one that is read, one that has come or is on its way, and one that other
-// warps may still read until all meet in the middle of a step.
+// A run of units of the warps that share their steps (wide_step.cuh), from queries to their part. One
+// more warp loads for them: their registers are full, and their time is what the run takes. Stages
+// of their ring: one that is read, one that has come or is on its way, and one that other warps may
+// still read until all meet in the middle of a step.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_pages.cuh"
@@ -10,19 +11,16 @@
 
 namespace tq::cuda {
 
-// What a page adds to the scores of its tokens, by all warps but one, which has other things to do.
-template <class Block, int kDim, int kSets>
-TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp, int but,
-                               const std::byte* stage) {
-  constexpr int kOwn = (kSets + kWideWarps - 2) / (kWideWarps - 1);
-  const int first_set = (warp.index - but + kWideWarps - 1) % kWideWarps * kOwn;
-  if (first_set >= kOwn * (kWideWarps - 1)) return;
-  float sum[kOwn];  // the last warp's may lie behind the rows: of query bytes, and unused
+// What a page adds to the scores of its tokens: kCount sets of rows.
+template <int kCount, class Block, int kDim, int kSets>
+TQ_DEVICE void LeaveReferences(const Block& block, const WideWarp<kDim, kSets>& warp, int first_set,
+                               const std::byte* stage, float* references) {
+  float sum[kCount];
   ReferenceProducts(block, stage, 4 * first_set, sum);
   const int g = warp.lane >> 2;
 #pragma unroll
-  for (int n = 0; n < kOwn; ++n) {
-    if (g == n && first_set + n < kSets) warp.ColumnAt(first_set + n).reference = sum[n];
+  for (int n = 0; n < kCount; ++n) {
+    if (g == n) references[warp.RowOf(first_set + n)] = sum[n];
   }
 }
 
@@ -51,91 +49,117 @@ TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& wa
   }
 }
 
-// What a run is about and where it stands before each step, for all its warps in shared memory:
-// their registers are full, and one of them, in turns, finds and loads what comes for all.
+// What a run is about and where it stands, from its loader.
 struct WideRun {
   struct Place {
-    Unit unit;     // of this step
+    Unit unit;
     bool visible;  // all its tokens are, to every query
-    Unit next;
-    Cursor cursor;  // behind them
-    uint32_t id;    // of its page, by a copy that may come later than the cursor is stored
   };
   Segment segment;
   Place places[2];  // of even and odd steps
 };
 static_assert(sizeof(WideRun) <= kWideRunBytes);
 
-TQ_DEVICE bool AllVisibleTo(const DecodeParams& p, const Segment& s, const Unit& unit) {
-  return StepMask{p, s, unit}.All<false>(WideStepTokens(unit.form == kOpenForm));
+// Registers of a thread: what the kernel starts with, what is left to warps that attend when those
+// that load have given theirs away.
+inline constexpr int kSharedRegisters = 128;
+inline constexpr int kWideRegisters = 160;
+inline constexpr int kLoaderRegisters = 32;
+
+template <class Block>
+TQ_DEVICE auto MakeWideWarp(const Block& block) {
+  constexpr int kSets = Block::kSets;
+  return WideWarp<Block::kDim, kSets>{
+      *block.template Shared<WideExchange<kSets>>(block.at.exchange +
+                                                  block.phase * kWideExchangeBytes),
+      block.memory + block.at.bytes,
+      &block.ColumnAt(0),
+      block.member,
+      block.lane,
+      1 + block.phase};
+}
+template <class Block>
+TQ_DEVICE WideRun& RunOf(const Block& block) {
+  return *block.template Shared<WideRun>(block.at.runs + block.phase * kWideRunBytes);
+}
+
+// The block of a warp that has come to its own part of the kernel: nothing of it had to be kept in
+// registers that the other part lacks.
+template <class Block>
+TQ_DEVICE Block AfreshOf(const DecodeParams& p) {
+  const int thread = ThreadIdAgain();
+  return Block(p, ShuffleUniform(thread >> 5), thread & 31);
+}
+
+// unit, next: the first two steps, which are on their way; cursor: behind them.
+template <class Pair, class Block>
+TQ_DEVICE void LoadWide(const Block& before, const Segment& s, int units, Unit unit, Unit next,
+                        Cursor cursor) {
+  const Block block = AfreshOf<Block>(before.p);
+  const auto warp = MakeWideWarp(block);
+  WideRun& run = RunOf(block);
+  const auto leave_place = [&](int step, const Unit& u) {
+    const int tokens = WideStepTokens(u.form == kOpenForm);
+    run.places[step & 1] = {u, StepMask{block.p, run.segment, u}.template All<false>(tokens)};
+  };
+  if (warp.lane == 0) {
+    run.segment = s;
+    leave_place(0, unit);
+  }
+  SyncWarp();
+  CopyWait<1>();
+  warp.SyncWithLoader();
+  int ahead = 2;  // stage of the step after the next one
+  for (int i = 0; i < units; ++i) {
+    CopyWait<0>();
+    SyncWarp();
+    if (i + 1 < units) {
+      // A page has one vector, which came with its first step.
+      static_assert(WideStepTokens(true) * 2 >= kPageTokens);
+      const std::byte* stage = block.StageOf((ahead + (next.token == 0 ? 2 : 1)) % 3);
+      constexpr int kCount = 2;  // at once: registers are few
+#pragma unroll 1
+      for (int set = 0; set < Block::kSets; set += kCount) {
+        LeaveReferences<kCount>(block, warp, set, stage, warp.exchange.references[(i + 1) & 1]);
+      }
+      if (warp.lane == 0) leave_place(i + 1, next);
+    }
+    warp.SyncWithLoader();
+    next = cursor.unit;
+    LoadNext<Pair>(block, run.segment, ahead, false, cursor);
+    ahead = ahead == 2 ? 0 : ahead + 1;
+  }
+  CopyWait<0>();
 }
 
 template <class Pair, class Block>
-TQ_DEVICE void AttendWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
-                          Cursor cursor) {
+TQ_DEVICE void AttendWide(const DecodeParams& p, int units) {
+  const Block block = AfreshOf<Block>(p);
   constexpr int kDim = Block::kDim, kSets = Block::kSets;
-  const WideWarp<kDim, kSets> warp = {*block.template Shared<WideExchange<kSets>>(
-                                          block.at.exchange + block.phase * kWideExchangeBytes),
-                                      block.memory + block.at.bytes,
-                                      &block.ColumnAt(0),
-                                      block.member,
-                                      block.lane,
-                                      1 + block.phase};
-  WideRun& run = *block.template Shared<WideRun>(block.at.runs + block.phase * kWideRunBytes);
-  if (warp.index == 0) {
-    if (warp.lane < 4 * kSets) {
-      const Column& row = warp.rows[warp.lane];
-      warp.exchange.columns[warp.lane] = {row.scale, -kLeastScore, 0, row.position};
-    }
-    if (warp.lane == 0) {
-      run.segment = s;
-      run.places[0] = {unit, AllVisibleTo(block.p, s, unit), next, cursor, cursor.id};
-    }
+  const auto warp = MakeWideWarp(block);
+  const WideRun& run = RunOf(block);
+  if (warp.index == 0 && warp.lane < 4 * kSets) {
+    warp.exchange.columns[warp.lane] = {warp.rows[warp.lane].scale, -kLeastScore};
   }
-  CopyWait<1>();
-  warp.Sync();
-  if (units > 0) LeaveReferences(block, warp, 0, block.StageOf(0));
+  warp.SyncWithLoader();
+  if (units > 0) {
+    constexpr int kCount = kSets / kWideWarps;
+    LeaveReferences<kCount>(block, warp, kCount * warp.index, block.StageOf(0),
+                            warp.exchange.references[0]);
+  }
   warp.Sync();
   WideState<kDim, kSets> state;
   state.Clear();
-  int at = 0;  // of the stage that is read
+  int at = 0;  // stage
   for (int i = 0; i < units; ++i) {
-    const int second = at == 2 ? 0 : at + 1, third = at == 0 ? 2 : at - 1;
     const WideRun::Place& place = run.places[i & 1];
-    const auto between = [&] {
-      const int loader = i % kWideWarps;
-      if (warp.index == loader) {
-        WideRun::Place& to = run.places[(i + 1) & 1];
-        Cursor cursor = place.cursor;
-        cursor.id = place.id;
-        const Unit next = place.next, behind = cursor.unit;
-        // The id of another page comes like the pages themselves: nobody waits for it.
-        bool same_page = true;
-        LoadNext<Pair>(block, run.segment, third, false, cursor, [&](const uint32_t* id) {
-          if (warp.lane == 0) CopyAsync(&to.id, id);
-          same_page = false;
-        });
-        const bool visible = AllVisibleTo(block.p, run.segment, next);
-        if (warp.lane == 0) {
-          to.unit = next;
-          to.visible = visible;
-          to.next = behind;
-          to.cursor = cursor;
-          if (same_page) to.id = cursor.id;
-        }
-      }
-      if (i + 1 < units && place.next.token == 0) {
-        LeaveReferences(block, warp, loader, block.StageOf(second));
-      }
-    };
     const StepMask mask = {block.p, run.segment, place.unit};
     Pair::template WithWideStep<kDim>(place.unit.form, [&]<class K, class V, int kTiles>() {
-      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(), mask, place.visible, i == 0,
-                             state, between);
+      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(),
+                             warp.exchange.references[i & 1], mask, place.visible, i == 0, state);
     });
-    at = second;
+    at = at == 2 ? 0 : at + 1;
   }
-  CopyWait<0>();
   LeaveWidePart(block, warp, state);
 }
 

@@ -51,7 +51,8 @@ inline constexpr float kRises = std::numeric_limits<float>::infinity();
 // What sums are relative to becomes no less than the scores.
 template <int kDim, int kSets, int kScores>
 TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
-                                  const float (&x)[kSets][kScores], WideState<kDim, kSets>& state) {
+                                  const float (&x)[kSets][kScores], const float* references,
+                                  WideState<kDim, kSets>& state) {
   float largest[kSets];
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
@@ -64,7 +65,8 @@ TQ_DEVICE void RaiseWideReference(const WideWarp<kDim, kSets>& warp,
   warp.Sync();
   WideColumn& own = warp.ColumnAt(warp.OwnSet());
   const float before = -own.minus_m;
-  const float m = Max(before, FusedMulAdd(LargestOfAll(warp), own.scale, own.reference));
+  const float reference = references[warp.RowOf(warp.OwnSet())];
+  const float m = Max(before, FusedMulAdd(LargestOfAll(warp), own.scale, reference));
   const float own_decay = Exp2(before - m);
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
@@ -104,21 +106,21 @@ TQ_DEVICE void WideScores(const WideWarp<kDim, kSets>& warp, const std::byte* sc
   }
   if (visible) return;
   HideInvisible<false>(
-      mask, warp.index * 16 * kRows + g, [&](int n) { return warp.ColumnAt(n).position; },
-      [&](int n) { return warp.ColumnAt(n).scale; }, x, v);
+      mask, warp.index * 16 * kRows + g, [&](int n) { return warp.rows[warp.RowOf(n)].position; },
+      [&](int n) { return warp.rows[warp.RowOf(n)].scale; }, x, v);
 }
 
 // x: exp2(score - m) v in place of scores; sums: of what v is multiplied by, of this lane's tokens.
 // True if one of them is so large that a score may lie more than kHeadroom above m: nothing of this
 // counts then.
 template <int kDim, int kSets, int kScores>
-TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float (&v)[kScores],
-                     float (&x)[kSets][kScores], float (&sums)[kSets]) {
+TQ_DEVICE bool Weigh(const WideWarp<kDim, kSets>& warp, const float* references,
+                     const float (&v)[kScores], float (&x)[kSets][kScores], float (&sums)[kSets]) {
   float largest_sum = 0;
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
     const WideColumn column = warp.ColumnAt(n);
-    const float offset = column.reference + column.minus_m;
+    const float offset = references[warp.RowOf(n)] + column.minus_m;
     sums[n] = 0;
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
@@ -159,13 +161,12 @@ TQ_DEVICE void LeaveWeights(const WideWarp<kDim, kSets>& warp, float largest,
   PublishToGroupMma();
 }
 
-// A step of kTiles tiles. between: what is to be done when all warps have read the step before for
-// the last time and this one's scores are there; all copies that the thread asked for have come by
-// then.
-template <class K, class V, int kTiles, int kDim, int kSets, class Fn>
+// A step of kTiles tiles. In the middle, when all warps have read the step before for the last time,
+// they meet their loader, who has what comes next.
+template <class K, class V, int kTiles, int kDim, int kSets>
 TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stage,
-                        const uint32_t* levels, const StepMask& mask, bool visible, bool first,
-                        WideState<kDim, kSets>& state, Fn&& between) {
+                        const uint32_t* levels, const float* references, const StepMask& mask,
+                        bool visible, bool first, WideState<kDim, kSets>& state) {
   using T = Tile<kDim>;
   using Offsets = PairTile<K, V, kDim>;
   constexpr int kTileRows = T::kTokens / 16;
@@ -181,10 +182,10 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
     WideKeyProducts<K, kDim, kRows>(warp, tile, row_of_tile, LoadTables<K>(levels, warp.lane), x);
     float v[2 * kRows];
     WideScores<kDim, kRows>(warp, tile + Offsets::kScales, row_of_tile, mask, visible, x, v);
-    if (raise) RaiseWideReference(warp, x, state);
+    if (raise) RaiseWideReference(warp, x, references, state);
     // Hidden scores may lie above what was raised to them, by the rounding of numbers of their
     // size.
-    const bool rises = Weigh(warp, v, x, sums) && !raise;
+    const bool rises = Weigh(warp, references, v, x, sums) && !raise;
     float of_set[kSets];
 #pragma unroll
     for (int n = 0; n < kSets; ++n) {
@@ -194,19 +195,17 @@ TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stag
     }
     if (rises) of_set[0] = kRises;
     LeaveLargest(warp, of_set);
-    CopyWait<0>();
     warp.Sync();
     raise = !raise && AnyLane(LargestOfAll(warp) == kRises);
   } while (raise);
 #pragma unroll
   for (int n = 0; n < kSets; ++n) state.l[n] += sums[n];
-  between();
   const float largest = LargestOfAll(warp);
   LeaveWeights(warp, largest, x);
   WideLevels<V, kDim, kTiles> values;
   values.Load(stage + Offsets::kValues, Offsets::kBytes, warp.index, warp.lane,
               LoadTables<V>(levels, warp.lane));
-  warp.Sync();
+  warp.SyncWithLoader();
   WideValueProducts(warp, values, largest, state);
 }
 

@@ -25,6 +25,13 @@ TQ_DEVICE int LaneId() { return static_cast<int>(threadIdx.x) & 31; }
 TQ_DEVICE int WarpId() { return static_cast<int>(threadIdx.x) >> 5; }
 // By a shuffle, so that the compiler knows it to be the same for all lanes; all must call it.
 TQ_DEVICE int UniformWarpId() { return __shfl_sync(kAllLanes, WarpId(), 0); }
+// Of registers, not of what was computed from it before.
+TQ_DEVICE int ThreadIdAgain() {
+  int id;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(id));
+  return id;
+}
+TQ_DEVICE int ShuffleUniform(int x) { return __shfl_sync(kAllLanes, x, 0); }
 TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
 TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
 TQ_DEVICE int Blocks() { return static_cast<int>(gridDim.x); }
@@ -252,6 +259,16 @@ struct GroupMma<8> {
         : "memory");
   }
 };
+// Registers of a thread from here on, a multiple of 8, for all threads of four warps: some leave
+// what others take, who wait for it.
+template <int kRegisters>
+TQ_DEVICE void LeaveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+TQ_DEVICE void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
 #undef TQ_ALL_SUMS
 #undef TQ_GROUP_MMA
 #undef TQ_SUMS
@@ -259,6 +276,10 @@ struct GroupMma<8> {
 TQ_DEVICE void PublishToGroupMma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 #else
 inline constexpr bool kHasGroupMma = false;
+template <int kRegisters>
+TQ_DEVICE void LeaveRegisters() {}
+template <int kRegisters>
+TQ_DEVICE void TakeRegisters() {}
 TQ_DEVICE void PublishToGroupMma() {}
 #endif
 

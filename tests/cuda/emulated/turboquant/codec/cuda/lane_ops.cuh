@@ -38,6 +38,8 @@ inline int ThreadId() { return emulator::Self().id; }
 inline int LaneId() { return ThreadId() & 31; }
 inline int WarpId() { return ThreadId() >> 5; }
 inline int UniformWarpId() { return WarpId(); }
+inline int ThreadIdAgain() { return ThreadId(); }
+inline int ShuffleUniform(int x) { return x; }
 inline int BlockId() { return emulator::Current().block; }
 inline int Threads() { return emulator::Current().threads; }
 inline int Blocks() { return emulator::Current().blocks; }
@@ -235,6 +237,10 @@ inline void StoreTransposed(std::byte* row, const uint32_t (&r)[4]) {
 template <int kSets>
 struct GroupMma;
 inline constexpr bool kHasGroupMma = false;
+template <int kRegisters>
+void LeaveRegisters() {}
+template <int kRegisters>
+void TakeRegisters() {}
 inline void PublishToGroupMma() {}
 
 inline float Exp2(float x) { return exp2f(x); }
