@@ -46,23 +46,14 @@ struct DecodeBlock {
   DecodeMemory at;
   int warp, lane, warps;
   int phase;
-  int member;    // of the warps that share steps
-  int columns;   // of a crew
-  bool attends;  // in a wide kernel other warps load for those that do
-  bool loads;
+  int member;   // of the warps that share steps
+  int columns;  // of a crew
 
-  TQ_DEVICE explicit DecodeBlock(const DecodeParams& params)
-      : DecodeBlock(params, UniformWarpId(), LaneId()) {}
   TQ_DEVICE DecodeBlock(const DecodeParams& params, int warp_id, int lane_id)
-      : p(params), memory(SharedMemory()) {
-    warp = warp_id;
-    lane = lane_id;
-    warps = Threads() >> 5;
-    const int attending = warps - (kWide ? kLoaderWarps : 0);
-    attends = !kWide || warp < attending;
-    loads = !kWide || (!attends && warp - attending < p.phases);
+      : p(params), memory(SharedMemory()), warp(warp_id), lane(lane_id) {
+    warps = p.phases * p.step_warps;
     if constexpr (kWide) {
-      phase = attends ? warp / kWideWarps : loads ? warp - attending : 0;
+      phase = warp / kWideWarps;
     } else {
       phase = p.step_warps == 1
                   ? warp
@@ -70,18 +61,10 @@ struct DecodeBlock {
     }
     member = warp - phase * p.step_warps;
     columns = kWide ? kColumns : 1 << p.columns_log;
-    at = MakeDecodeMemory(kDim, kSets, kWide ? columns : p.crews * columns, attending,
-                          p.stage_bytes);
+    at = MakeDecodeMemory(kDim, kSets, kWide ? columns : p.crews * columns, warps, p.stage_bytes);
   }
 
-  // Barriers of their own are crews' or, in a wide kernel, those of warps that share steps.
-  TQ_DEVICE void Sync(const Crew& crew) const {
-    if constexpr (kWide) {
-      SyncThreads();
-    } else {
-      SyncSome(1 + crew.index, crew.threads());
-    }
-  }
+  TQ_DEVICE void Sync(const Crew& crew) const { SyncSome(1 + crew.index, crew.threads()); }
 
   template <typename T>
   TQ_DEVICE T* Shared(int offset) const {
@@ -94,9 +77,7 @@ struct DecodeBlock {
     const int ring = kWide ? w / kWideWarps : w;
     return memory + at.ring + ring * StagesOfRing(kWide) * p.stage_bytes;
   }
-  TQ_DEVICE std::byte* StageOf(int stage) const {
-    return RingOf(kWide ? phase * kWideWarps : warp) + stage * p.stage_bytes;
-  }
+  TQ_DEVICE std::byte* StageOf(int stage) const { return RingOf(warp) + stage * p.stage_bytes; }
 
   TQ_DEVICE void CopyLevels() const {
 #pragma unroll 1
@@ -110,7 +91,7 @@ struct DecodeBlock {
             first_phase,
             phases,
             first_phase * p.step_warps,
-            kWide ? warps : phases * p.step_warps,
+            phases * p.step_warps,
             index << p.columns_log};
   }
   // The most units of a warp.

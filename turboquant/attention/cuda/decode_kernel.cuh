@@ -3,15 +3,14 @@
 // (decode_units.h) of all slots and KV heads evenly and in order (decode_work.cuh). A block's share
 // of one KV head is a segment; short ones are worked on two at once, each by its crew of warps
 // (decode_block.cuh). Warps take consecutive runs of units, each through its own double buffer in
-// shared memory (decode_pages.cuh), or four of them together (wide_run.cuh). A segment that is not
-// a whole KV head leaves a partial; the crew that finishes the last one merges them
-// (decode_parts.cuh).
+// shared memory (decode_pages.cuh); for many query rows there are wide kernels (wide_kernel.cuh). A
+// segment that is not a whole KV head leaves a partial; the crew that finishes the last one merges
+// them (decode_parts.cuh).
 #pragma once
 
 #include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_pages.cuh"
 #include "turboquant/attention/cuda/decode_parts.cuh"
-#include "turboquant/attention/cuda/wide_run.cuh"
 
 namespace tq::cuda {
 
@@ -55,48 +54,38 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   Cursor cursor = StartRun<Pair>(block, s, crew);
   const int units = cursor.end - cursor.next;
   const Unit unit = cursor.unit;
-  // Whoever asks for pages fills the memory's queues, and queries would come behind them (4 us in
-  // place of 1 where all is asked for at once), so pages are asked for when queries are there. But if
-  // they may not be there yet, pages that are older than the kernel before this one come first.
+  // Queries would have to wait behind the pages, so they come first. But if they may not be there
+  // yet, pages that are older than the kernel before this one need not wait for them.
   const bool early = p.overlap && unit.form != kOpenForm;
-  if (!block.loads) cursor.end = cursor.next;
   if (early) LoadNext<Pair>(block, s, 0, true, cursor);
   WaitForInputs();
   CopyQueries(block, first, second, rows);
   CopyCommit();
-  CopyWait<0>();
-  SyncThreads();
   Unit next = unit;
 #pragma unroll 1
   for (int stage = early ? 1 : 0; stage < 2; ++stage) {
     next = cursor.unit;
     LoadNext<Pair>(block, s, stage, stage == 0, cursor);
   }
+  if (early) {
+    CopyWait<1>();
+  } else {
+    CopyWait<2>();
+  }
+  SyncWarp();
   PrepareQueries(block, rows);
   SyncThreads();
-  if constexpr (Block::kWide) {
-    if (block.attends) {
-      TakeRegisters<kWideRegisters>();
-      AttendWide<Pair, Block>(p, units);
-      LeaveRegisters<kSharedRegisters>();
-    } else {
-      LeaveRegisters<kLoaderRegisters>();
-      if (block.loads) LoadWide<Pair>(block, s, units, unit, next, cursor);
-      TakeRegisters<kSharedRegisters>();
-    }
-  } else {
-    const int first_row = crew.first_row + block.member * Block::kColumns;
-    AttendAlone<Pair>(block, s, units, unit, next, cursor, first_row);
-  }
+  AttendAlone<Pair>(block, s, units, unit, next, cursor,
+                    crew.first_row + block.member * Block::kColumns);
   MergeSegment(block, s, crew, share);
 }
 
 template <int kDim, int kSets, class Pair>
-TQ_KERNEL((MaxWarps(kDim, kSets) + LoaderWarps(kDim, kSets)) * 32, 1)
+TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   LetNextStart();
   TouchParameters(p);
-  const DecodeBlock<kDim, kSets> block(p);
+  const DecodeBlock<kDim, kSets> block(p, UniformWarpId(), LaneId());
   Share share(p, Pair::kAges, BlockId(), block.lane);
   block.CopyLevels();
   for (;;) {

@@ -41,19 +41,29 @@ TQ_DEVICE const std::byte* HeadOf(const Block& block, const Segment& s, const Pa
   return block.p.arena + form.layer_offset + static_cast<uint64_t>(s.head) * form.head_bytes;
 }
 
+// Units of a segment that one of `phases` phases works on, from the first one's number on.
+struct UnitRange {
+  int begin;
+  int end;
+};
+TQ_DEVICE UnitRange UnitsOf(const DecodeParams& p, const Segment& s, int phase, int phases) {
+  // The first phases take one unit more if they do not divide evenly.
+  const auto each = static_cast<int>(p.by[phases].Divide(static_cast<uint32_t>(s.units())));
+  const int more = s.units() - each * phases;
+  const int begin = s.begin + phase * each + (phase < more ? phase : more);
+  return {begin, begin + each + (phase < more ? 1 : 0)};
+}
+
 template <class Pair, class Block>
 TQ_DEVICE Cursor StartRun(const Block& block, const Segment& s, const Crew& crew) {
   const DecodeParams& p = block.p;
-  // The first phases take one unit more if they do not divide evenly.
-  const int phase = block.phase - crew.first_phase;
-  const auto each = static_cast<int>(p.by[crew.phases].Divide(static_cast<uint32_t>(s.units())));
-  const int more = s.units() - each * crew.phases;
+  const UnitRange units = UnitsOf(p, s, block.phase - crew.first_phase, crew.phases);
   const int64_t row = static_cast<int64_t>(s.work.slot) * p.tables.page_stride;
   Cursor cursor = {};
   cursor.open_ids = p.tables.open_pages + row;
   cursor.sealed_ids = p.tables.sealed_pages + row;
-  cursor.next = s.begin + phase * each + (phase < more ? phase : more);
-  cursor.end = cursor.next + each + (phase < more ? 1 : 0);
+  cursor.next = units.begin;
+  cursor.end = units.end;
   if (cursor.next < cursor.end) cursor.id = *NextPage<Pair>(p, s, cursor);
   cursor.open = HeadOf(block, s, p.open);
   cursor.sealed = HeadOf(block, s, p.sealed);

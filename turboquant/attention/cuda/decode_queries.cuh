@@ -48,8 +48,7 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
   constexpr int kDim = Block::kDim;
   constexpr int kParts = (kDim + 31) / 32;
   const int lane = block.lane;
-  const int step = block.warps - (Block::kWide ? kLoaderWarps : 0);  // loaders load meanwhile
-  for (int r = block.attends ? block.warp : rows; r < rows; r += step) {
+  for (int r = block.warp; r < rows; r += block.warps) {
     float* row = block.Row(r);
     if (block.p.rotate_q) RotateRow<kDim>(block.p.q_rotation, row, lane);
     float x[kParts];

@@ -3,13 +3,16 @@
 
 #include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_kernel.cuh"
+#include "turboquant/attention/cuda/wide_kernel.cuh"
 
 namespace tq::cuda {
 
 template <class Pair, int kDim, int kSets>
 DecodeKernelFn KernelIf() {
-  if constexpr (kSets <= MaxSets(kDim) || (!Pair::kAges && kSets == WideSets(kDim))) {
+  if constexpr (kSets <= MaxSets(kDim)) {
     return DecodeKernel<kDim, kSets, Pair>;
+  } else if constexpr (!Pair::kAges && kSets == WideSets(kDim)) {
+    return WideKernel<kDim, kSets, Pair>;
   } else {
     return nullptr;
   }

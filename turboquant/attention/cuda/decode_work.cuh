@@ -130,6 +130,9 @@ class Share {
     end_ = unit_ + size_ < total ? unit_ + size_ : total;
   }
 
+  // To a unit that at() told.
+  TQ_DEVICE void GoTo(uint32_t unit) { unit_ = unit; }
+  TQ_DEVICE uint32_t at() const { return unit_; }
   TQ_DEVICE bool Done() const { return unit_ >= end_; }
   // Only if not done. No units if the share begins with empty ones.
   TQ_DEVICE Segment Next() {

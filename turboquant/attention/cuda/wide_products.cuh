@@ -33,7 +33,7 @@ struct WideWarp {
   const Column* rows;
   int index;
   int lane;
-  int barrier;
+  int barrier;  // kLoaderWarps further on: that with their loader
 
   TQ_DEVICE void Sync() const { SyncSome(barrier, 32 * kWideWarps); }
   // With the warp that loads for these.

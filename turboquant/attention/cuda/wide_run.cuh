@@ -60,12 +60,6 @@ struct WideRun {
 };
 static_assert(sizeof(WideRun) <= kWideRunBytes);
 
-// Registers of a thread: what the kernel starts with, what is left to warps that attend when those
-// that load have given theirs away.
-inline constexpr int kSharedRegisters = 128;
-inline constexpr int kWideRegisters = 160;
-inline constexpr int kLoaderRegisters = 32;
-
 template <class Block>
 TQ_DEVICE auto MakeWideWarp(const Block& block) {
   constexpr int kSets = Block::kSets;
@@ -76,26 +70,17 @@ TQ_DEVICE auto MakeWideWarp(const Block& block) {
       &block.ColumnAt(0),
       block.member,
       block.lane,
-      1 + block.phase};
+      2 + block.phase};
 }
 template <class Block>
 TQ_DEVICE WideRun& RunOf(const Block& block) {
   return *block.template Shared<WideRun>(block.at.runs + block.phase * kWideRunBytes);
 }
 
-// The block of a warp that has come to its own part of the kernel: nothing of it had to be kept in
-// registers that the other part lacks.
-template <class Block>
-TQ_DEVICE Block AfreshOf(const DecodeParams& p) {
-  const int thread = ThreadIdAgain();
-  return Block(p, ShuffleUniform(thread >> 5), thread & 31);
-}
-
 // unit, next: the first two steps, which are on their way; cursor: behind them.
 template <class Pair, class Block>
-TQ_DEVICE void LoadWide(const Block& before, const Segment& s, int units, Unit unit, Unit next,
+TQ_DEVICE void LoadWide(const Block& block, const Segment& s, int units, Unit unit, Unit next,
                         Cursor cursor) {
-  const Block block = AfreshOf<Block>(before.p);
   const auto warp = MakeWideWarp(block);
   WideRun& run = RunOf(block);
   const auto leave_place = [&](int step, const Unit& u) {
@@ -133,8 +118,7 @@ TQ_DEVICE void LoadWide(const Block& before, const Segment& s, int units, Unit u
 }
 
 template <class Pair, class Block>
-TQ_DEVICE void AttendWide(const DecodeParams& p, int units) {
-  const Block block = AfreshOf<Block>(p);
+TQ_DEVICE void AttendWide(const Block& block, int units) {
   constexpr int kDim = Block::kDim, kSets = Block::kSets;
   const auto warp = MakeWideWarp(block);
   const WideRun& run = RunOf(block);

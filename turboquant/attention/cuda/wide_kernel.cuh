@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decode attention for more query rows than one warp's registers hold. A block takes the segments of
+// its share one after the other; four warps share each step of a run of units (wide_run.cuh), and
+// the last four load, one for each run. The two kinds need different numbers of registers, so
+// nothing but the number of the next unit outlives the part of either. Heads that several blocks
+// worked on are merged by another kernel (merge_heads.cuh).
+#pragma once
+
+#include "turboquant/attention/cuda/decode_parts.cuh"
+#include "turboquant/attention/cuda/wide_run.cuh"
+
+namespace tq::cuda {
+
+// Registers of a thread: what the kernel starts with, and what the two kinds of warps have.
+inline constexpr int kSharedRegisters = 128;
+inline constexpr int kWideRegisters = 160;
+inline constexpr int kLoaderRegisters = 32;
+inline constexpr int kLoaderBarrier = 15;
+
+// Of warps that attend: a segment from its queries to its part of the output.
+template <class Pair, class Block>
+TQ_DEVICE void AttendWideSegment(const Block& block, const Segment& s) {
+  block.CopyLevels();
+  WaitForInputs();
+  CopyQueries(block, s, s, Block::kColumns);
+  CopyCommit();
+  CopyWait<0>();
+  SyncThreads();  // loaders ask for what may be in the way of queries only now
+  PrepareQueries(block, Block::kColumns);
+  SyncThreads();
+  const UnitRange units = UnitsOf(block.p, s, block.phase, block.p.phases);
+  AttendWide<Pair>(block, units.end - units.begin);
+}
+
+// Of a loader.
+template <class Pair, class Block>
+TQ_DEVICE void LoadWideSegment(const Block& block, const Segment& s) {
+  Cursor cursor = StartRun<Pair>(block, s, block.MakeCrew(0, 0, block.p.phases));
+  const int units = cursor.end - cursor.next;
+  const Unit unit = cursor.unit;
+  // Pages that are older than the kernel before this one need not wait for it.
+  const bool early = block.p.overlap && unit.form != kOpenForm;
+  if (early) LoadNext<Pair>(block, s, 0, true, cursor);
+  WaitForInputs();
+  SyncThreads();
+  Unit next = unit;
+#pragma unroll 1
+  for (int stage = early ? 1 : 0; stage < 2; ++stage) {
+    next = cursor.unit;
+    LoadNext<Pair>(block, s, stage, stage == 0, cursor);
+  }
+  SyncThreads();
+  LoadWide<Pair>(block, s, units, unit, next, cursor);
+}
+
+template <int kDim, int kSets, class Pair>
+TQ_KERNEL((kMostDecodeWarps + kLoaderWarps) * 32, 1)
+WideKernel(const TQ_GRID_CONSTANT DecodeParams p) {
+  using Block = DecodeBlock<kDim, kSets>;
+  LetNextStart();
+  TouchParameters(p);
+  uint32_t next = 0;
+  for (bool first = true, more = true; more; first = false) {
+    const int thread = ThreadIdAgain();
+    const int warp = ShuffleUniform(thread >> 5), lane = thread & 31;
+    Share share(p, Pair::kAges, BlockId(), lane);
+    if (!first) share.GoTo(next);
+    Segment s = {};
+    while (!share.Done() && s.units() <= 0) s = share.Next();
+    if (s.units() <= 0) break;
+    next = share.at();
+    more = !share.Done();
+    const int attending = p.phases * kWideWarps;
+    if (warp < attending) {
+      TakeRegisters<kWideRegisters>();
+      const Block block(p, warp, lane);
+      AttendWideSegment<Pair>(block, s);
+      MergeSegment(block, RunOf(block).segment, block.MakeCrew(0, 0, p.phases), share);
+      LeaveRegisters<kSharedRegisters>();
+    } else {
+      LeaveRegisters<kLoaderRegisters>();
+      if (warp - attending < p.phases) {
+        LoadWideSegment<Pair>(Block(p, (warp - attending) * kWideWarps, lane), s);
+      } else {
+        WaitForInputs();
+        SyncThreads();
+        SyncThreads();
+      }
+      SyncSome(kLoaderBarrier, 32 * kLoaderWarps);  // before any of them takes registers
+      TakeRegisters<kSharedRegisters>();
+    }
+    SyncThreads();  // rows, states and rings are the next round's
+  }
+  WaitForInputs();  // blocks without work too: else the kernel might end before the one before it
+}
+
+}  // namespace tq::cuda
