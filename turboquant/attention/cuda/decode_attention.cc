@@ -18,7 +18,7 @@ constexpr int kMostGroup = 16;
 // Of a block: fewer blocks are fewer partials to merge. Units of a wide kernel are twice as large
 // (1 x 4K of the default with 8 queries: 25 us, and 31 with 8 of them).
 constexpr int kMinUnits = 8;
-constexpr int kMinWideUnits = 4;
+constexpr int kMinWideUnits = 3;
 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {

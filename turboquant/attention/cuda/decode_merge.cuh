@@ -4,6 +4,7 @@
 #pragma once
 
 #include "turboquant/attention/cuda/decode_queries.cuh"
+#include "turboquant/codec/cuda/float4_ops.cuh"
 #include "turboquant/codec/cuda/rotation.cuh"
 
 namespace tq::cuda {
@@ -14,13 +15,6 @@ struct PartialSum {
   float l = 0;
   float4 o = {};
 };
-
-TQ_DEVICE void AddScaled(float factor, const float4& x, float4& sum) {
-  sum.x = FusedMulAdd(factor, x.x, sum.x);
-  sum.y = FusedMulAdd(factor, x.y, sum.y);
-  sum.z = FusedMulAdd(factor, x.z, sum.z);
-  sum.w = FusedMulAdd(factor, x.w, sum.w);
-}
 
 // Parts first, first + step ... below count. Several parts' loads are on their way
 // together.
@@ -47,12 +41,12 @@ TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int cou
     PartialSum scaled = {m, 0, {}};
     const float decay = Exp2(sum.m - m);
     scaled.l = sum.l * decay;
-    AddScaled(decay, sum.o, scaled.o);
+    AddScaled(scaled.o, decay, sum.o);
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const float factor = Exp2(state[i].x - m);
       scaled.l = FusedMulAdd(factor, state[i].y, scaled.l);
-      AddScaled(factor, o[i], scaled.o);
+      AddScaled(scaled.o, factor, o[i]);
     }
     sum = scaled;
   }
@@ -88,9 +82,8 @@ TQ_DEVICE void FinishRow(const DecodeParams& p, const Segment& s, const QueryPla
                          const Parts& parts, int count, int column, float* row, int lane) {
   for (int quad = lane; quad < kDim / 4; quad += 32) {
     const PartialSum sum = MergeParts(parts, 0, 1, count, column, quad);
-    float4 out = {};
-    AddScaled(sum.l > 0 ? FastDivide(1.0f, sum.l) : 0.0f, sum.o, out);
-    *reinterpret_cast<float4*>(row + quad * 4) = out;
+    *reinterpret_cast<float4*>(row + quad * 4) =
+        ScaleQuad(sum.o, sum.l > 0 ? FastDivide(1.0f, sum.l) : 0.0f);
   }
   SyncWarp();
   if (p.rotate_out) RotateRow<kDim>(p.out_rotation, row, lane);

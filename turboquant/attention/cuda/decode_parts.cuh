@@ -70,6 +70,10 @@ struct TeamParts {
   }
 };
 
+// Parts of warps that are loaded together: in a wide kernel there are no more.
+template <class Block>
+inline constexpr int kPartsOfWarps = Block::kWide ? kMostDecodeWarps / kWideWarps : 6;
+
 // Leaves this block's part of a KV head.
 template <class Block>
 TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& crew) {
@@ -78,7 +82,8 @@ TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
   for (int i = crew.thread(); i < block.columns * Block::kQuads; i += crew.threads()) {
     const int column = i / Block::kQuads, quad = i % Block::kQuads;
     const PartialSum sum =
-        MergeParts(WarpParts<Block>{block, crew}, 0, 1, crew.phases, column, quad);
+        MergeParts<kPartsOfWarps<Block>>(WarpParts<Block>{block, crew}, 0, 1, crew.phases, column,
+                                         quad);
     reinterpret_cast<float4*>(to)[i] = sum.o;
     if (quad == 0) Parts::States(block.p, to)[column] = {sum.m, sum.l};
   }

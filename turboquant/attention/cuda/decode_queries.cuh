@@ -42,6 +42,10 @@ TQ_DEVICE void CopyQueries(const Block& block, const Segment& first, const Segme
   }
 }
 
+// Of a 16-bit query: its bytes and their products stay in range, and queries of nothing have a scale.
+inline constexpr float kLargestQuery = 32600.0f;
+inline constexpr float kLeastQuery = 1e-20f;
+
 // Rotated rows of floats, their 16-bit form, scale and sum.
 template <class Block>
 TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
@@ -52,7 +56,7 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
     float* row = block.Row(r);
     if (block.p.rotate_q) RotateRow<kDim>(block.p.q_rotation, row, lane);
     float x[kParts];
-    float largest = 1e-20f;  // queries of nothing too have a scale
+    float largest = kLeastQuery;
 #pragma unroll
     for (int j = 0; j < kParts; ++j) {
       const int d = 32 * j + lane;
@@ -61,8 +65,7 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
       largest = Max(largest, Abs(x[j]));
     }
     largest = BitsToFloat(LargestOfLanes(FloatBits(largest)));
-    constexpr float kLargest = 32600.0f;  // bytes of it and its products stay in range
-    const float inverse = FastDivide(kLargest, largest);
+    const float inverse = FastDivide(kLargestQuery, largest);
     int8_t* bytes = block.template Shared<int8_t>(block.at.bytes);
     int32_t sum = 0;
 #pragma unroll
@@ -71,22 +74,18 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
       const int value = RoundToInt(x[j] * inverse);
       const int high = (value + 128) >> 8;
       if (d < kDim) {
-        const auto place = [r, d](int is_high) {
-          return Block::kWide ? WideQueryByte<kDim>(r, is_high, d) : (2 * r + is_high) * kDim + d;
-        };
-        bytes[place(0)] = static_cast<int8_t>(value - high * 256);
-        bytes[place(1)] = static_cast<int8_t>(high);
+        bytes[2 * r * kDim + d] = static_cast<int8_t>(value - high * 256);
+        bytes[(2 * r + 1) * kDim + d] = static_cast<int8_t>(high);
       }
       sum += value;
     }
     sum = SumOfLanes(sum);
     if (lane == 0) {
       Column& column = block.ColumnAt(r);
-      column.scale = largest * (1.0f / kLargest);
+      column.scale = largest * (1.0f / kLargestQuery);
       column.sum = sum;
     }
   }
-  if constexpr (Block::kWide) PublishToGroupMma();
 }
 
 // A warp's columns, from row `first_row` on.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "turboquant/attention/cuda/decode_parts.cuh"
+#include "turboquant/attention/cuda/wide_queries.cuh"
 #include "turboquant/attention/cuda/wide_run.cuh"
 
 namespace tq::cuda {
@@ -22,11 +23,8 @@ template <class Pair, class Block>
 TQ_DEVICE void AttendWideSegment(const Block& block, const Segment& s) {
   block.CopyLevels();
   WaitForInputs();
-  CopyQueries(block, s, s, Block::kColumns);
-  CopyCommit();
-  CopyWait<0>();
-  SyncThreads();  // loaders ask for what may be in the way of queries only now
-  PrepareQueries(block, Block::kColumns);
+  // Loaders ask for what may be in the way of queries only when these are there.
+  PrepareWideQueries(block, s, [] { SyncThreads(); });
   SyncThreads();
   const UnitRange units = UnitsOf(block.p, s, block.phase, block.p.phases);
   AttendWide<Pair>(block, units.end - units.begin);

@@ -12,6 +12,9 @@ TQ_DEVICE float4 AddQuads(const float4& a, const float4& b) {
 TQ_DEVICE float4 SubQuads(const float4& a, const float4& b) {
   return {SubRn(a.x, b.x), SubRn(a.y, b.y), SubRn(a.z, b.z), SubRn(a.w, b.w)};
 }
+TQ_DEVICE float4 ScaleQuad(const float4& v, float x) {
+  return {MulRn(v.x, x), MulRn(v.y, x), MulRn(v.z, x), MulRn(v.w, x)};
+}
 TQ_DEVICE float AbsMax(const float4& v) {
   return Max(Max(Abs(v.x), Abs(v.y)), Max(Abs(v.z), Abs(v.w)));
 }
