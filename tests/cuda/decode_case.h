@@ -85,9 +85,9 @@ class DecodeCase {
     const int64_t bytes = cuda::DecodeWorkspaceBytes(
         {d, spec_.kv_heads, heads, static_cast<int>(spec_.lengths.size()), spec_.tokens});
     DeviceBuffer<std::byte> workspace(static_cast<size_t>(bytes));
-    workspace.Fill(0);
+    workspace.Fill(0xff);  // not a number: nothing of it counts
     double worst = 0;
-    for (int repeat = 0; repeat < 2; ++repeat) {  // the second launch finds the counters as left
+    for (int repeat = 0; repeat < 2; ++repeat) {  // the second launch finds the first one's parts
       out.Fill(0xff);
       cuda::LaunchDecodeAttention(args, workspace.data(), bytes, nullptr);
       WaitForDevice();

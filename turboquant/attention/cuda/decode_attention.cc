@@ -100,12 +100,6 @@ Choice ChooseKernel(const DecodeArgs& args, int rows, bool group_mma) {
   return {AnyKernel(dim, columns.sets), columns, false};
 }
 
-// Counters lie at one place for calls of all shapes: where one call counts, none may leave sums.
-constexpr int64_t kCounterBytes = 256 << 10;
-int64_t CounterBytes(int64_t slots, int kv_heads, int items) {
-  TQ_CHECK(slots * kv_heads * items * 4 <= kCounterBytes);
-  return kCounterBytes;
-}
 int64_t PartialBytes(int blocks, const ColumnPlan& columns, int head_dim) {
   return int64_t{2} * blocks * columns.rows() * (head_dim + 2) * 4;
 }
@@ -140,8 +134,7 @@ int64_t DecodeWorkspaceBytes(const DecodeLimits& limits) {
     for (const bool wide : {false, device.group_mma}) {
       const ColumnPlan columns =
           PlanColumns(limits.head_dim, tokens * (limits.q_heads / limits.kv_heads), wide);
-      bytes = std::max(bytes, CounterBytes(limits.slots, limits.kv_heads, columns.items) +
-                                  PartialBytes(device.processors, columns, limits.head_dim));
+      bytes = std::max(bytes, PartialBytes(device.processors, columns, limits.head_dim));
     }
   }
   return bytes;
@@ -219,17 +212,13 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   // Parts of outputs take the ring's place.
   TQ_CHECK(columns.sets * 4 * (dim + kRowPad) * 4 <= StagesOfRing(columns.wide) * p.stage_bytes);
 
-  const int64_t counters = CounterBytes(args.tables.slots, layout.kv_heads, columns.items);
-  TQ_CHECK(counters + PartialBytes(device.processors, columns, dim) <= workspace_bytes);
-  p.counters = static_cast<uint32_t*>(workspace);
-  p.partials = reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + counters);
+  TQ_CHECK(PartialBytes(device.processors, columns, dim) <= workspace_bytes);
+  p.partials = static_cast<float*>(workspace);
   const int threads = 32 * (warps + LoaderWarps(dim, columns.sets));
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, threads,
                          memory_of(warps, p.crews), stream, p);
-  if (columns.wide) {
-    LaunchMaybeOverlapping(true, HeadMerger(), heads << p.columns_log, kMergeThreads,
-                           MergeBytes(dim), stream, p);
-  }
+  LaunchMaybeOverlapping(true, HeadMerger(dim), heads << p.columns_log, kMergeThreads,
+                         MergeBytes(dim), stream, p);
 }
 
 }  // namespace tq::cuda

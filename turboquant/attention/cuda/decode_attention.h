@@ -48,8 +48,7 @@ int MaxDecodeTokens(int q_heads, int kv_heads);
 // Throws kUnsupported if there is no kernel for a page of this layout, listing what there is.
 void CheckDecode(const PageLayout& layout, int q_heads);
 
-// Bytes of workspace on the current device. The owner zeroes them once after allocating; every
-// launch leaves the counters in it zero again. One launch at a time may use a workspace.
+// Bytes of workspace on the current device. One launch at a time may use a workspace.
 int64_t DecodeWorkspaceBytes(const DecodeLimits& limits);
 
 // `workspace_bytes` >= DecodeWorkspaceBytes of limits that cover the call. Throws kUnsupported if

@@ -4,8 +4,7 @@
 // of one KV head is a segment; short ones are worked on two at once, each by its crew of warps
 // (decode_block.cuh). Warps take consecutive runs of units, each through its own double buffer in
 // shared memory (decode_pages.cuh); for many query rows there are wide kernels (wide_kernel.cuh). A
-// segment that is not a whole KV head leaves a partial; the crew that finishes the last one merges
-// them (decode_parts.cuh).
+// segment that is not a whole KV head leaves a partial for the kernel behind (merge_heads.cuh).
 #pragma once
 
 #include "turboquant/attention/cuda/decode_instances.h"
@@ -44,7 +43,7 @@ TQ_DEVICE void AttendAlone(const Block& block, const Segment& s, int units, Unit
 // part of the output.
 template <class Pair, class Block>
 TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Segment& second,
-                              int split, const Share& share) {
+                              int split) {
   const DecodeParams& p = block.p;
   const Crew crew = split == 0            ? block.MakeCrew(0, 0, p.phases)
                     : block.phase < split ? block.MakeCrew(0, 0, split)
@@ -77,7 +76,7 @@ TQ_DEVICE void AttendSegments(const Block& block, const Segment& first, const Se
   SyncThreads();
   AttendAlone<Pair>(block, s, units, unit, next, cursor,
                     crew.first_row + block.member * Block::kColumns);
-  MergeSegment(block, s, crew, share);
+  MergeSegment(block, s, crew);
 }
 
 template <int kDim, int kSets, class Pair>
@@ -104,7 +103,7 @@ DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
       split = block.SplitPhases(first.units(), second.units());
       if (split == 0) share.PutBack(second);
     }
-    AttendSegments<Pair>(block, first, second, split, share);
+    AttendSegments<Pair>(block, first, second, split);
     SyncThreads();  // rows, states and rings are the next round's
   }
   WaitForInputs();  // blocks without work too: else the kernel might end before the one before it

@@ -19,7 +19,6 @@ struct DecodeMemory {
                  // as WideQueryByte has them
   int columns;   // Column [columns]
   int states;    // float2 [warps][columns of a warp]: m and l of parts
-  int flags;     // int [32]
   int exchange;  // WideExchange [rings], in a wide kernel
   int runs;      // WideRun [rings], in a wide kernel
   int ring;      // [rings][stages][stage_bytes], then parts of outputs
@@ -73,8 +72,7 @@ constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warp
   m.bytes = m.row + align(columns * (dim + kRowPad) * 4);
   m.columns = m.bytes + align(columns * 2 * dim);
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
-  m.flags = m.states + align(warps * sets * 4 * 8);
-  m.exchange = m.flags + 128;
+  m.exchange = m.states + align(warps * sets * 4 * 8);
   m.runs = m.exchange + (wide ? align(warps / kWideWarps * kWideExchangeBytes) : 0);
   m.ring = m.runs + (wide ? warps / kWideWarps * kWideRunBytes : 0);
   m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;

@@ -67,9 +67,7 @@ struct DecodeParams {
   bool overlap;     // with the kernel before
   int stage_bytes;  // of one step in shared memory
   int min_units;    // a block takes at least as many units
-  // Workspace. counters [slots][kv_heads][items]: units done, zero between launches.
-  // partials [2 blocks][rows (D + 2)]: O, then m, then l of a part.
-  uint32_t* counters;
+  // Workspace: [2 blocks][rows (D + 2)]: O, then m and l of a part.
   float* partials;
   // Large, and not needed at once.
   RotationTable q_rotation;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the warps' states to rows of the output: parts of warps, of blocks and of teams of threads,
-// where they lie and who merges them.
+// From the warps' states to rows of the output or to a block's part of them.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_merge.cuh"
@@ -45,31 +44,6 @@ struct WarpParts {
   }
 };
 
-// Parts of a crew's teams, where the parts of its warps were. A team has a thread for every four
-// outputs.
-template <class Block>
-struct TeamParts {
-  const Block& block;
-  const Crew& crew;
-
-  TQ_DEVICE int size() const {
-    const int teams = (crew.threads() >> block.p.columns_log) / Block::kQuads;
-    return teams > 1 ? teams : 1;
-  }
-  TQ_DEVICE int RowOf(int part, int column) const { return (part << block.p.columns_log) + column; }
-  TQ_DEVICE float2* StateAt(int row) const {
-    return block.template Shared<float2>(block.at.states) + crew.first_warp * Block::kColumns + row;
-  }
-  TQ_DEVICE float4* OutputsAt(int row) const {
-    auto* outputs = reinterpret_cast<float*>(block.RingOf(crew.first_warp));
-    return reinterpret_cast<float4*>(outputs + row * Block::kRow);
-  }
-  TQ_DEVICE float2 State(int part, int column) const { return *StateAt(RowOf(part, column)); }
-  TQ_DEVICE float4 Output(int part, int column, int quad) const {
-    return OutputsAt(RowOf(part, column))[quad];
-  }
-};
-
 // Parts of warps that are loaded together: in a wide kernel there are no more.
 template <class Block>
 inline constexpr int kPartsOfWarps = Block::kWide ? kMostDecodeWarps / kWideWarps : 6;
@@ -89,39 +63,6 @@ TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
   }
 }
 
-// True if this block's part of a KV head was the last one to come.
-template <class Block>
-TQ_DEVICE bool WasLast(const Block& block, const Segment& s, const Crew& crew) {
-  const DecodeParams& p = block.p;
-  block.Sync(crew);
-  int* flag = block.template Shared<int>(block.at.flags) + crew.index;
-  if (crew.thread() == 0) {
-    uint32_t* counter = p.counters + (s.work.slot * p.kv_heads + s.head) * p.items + s.item;
-    const auto units = static_cast<uint32_t>(s.units());
-    const bool last = AddInOrder(counter, units) + units == static_cast<uint32_t>(s.size());
-    if (last) *counter = 0;  // for the next launch
-    *flag = last ? 1 : 0;
-  }
-  block.Sync(crew);
-  return *flag != 0;
-}
-
-// Each team merges every size()-th part of the blocks.
-template <class Block>
-TQ_DEVICE void LeaveTeamParts(const TeamParts<Block>& teams, const BlockParts<Block::kDim>& parts,
-                              int count) {
-  const Block& block = teams.block;
-  const int rows = teams.size() << block.p.columns_log;
-  for (int i = teams.crew.thread(); i < rows * Block::kQuads; i += teams.crew.threads()) {
-    const int row = i / Block::kQuads, quad = i % Block::kQuads;
-    const PartialSum sum =
-        MergeParts(parts, row >> block.p.columns_log, teams.size(), count,
-                   row & (block.columns - 1), quad);
-    if (quad == 0) *teams.StateAt(row) = {sum.m, sum.l};
-    teams.OutputsAt(row)[quad] = sum.o;
-  }
-}
-
 // Rows to the model.
 template <class Block, class Parts>
 TQ_DEVICE void Finish(const Block& block, const Segment& s, const Crew& crew, const Parts& parts,
@@ -135,22 +76,13 @@ TQ_DEVICE void Finish(const Block& block, const Segment& s, const Crew& crew, co
 
 // What a crew does with its warps' parts of a segment.
 template <class Block>
-TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& crew,
-                            const Share& share) {
+TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& crew) {
   block.Sync(crew);
   if (s.whole()) {
     Finish(block, s, crew, WarpParts<Block>{block, crew}, crew.phases);
     return;
   }
-  LeaveBlockPart(block, s, crew);
-  if constexpr (!Block::kWide) {  // else merge_heads.cuh does the rest
-    if (!WasLast(block, s, crew)) return;
-    const BlockParts<Block::kDim> parts = {block.p, share.FirstBlockOf(s)};
-    const TeamParts<Block> teams = {block, crew};
-    LeaveTeamParts(teams, parts, share.BlocksOf(s));
-    block.Sync(crew);
-    Finish(block, s, crew, teams, teams.size());
-  }
+  LeaveBlockPart(block, s, crew);  // merge_heads.cuh does the rest
 }
 
 }  // namespace tq::cuda

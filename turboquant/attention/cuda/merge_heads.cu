@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "turboquant/attention/cuda/merge_heads.cuh"
 
-#include "turboquant/attention/cuda/decode_instances.h"
-
 namespace tq::cuda {
 
-DecodeKernelFn HeadMerger() { return MergeHeadsKernel<128>; }
+DecodeKernelFn HeadMerger(int head_dim) {
+  return SelectMerger<64, 80, 96, 112, 128, 192, 256, 512>(head_dim);
+}
 
 }  // namespace tq::cuda

@@ -2,8 +2,7 @@
 // Decode attention for more query rows than one warp's registers hold. A block takes the segments of
 // its share one after the other; four warps share each step of a run of units (wide_run.cuh), and
 // the last four load, one for each run. The two kinds need different numbers of registers, so
-// nothing but the number of the next unit outlives the part of either. Heads that several blocks
-// worked on are merged by another kernel (merge_heads.cuh).
+// nothing but the number of the next unit outlives the part of either.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_parts.cuh"
@@ -73,7 +72,7 @@ WideKernel(const TQ_GRID_CONSTANT DecodeParams p) {
       TakeRegisters<kWideRegisters>();
       const Block block(p, warp, lane);
       AttendWideSegment<Pair>(block, s);
-      MergeSegment(block, RunOf(block).segment, block.MakeCrew(0, 0, p.phases), share);
+      MergeSegment(block, RunOf(block).segment, block.MakeCrew(0, 0, p.phases));
       LeaveRegisters<kSharedRegisters>();
     } else {
       LeaveRegisters<kLoaderRegisters>();

@@ -51,16 +51,6 @@ TQ_DEVICE void SyncWarp() { __syncwarp(); }
 // A load that nobody waits for, for the sake of the cache.
 TQ_DEVICE void KeepLoad(uint32_t x) { asm volatile("" ::"r"(x)); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
-// Orders what this block wrote before its last barrier before the addition, and what the block
-// reads after its next barrier behind it.
-TQ_DEVICE uint32_t AddInOrder(uint32_t* p, uint32_t n) {
-  uint32_t old;
-  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
-               : "=r"(old)
-               : "l"(p), "r"(n)
-               : "memory");
-  return old;
-}
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(kAllLanes, x, mask);

@@ -56,7 +56,6 @@ inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
   *p += n;
   return old;
 }
-inline uint32_t AddInOrder(uint32_t* p, uint32_t n) { return AtomicAdd(p, n); }
 
 // Every lane's value of a warp operation.
 template <typename T>
