@@ -3,8 +3,9 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [one|pages|queries]     one JSON object per measurement; `one`:
-//   few, to profile; `pages`: encoding and sealing alone; `queries`: several per sequence
+//   bench_cuda_attention OUT.jsonl [one|even|pages|queries]     one JSON object per measurement;
+//   `one`: few, to profile; `even`: one for racecheck; `pages`: encoding and sealing alone;
+//   `queries`: several per sequence
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -102,7 +103,6 @@ void Measure(const Shape& s) {
   const int64_t workspace_bytes =
       cuda::DecodeWorkspaceBytes({s.head_dim, s.kv_heads, heads, s.sequences, s.tokens});
   DeviceBuffer<std::byte> workspace(static_cast<size_t>(workspace_bytes));
-  workspace.Fill(0);
 
   cuda::DecodeArgs args;
   args.tables = {d_open.data(), d_sealed.data(), d_positions.data(), d_tokens.data(), d_rows.data(),
@@ -222,6 +222,15 @@ void RunOne() {
   Measure(s);
 }
 
+// Of a wide kernel, one whose warps all have the same number of steps.
+void RunEven() {
+  roofline = 1;
+  Shape s{Codec::kTurbo3, Codec::kTurbo3};
+  s.tokens = 8;
+  s.context = 93 * kPageTokens;  // 96 steps, 6 of each of 16 blocks: 2 of each of 3 runs
+  Measure(s);
+}
+
 void MeasurePages() {
   MeasureEncode(1);
   MeasureEncode(2048);
@@ -321,8 +330,10 @@ int main(int argc, char** argv) {
     if (what.empty()) return tq::Run();
     if (what == "pages") return tq::MeasurePages();
     if (what == "one") return tq::RunOne();
+    if (what == "even") return tq::RunEven();
     if (what != "queries") {
-      tq::Throw(tq::ErrorCode::kInvalidArgument, "'{}' is not one of one, pages, queries", what);
+      tq::Throw(tq::ErrorCode::kInvalidArgument, "'{}' is not one of one, even, pages, queries",
+                what);
     }
     tq::roofline = tq::MeasureReadRoofline();
     tq::MeasureQueries();

@@ -217,8 +217,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   const int threads = 32 * (warps + LoaderWarps(dim, columns.sets));
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, threads,
                          memory_of(warps, p.crews), stream, p);
-  LaunchMaybeOverlapping(true, HeadMerger(dim), heads << p.columns_log, kMergeThreads,
-                         MergeBytes(dim), stream, p);
+  LaunchMaybeOverlapping(true, HeadMerger(dim, p.ages.count > 0), heads << p.columns_log,
+                         kMergeThreads, MergeBytes(dim), stream, p);
 }
 
 }  // namespace tq::cuda

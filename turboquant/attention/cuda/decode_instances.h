@@ -18,7 +18,7 @@ DecodeKernelFn Turbo2Kernel(int head_dim, int sets);
 DecodeKernelFn Turbo3TcqKernel(int head_dim, int sets);
 DecodeKernelFn Turbo43TcqKernel(int head_dim, int sets);  // K turbo4_tcq, V turbo3_tcq: the default
 // What comes behind all of them (merge_heads.cuh).
-DecodeKernelFn HeadMerger(int head_dim);
+DecodeKernelFn HeadMerger(int head_dim, bool ages);
 DecodeKernelFn AnyKernel64(int sets);
 DecodeKernelFn AnyKernel80(int sets);
 DecodeKernelFn AnyKernel96(int sets);

@@ -3,8 +3,8 @@
 
 namespace tq::cuda {
 
-DecodeKernelFn HeadMerger(int head_dim) {
-  return SelectMerger<64, 80, 96, 112, 128, 192, 256, 512>(head_dim);
+DecodeKernelFn HeadMerger(int head_dim, bool ages) {
+  return SelectMerger<64, 80, 96, 112, 128, 192, 256, 512>(head_dim, ages);
 }
 
 }  // namespace tq::cuda

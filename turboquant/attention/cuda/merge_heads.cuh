@@ -23,8 +23,8 @@ struct MergedParts {
   TQ_DEVICE float4 Output(int part, int, int quad) const { return outputs[part][quad]; }
 };
 
-// Blocks: slots times KV heads times items times columns.
-template <int kDim>
+// Blocks: slots times KV heads times items times columns. kAges: pages may age.
+template <int kDim, bool kAges>
 TQ_KERNEL(kMergeThreads, 1)
 MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   LetNextStart();
@@ -33,7 +33,7 @@ MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   const int column = BlockId() & ((1 << p.columns_log) - 1);
   const int number = BlockId() >> p.columns_log;
   const int heads = p.kv_heads * p.items;
-  Share share(p, true, 0, lane);
+  Share share(p, kAges, 0, lane);
   const Segment s = share.Head(number / heads, number % heads);
   const QueryPlace place = PlaceOf(p, s, column);
   const int count = s.size() > 0 ? share.BlocksOf(s) : 0;
@@ -43,7 +43,7 @@ MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   static_assert(sizeof(MergedParts<kDim>) == MergeBytes(kDim));
   auto& merged = *reinterpret_cast<MergedParts<kDim>*>(SharedMemory());
   for (int quad = lane; quad < kDim / 4; quad += 32) {
-    const PartialSum sum = MergeParts(parts, warp, kMergeWarps, count, column, quad);
+    const PartialSum sum = MergeParts<4>(parts, warp, kMergeWarps, count, column, quad);
     merged.outputs[warp][quad] = sum.o;
     if (quad == 0) merged.states[warp] = {sum.m, sum.l};
   }
@@ -54,9 +54,13 @@ MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
 }
 
 template <int... kDims>
-DecodeKernelFn SelectMerger(int head_dim) {
+DecodeKernelFn SelectMerger(int head_dim, bool ages) {
   DecodeKernelFn kernel = nullptr;
-  ((head_dim == kDims ? void(kernel = MergeHeadsKernel<kDims>) : void()), ...);
+  const auto consider = [&]<int kDim>() {
+    if (head_dim != kDim) return;
+    kernel = ages ? MergeHeadsKernel<kDim, true> : MergeHeadsKernel<kDim, false>;
+  };
+  (consider.template operator()<kDims>(), ...);
   return kernel;
 }
 

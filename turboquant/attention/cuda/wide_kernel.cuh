@@ -22,8 +22,7 @@ template <class Pair, class Block>
 TQ_DEVICE void AttendWideSegment(const Block& block, const Segment& s) {
   block.CopyLevels();
   WaitForInputs();
-  // Loaders ask for what may be in the way of queries only when these are there.
-  PrepareWideQueries(block, s, [] { SyncThreads(); });
+  PrepareWideQueries(block, s);
   SyncThreads();
   const UnitRange units = UnitsOf(block.p, s, block.phase, block.p.phases);
   AttendWide<Pair>(block, units.end - units.begin);
@@ -39,7 +38,6 @@ TQ_DEVICE void LoadWideSegment(const Block& block, const Segment& s) {
   const bool early = block.p.overlap && unit.form != kOpenForm;
   if (early) LoadNext<Pair>(block, s, 0, true, cursor);
   WaitForInputs();
-  SyncThreads();
   Unit next = unit;
 #pragma unroll 1
   for (int stage = early ? 1 : 0; stage < 2; ++stage) {
@@ -80,7 +78,6 @@ WideKernel(const TQ_GRID_CONSTANT DecodeParams p) {
         LoadWideSegment<Pair>(Block(p, (warp - attending) * kWideWarps, lane), s);
       } else {
         WaitForInputs();
-        SyncThreads();
         SyncThreads();
       }
       SyncSome(kLoaderBarrier, 32 * kLoaderWarps);  // before any of them takes registers

@@ -38,9 +38,8 @@ TQ_DEVICE void LeaveWideQuery(const Block& block, int row, float4 x) {
 }
 
 // Rows of a segment, zeros where there is no query; several of a warp are on their way at once.
-// loaded: when a warp's first ones are there.
-template <class Block, class Fn>
-TQ_DEVICE void PrepareWideQueries(const Block& block, const Segment& s, Fn&& loaded) {
+template <class Block>
+TQ_DEVICE void PrepareWideQueries(const Block& block, const Segment& s) {
   constexpr int kDim = Block::kDim;
   constexpr int kAtOnce = (Block::kColumns + kMostDecodeWarps - 1) / kMostDecodeWarps;
   static_assert(kDim == 128);  // four dims of a lane
@@ -62,7 +61,6 @@ TQ_DEVICE void PrepareWideQueries(const Block& block, const Segment& s, Fn&& loa
     for (int i = 0; i < kAtOnce; ++i) {
       if (p.rotate_q) RotateQuads(p.q_rotation, QuadPlace<kDim>::Alone(), x[i]);
     }
-    if (first == block.warp) loaded();
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int row = first + i * block.warps;
