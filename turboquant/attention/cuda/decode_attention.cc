@@ -15,10 +15,10 @@ namespace {
 
 constexpr int kMostTokens = 32;
 constexpr int kMostGroup = 16;
-// Of a block: fewer blocks are fewer partials to merge. Units of a wide kernel are twice as large
-// (1 x 4K of the default with 8 queries: 25 us, and 31 with 8 of them).
+// Of a block: fewer blocks are fewer partials to merge (1 x 4K of turbo3: 6.0 us with 4 units, 5.6
+// with 8). A block of a wide kernel takes one for each of its runs (13.9 us; 15.0 with 4).
 constexpr int kMinUnits = 8;
-constexpr int kMinWideUnits = 3;
+constexpr int kMinWideUnits = kMostDecodeWarps / kWideWarps;
 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {

@@ -22,8 +22,8 @@ struct Crew {
   TQ_DEVICE int thread() const { return ThreadId() - 32 * first_warp; }
 };
 
-// Parameters lie in constant memory, cold at first: the warps fetch a line each before they need any,
-// so that nobody waits for one line after the other.
+// Parameters lie in constant memory, cold at first: the warps fetch a line each before they need
+// any, so that nobody waits for one line after the other.
 TQ_DEVICE void TouchParameters(const DecodeParams& p) {
   constexpr int kLine = 64;
   for (int at = WarpId() * kLine; at < static_cast<int>(sizeof(DecodeParams));

@@ -61,8 +61,8 @@ constexpr int WideSets(int head_dim) { return head_dim == 128 ? 8 : 0; }
 constexpr bool IsWide(int head_dim, int sets) { return sets > MaxSets(head_dim); }
 // Three steps of open pages must fit into shared memory several times.
 constexpr int WideStepTokens(bool open) { return open ? 64 : 128; }
-// Warps of a block at most, loaders apart; decode_kernel.cuh asks for registers accordingly. Where tiles are large
-// shared memory has no buffers for more.
+// Warps of a block at most, loaders apart; decode_kernel.cuh asks for registers accordingly. Where
+// tiles are large shared memory has no buffers for more.
 constexpr int MaxWarps(int head_dim, int sets) {
   const bool small = MakeTileLayout(head_dim).tokens * head_dim <= 4096;
   return IsWide(head_dim, sets) || (small && sets * head_dim <= 256) ? kMostDecodeWarps : 8;

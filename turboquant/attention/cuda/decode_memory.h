@@ -10,8 +10,8 @@
 
 namespace tq::cuda {
 
-// Shared memory of a block, in order. `columns`: query rows of all crews; `warps`: those that attend.
-// A ring is a warp's, or that of the warps of a step in a wide kernel.
+// Shared memory of a block, in order. `columns`: query rows of all crews; `warps`: those that
+// attend. A ring is a warp's, or that of the warps of a step in a wide kernel.
 struct DecodeMemory {
   int levels;    // uint32 [kLevelTableWords][32]
   int row;       // float [columns][dim + 8]: query rows, then rows of the output

@@ -61,8 +61,8 @@ struct BlockParts {
 
   // O of the columns, then m and l of each.
   TQ_DEVICE static float* Of(const DecodeParams& p, int number, bool begins_head) {
-    return p.partials + (static_cast<int64_t>(2 * number + (begins_head ? 1 : 0)) * (kDim + 2)
-                         << p.columns_log);
+    return p.partials +
+           (static_cast<int64_t>(2 * number + (begins_head ? 1 : 0)) * (kDim + 2) << p.columns_log);
   }
   TQ_DEVICE static float2* States(const DecodeParams& p, float* part) {
     return reinterpret_cast<float2*>(part + (kDim << p.columns_log));

@@ -55,9 +55,8 @@ TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
   float* to = Parts::Of(block.p, BlockId(), s.begin == 0);
   for (int i = crew.thread(); i < block.columns * Block::kQuads; i += crew.threads()) {
     const int column = i / Block::kQuads, quad = i % Block::kQuads;
-    const PartialSum sum =
-        MergeParts<kPartsOfWarps<Block>>(WarpParts<Block>{block, crew}, 0, 1, crew.phases, column,
-                                         quad);
+    const PartialSum sum = MergeParts<kPartsOfWarps<Block>>(WarpParts<Block>{block, crew}, 0, 1,
+                                                            crew.phases, column, quad);
     reinterpret_cast<float4*>(to)[i] = sum.o;
     if (quad == 0) Parts::States(block.p, to)[column] = {sum.m, sum.l};
   }

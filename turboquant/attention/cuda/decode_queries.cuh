@@ -42,7 +42,8 @@ TQ_DEVICE void CopyQueries(const Block& block, const Segment& first, const Segme
   }
 }
 
-// Of a 16-bit query: its bytes and their products stay in range, and queries of nothing have a scale.
+// Of a 16-bit query: its bytes and their products stay in range, and queries of nothing have a
+// scale.
 inline constexpr float kLargestQuery = 32600.0f;
 inline constexpr float kLeastQuery = 1e-20f;
 

@@ -76,7 +76,8 @@ TQ_DEVICE float SumOverRows(float x) {
 }
 
 // Invisible tokens get a hidden score and value scale 0 (what lies past the end may be anything).
-// A lane has every eighth token of the step from its `first` on; position and scale: of set n's row.
+// A lane has every eighth token of the step from its `first` on; position and scale: of set n's
+// row.
 template <bool kAges, int kSets, int kScores, class Position, class Scale>
 TQ_DEVICE void HideInvisible(const StepMask& mask, int first, Position&& position, Scale&& scale,
                              float (&x)[kSets][kScores], float (&v)[kScores]) {

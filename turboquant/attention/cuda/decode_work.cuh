@@ -36,7 +36,7 @@ struct SlotChunk {
   uint32_t end;  // units of all slots up to the last of the chunk
 };
 
-// may_age: what is false for kernels that know it spares them loads.
+// may_age: false spares the kernels whose pages cannot a look at what is cold.
 TQ_DEVICE SlotChunk ReadSlots(const DecodeParams& p, bool may_age, int first, uint32_t before,
                               int lane) {
   SlotWork work = {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decode attention for more query rows than one warp's registers hold. A block takes the segments of
-// its share one after the other; four warps share each step of a run of units (wide_run.cuh), and
-// the last four load, one for each run. The two kinds need different numbers of registers, so
+// Decode attention for more query rows than one warp's registers hold. A block takes the segments
+// of its share one after the other; four warps share each step of a run of units (wide_run.cuh),
+// and the last four load, one for each run. The two kinds need different numbers of registers, so
 // nothing but the number of the next unit outlives the part of either.
 #pragma once
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run of units of the warps that share their steps (wide_step.cuh), from queries to their part. One
-// more warp loads for them: their registers are full, and their time is what the run takes. Stages
-// of their ring: one that is read, one that has come or is on its way, and one that other warps may
-// still read until all meet in the middle of a step.
+// A run of units of the warps that share their steps (wide_step.cuh), from queries to their part.
+// One more warp loads for them: their registers are full, and their time is what the run takes.
+// Stages of their ring: one that is read, one that has come or is on its way, and one that other
+// warps may still read until all meet in the middle of a step.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_pages.cuh"
@@ -63,14 +63,13 @@ static_assert(sizeof(WideRun) <= kWideRunBytes);
 template <class Block>
 TQ_DEVICE auto MakeWideWarp(const Block& block) {
   constexpr int kSets = Block::kSets;
-  return WideWarp<Block::kDim, kSets>{
-      *block.template Shared<WideExchange<kSets>>(block.at.exchange +
-                                                  block.phase * kWideExchangeBytes),
-      block.memory + block.at.bytes,
-      &block.ColumnAt(0),
-      block.member,
-      block.lane,
-      2 + block.phase};
+  return WideWarp<Block::kDim, kSets>{*block.template Shared<WideExchange<kSets>>(
+                                          block.at.exchange + block.phase * kWideExchangeBytes),
+                                      block.memory + block.at.bytes,
+                                      &block.ColumnAt(0),
+                                      block.member,
+                                      block.lane,
+                                      2 + block.phase};
 }
 template <class Block>
 TQ_DEVICE WideRun& RunOf(const Block& block) {

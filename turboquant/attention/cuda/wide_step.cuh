@@ -161,8 +161,8 @@ TQ_DEVICE void LeaveWeights(const WideWarp<kDim, kSets>& warp, float largest,
   PublishToGroupMma();
 }
 
-// A step of kTiles tiles. In the middle, when all warps have read the step before for the last time,
-// they meet their loader, who has what comes next.
+// A step of kTiles tiles. In the middle, when all warps have read the step before for the last
+// time, they meet their loader, who has what comes next.
 template <class K, class V, int kTiles, int kDim, int kSets>
 TQ_DEVICE void WideStep(const WideWarp<kDim, kSets>& warp, const std::byte* stage,
                         const uint32_t* levels, const float* references, const StepMask& mask,

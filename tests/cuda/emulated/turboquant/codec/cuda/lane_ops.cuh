@@ -273,8 +273,8 @@ inline void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
 }
 inline void CopyAsync(std::byte* shared, const std::byte* global) { CopyAsync(shared, global, 16); }
 inline void CopyAsync(uint32_t* shared, const uint32_t* global) {
-  emulator::Self().copies.push_back({reinterpret_cast<std::byte*>(shared),
-                                     reinterpret_cast<const std::byte*>(global), 4, 4});
+  emulator::Self().copies.push_back(
+      {reinterpret_cast<std::byte*>(shared), reinterpret_cast<const std::byte*>(global), 4, 4});
 }
 inline void CopyCommit() { emulator::CommitCopies(); }
 template <int kPending>
