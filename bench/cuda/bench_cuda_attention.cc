@@ -311,11 +311,13 @@ void Run() {
   s.context = 131072;
   s.group = 8;
   Measure(s);
-  s = {Codec::kTurbo3, Codec::kTurbo3};
-  s.overlap = true;
-  for (const int context : {4096, 32768, 131072}) {
-    s.context = context;
-    Measure(s);
+  for (const Codec codec : {Codec::kTurbo3, Codec::kTurbo3Tcq}) {
+    s = {codec, codec};
+    s.overlap = true;
+    for (const int context : {4096, 32768, 131072}) {
+      s.context = context;
+      Measure(s);
+    }
   }
 }
 

@@ -20,9 +20,7 @@ DecodeKernelFn Turbo3TcqKernel(int, int) { return nullptr; }
 DecodeKernelFn Turbo43TcqKernel(int head_dim, int sets) {
   return sets == 8 ? SelectKernel<FixedPair<Turbo4Tcq, Turbo3Tcq>, 128>(head_dim, sets) : nullptr;
 }
-DecodeKernelFn HeadMerger(int head_dim, bool ages) {
-  return SelectMerger<80, 128>(head_dim, ages);
-}
+DecodeKernelFn HeadMerger(int head_dim, bool ages) { return SelectMerger<80, 128>(head_dim, ages); }
 DecodeKernelFn AnyKernel64(int) { return nullptr; }
 DecodeKernelFn AnyKernel80(int sets) { return SelectKernel<AnyPair, 80>(80, sets); }
 DecodeKernelFn AnyKernel96(int) { return nullptr; }

@@ -34,16 +34,15 @@ TQ_DEVICE void LoadWideSegment(const Block& block, const Segment& s) {
   Cursor cursor = StartRun<Pair>(block, s, block.MakeCrew(0, 0, block.p.phases));
   const int units = cursor.end - cursor.next;
   const Unit unit = cursor.unit;
-  // Pages that are older than the kernel before this one need not wait for it.
-  const bool early = block.p.overlap && unit.form != kOpenForm;
-  if (early) LoadNext<Pair>(block, s, 0, true, cursor);
-  WaitForInputs();
   Unit next = unit;
 #pragma unroll 1
-  for (int stage = early ? 1 : 0; stage < 2; ++stage) {
+  for (int stage = 0; stage < 2; ++stage) {
     next = cursor.unit;
+    // Pages that are older than the kernel before this one need not wait for it.
+    if (!block.p.overlap || next.form == kOpenForm) WaitForInputs();
     LoadNext<Pair>(block, s, stage, stage == 0, cursor);
   }
+  WaitForInputs();
   SyncThreads();
   LoadWide<Pair>(block, s, units, unit, next, cursor);
 }
