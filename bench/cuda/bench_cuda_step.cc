@@ -133,7 +133,7 @@ class OneToken {
         numbers_(std::span<const int32_t>(std::vector<int32_t>{depth, 1, 0})),
         workspace_(static_cast<size_t>(
             IsRows() ? cuda::RowAttentionWorkspaceBytes(ArgsOf<cuda::RowAttentionArgs>(0))
-                     : cuda::DecodeWorkspaceBytes({kDim, kKvHeads, kHeads, 1, 1}))) {
+                     : cuda::DecodeWorkspaceBytes({kDim, kKvHeads, kHeads, 1}))) {
     FillPages(arena_.data(), arena_.size(), open_);
     qkv.Fill(0);
     workspace_.Fill(0);

@@ -168,6 +168,35 @@ void WideCases(const DecodeSpec& base, bool all) {
     spec.lengths = {516};
     Check(spec);
   }
+  {  // of two KV heads
+    DecodeSpec spec = wide;
+    spec.kv_heads = 2;
+    spec.tokens = 9;
+    spec.lengths = {300};
+    Check(spec);
+  }
+  {  // launches that follow each other closely
+    DecodeSpec spec = wide;
+    spec.overlap = true;
+    spec.lengths = {900, 390};
+    Check(spec);
+    spec.tokens = 1;
+    Check(spec);
+  }
+  {  // more slots than a warp has lanes, and more heads to merge than blocks
+    DecodeSpec spec = wide;
+    spec.lengths.assign(40, 150);
+    spec.lengths[0] = 300;
+    spec.lengths[33] = 0;
+    Check(spec);
+  }
+  {  // heads of one length but for an idle slot
+    DecodeSpec spec = wide;
+    spec.tokens = 1;
+    spec.lengths.assign(17, 140);
+    spec.lengths[5] = 0;
+    Check(spec);
+  }
   for (const int tokens : {5, 11}) {  // two groups and four
     DecodeSpec spec = wide;
     spec.narrow = true;

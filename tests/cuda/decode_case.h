@@ -34,7 +34,8 @@ struct DecodeSpec {
   std::vector<PageSpec::Age> ages = {};
   bool generic = false;
   bool narrow = false;
-  bool rotate = true;  // queries and outputs in the model's basis
+  bool overlap = false;  // launches that are set up while the one before still runs
+  bool rotate = true;    // queries and outputs in the model's basis
   Data data = Data::kGaussian;
   uint64_t seed = 1;
 
@@ -44,9 +45,10 @@ struct DecodeSpec {
         "lengths",
         head_dim, kv_heads, group, InfoOf(k).name, InfoOf(v).name, tokens, window_pages,
         sliding_window, sink_pages, sealed_below,
-        generic  ? " generic"
-        : narrow ? " narrow"
-                 : "",
+        generic   ? " generic"
+        : narrow  ? " narrow"
+        : overlap ? " overlap"
+                  : "",
         rotate ? "" : " stored basis", static_cast<int>(data));
     for (int n : lengths) text += fmt::format(" {}", n);
     for (const PageSpec::Age& age : ages)
@@ -82,14 +84,16 @@ class DecodeCase {
     args.rotate_out = spec_.rotate && InfoOf(spec_.v).tiles;
     args.generic = spec_.generic;
     args.narrow = spec_.narrow;
-    const int64_t bytes = cuda::DecodeWorkspaceBytes(
-        {d, spec_.kv_heads, heads, static_cast<int>(spec_.lengths.size()), spec_.tokens});
+    args.overlap = spec_.overlap;
+    const int64_t bytes = cuda::DecodeWorkspaceBytes({d, spec_.kv_heads, heads, spec_.tokens});
     DeviceBuffer<std::byte> workspace(static_cast<size_t>(bytes));
     workspace.Fill(0xff);  // not a number: nothing of it counts
     double worst = 0;
     for (int repeat = 0; repeat < 2; ++repeat) {  // the second launch finds the first one's parts
       out.Fill(0xff);
-      cuda::LaunchDecodeAttention(args, workspace.data(), bytes, nullptr);
+      for (int launch = 0; launch < (spec_.overlap ? 3 : 1); ++launch) {
+        cuda::LaunchDecodeAttention(args, workspace.data(), bytes, nullptr);
+      }
       WaitForDevice();
       const double error = Compare(out.Download());
       if (!(error <= worst)) worst = error;

@@ -2,7 +2,7 @@
 // Some of the decode kernels as host code: enough for every path, few enough to compile in a
 // moment.
 #include "turboquant/attention/cuda/decode_select.cuh"
-#include "turboquant/attention/cuda/merge_heads.cuh"
+#include "turboquant/attention/cuda/merge_heads.cu"
 
 namespace tq::cuda {
 
@@ -20,7 +20,6 @@ DecodeKernelFn Turbo3TcqKernel(int, int) { return nullptr; }
 DecodeKernelFn Turbo43TcqKernel(int head_dim, int sets) {
   return sets == 8 ? SelectKernel<FixedPair<Turbo4Tcq, Turbo3Tcq>, 128>(head_dim, sets) : nullptr;
 }
-DecodeKernelFn HeadMerger(int head_dim, bool ages) { return SelectMerger<80, 128>(head_dim, ages); }
 DecodeKernelFn AnyKernel64(int) { return nullptr; }
 DecodeKernelFn AnyKernel80(int sets) { return SelectKernel<AnyPair, 80>(80, sets); }
 DecodeKernelFn AnyKernel96(int) { return nullptr; }

@@ -18,7 +18,7 @@ constexpr int kMostGroup = 16;
 // Of a block: fewer blocks are fewer partials to merge (1 x 4K of turbo3: 6.0 us with 4 units, 5.6
 // with 8). A block of a wide kernel takes one for each of its runs (13.9 us; 15.0 with 4).
 constexpr int kMinUnits = 8;
-constexpr int kMinWideUnits = kMostDecodeWarps / kWideWarps;
+constexpr int kMinWideUnits = kMostWideRuns;
 
 // How the query rows of one KV head become columns of warps.
 struct ColumnPlan {
@@ -176,7 +176,7 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   p.columns_log = std::countr_zero(static_cast<unsigned>(columns.rows()));
   p.by_group = Divisor::Of(group);
   p.by_blocks = Divisor::Of(device.processors);
-  const int heads = args.tables.slots * layout.kv_heads * columns.items;
+  const int heads = p.heads();
   p.parts = args.tables.slots > 32 ? 0 : device.processors / heads;
   if (p.parts * heads < device.processors / 8 * 7) p.parts = 0;
   p.by_parts = Divisor::Of(std::max(1, p.parts));
@@ -206,18 +206,18 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
   }
   TQ_CHECK(memory_of(warps, 1) <= device.shared_memory);
   p.phases = warps / p.step_warps;
-  const bool crews = p.phases > 1 && !columns.wide;  // a wide block is one (DecodeBlock::Sync)
+  const bool crews = p.phases > 1 && !columns.wide;  // a wide block takes one segment at a time
   p.crews = crews && memory_of(warps, 2) <= device.shared_memory ? 2 : 1;
   for (int i = 1; i <= kMostDecodeWarps; ++i) p.by[i] = Divisor::Of(i);
   // Parts of outputs take the ring's place.
-  TQ_CHECK(columns.sets * 4 * (dim + kRowPad) * 4 <= StagesOfRing(columns.wide) * p.stage_bytes);
+  TQ_CHECK(columns.sets * 4 * (dim + kRowPad) * 4 <= kStages * p.stage_bytes);
 
   TQ_CHECK(PartialBytes(device.processors, columns, dim) <= workspace_bytes);
   p.partials = static_cast<float*>(workspace);
   const int threads = 32 * (warps + LoaderWarps(dim, columns.sets));
   LaunchMaybeOverlapping(args.overlap, choice.kernel, device.processors, threads,
                          memory_of(warps, p.crews), stream, p);
-  LaunchMaybeOverlapping(true, HeadMerger(dim, p.ages.count > 0), heads << p.columns_log,
+  LaunchMaybeOverlapping(true, HeadMerger(dim, p.ages.count > 0), p.merges() << p.columns_log,
                          kMergeThreads, MergeBytes(dim), stream, p);
 }
 

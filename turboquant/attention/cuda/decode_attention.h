@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of few query tokens per sequence (decode, speculative checking) over packed pages: one
-// launch for all sequences of a layer, pages of all kinds, splits and their merge. No allocation,
-// no host reads: fit for CUDA graphs. The oracle is AttendReference (attention/attention.h).
+// launch for all sequences of a layer and pages of all kinds, and one that merges heads which it
+// split. No allocation, no host reads: fit for CUDA graphs. The oracle is AttendReference
+// (attention/attention.h).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,6 @@ struct DecodeLimits {
   int head_dim = 0;
   int kv_heads = 0;
   int q_heads = 0;
-  int slots = 1;
   int tokens = 1;  // query tokens per sequence at most
 };
 
@@ -36,7 +36,7 @@ struct DecodeArgs {
   bool rotate_out = true;
   // Programmatic dependent launch: tables and sealed pages are read while kernels before still run,
   // back to the last one that was not launched so; only q and open pages may come from those.
-  // Whatever comes after in the stream is ordered as ever.
+  // Whatever comes after in the stream is ordered as ever. (The merging launch is always so.)
   bool overlap = false;
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
   bool narrow = false;   // tests: no wide kernels, as on devices other than Hopper

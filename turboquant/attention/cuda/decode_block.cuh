@@ -22,15 +22,13 @@ struct Crew {
   TQ_DEVICE int thread() const { return ThreadId() - 32 * first_warp; }
 };
 
-// Parameters lie in constant memory, cold at first: the warps fetch a line each before they need
-// any, so that nobody waits for one line after the other.
-TQ_DEVICE void TouchParameters(const DecodeParams& p) {
-  constexpr int kLine = 64;
-  for (int at = WarpId() * kLine; at < static_cast<int>(sizeof(DecodeParams));
-       at += Threads() / 32 * kLine) {
-    KeepLoad(*reinterpret_cast<const uint32_t*>(reinterpret_cast<const std::byte*>(&p) + at));
-  }
-}
+// Barriers of some warps: a crew's; in a wide kernel those of the warps that share steps, of these
+// and their loader, and of all loaders.
+inline constexpr int kCrewBarriers = 1;
+inline constexpr int kTeamBarriers = 3;
+inline constexpr int kLoadBarriers = kTeamBarriers + kLoaderWarps;
+inline constexpr int kLoaderBarrier = kLoadBarriers + kLoaderWarps;
+static_assert(kLoaderBarrier < 16);
 
 template <int kHeadDim, int kColumnSets>
 struct DecodeBlock {
@@ -64,7 +62,9 @@ struct DecodeBlock {
     at = MakeDecodeMemory(kDim, kSets, kWide ? columns : p.crews * columns, warps, p.stage_bytes);
   }
 
-  TQ_DEVICE void Sync(const Crew& crew) const { SyncSome(1 + crew.index, crew.threads()); }
+  TQ_DEVICE void Sync(const Crew& crew) const {
+    SyncSome(kCrewBarriers + crew.index, crew.threads());
+  }
 
   template <typename T>
   TQ_DEVICE T* Shared(int offset) const {
@@ -75,7 +75,7 @@ struct DecodeBlock {
   TQ_DEVICE const uint32_t* levels() const { return Shared<uint32_t>(at.levels); }
   TQ_DEVICE std::byte* RingOf(int w) const {
     const int ring = kWide ? w / kWideWarps : w;
-    return memory + at.ring + ring * StagesOfRing(kWide) * p.stage_bytes;
+    return memory + at.ring + ring * kStages * p.stage_bytes;
   }
   TQ_DEVICE std::byte* StageOf(int stage) const { return RingOf(warp) + stage * p.stage_bytes; }
 

@@ -56,12 +56,15 @@ constexpr int MaxSets(int head_dim) { return head_dim <= 128 ? 4 : head_dim <= 2
 // there are none for this head dim. At 64 and 256 they took as long as two groups of warps, and
 // half as long again (75 and 468 us for 8 queries of 32 rows over 128K tokens of turbo3, H200).
 inline constexpr int kWideWarps = 4;
-inline constexpr int kLoaderWarps = 4;  // of a wide block besides: one for each step that is shared
+// Of a wide block besides, one for each run; as many as change their registers together.
+inline constexpr int kLoaderWarps = 4;
+inline constexpr int kMostWideRuns = kMostDecodeWarps / kWideWarps;
+static_assert(kMostWideRuns <= kLoaderWarps);
 constexpr int WideSets(int head_dim) { return head_dim == 128 ? 8 : 0; }
 constexpr bool IsWide(int head_dim, int sets) { return sets > MaxSets(head_dim); }
 // Three steps of open pages must fit into shared memory several times.
 constexpr int WideStepTokens(bool open) { return open ? 64 : 128; }
-// Warps of a block at most, loaders apart; decode_kernel.cuh asks for registers accordingly. Where
+// Warps of a block at most, loaders apart; the kernels ask for registers accordingly. Where
 // tiles are large shared memory has no buffers for more.
 constexpr int MaxWarps(int head_dim, int sets) {
   const bool small = MakeTileLayout(head_dim).tokens * head_dim <= 4096;

@@ -83,7 +83,6 @@ template <int kDim, int kSets, class Pair>
 TQ_KERNEL(MaxWarps(kDim, kSets) * 32, 1)
 DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   LetNextStart();
-  TouchParameters(p);
   const DecodeBlock<kDim, kSets> block(p, UniformWarpId(), LaneId());
   Share share(p, Pair::kAges, BlockId(), block.lane);
   block.CopyLevels();

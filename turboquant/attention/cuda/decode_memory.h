@@ -57,25 +57,26 @@ constexpr int WideQueryByte(int row, int high, int dim) {
          in_lane % 4;
 }
 
-inline constexpr int kWideRunBytes = 256;  // wide_run.cuh
+inline constexpr int kWideRunBytes = 128;  // wide_run.cuh
 
-constexpr int StagesOfRing(bool wide) { return wide ? 3 : 2; }
+inline constexpr int kStages = 2;  // of a ring
 
 constexpr DecodeMemory MakeDecodeMemory(int dim, int sets, int columns, int warps,
                                         int stage_bytes) {
   const auto align = [](int n) { return (n + 127) / 128 * 128; };
   const bool wide = IsWide(dim, sets);
   const int rings = wide ? warps / kWideWarps : warps;
-  if (wide) warps = MaxWarps(dim, sets);  // so that only the size depends on it
+  const int runs = wide ? kMostWideRuns : 0;  // so that only the size depends on `warps`
+  if (wide) warps = kMostDecodeWarps;
   DecodeMemory m = {};
   m.row = m.levels + kLevelTableWords * 128;
   m.bytes = m.row + align(columns * (dim + kRowPad) * 4);
   m.columns = m.bytes + align(columns * 2 * dim);
   m.states = m.columns + align(columns * static_cast<int>(sizeof(Column)));
   m.exchange = m.states + align(warps * sets * 4 * 8);
-  m.runs = m.exchange + (wide ? align(warps / kWideWarps * kWideExchangeBytes) : 0);
-  m.ring = m.runs + (wide ? warps / kWideWarps * kWideRunBytes : 0);
-  m.size = m.ring + rings * StagesOfRing(wide) * stage_bytes;
+  m.runs = m.exchange + align(runs * kWideExchangeBytes);
+  m.ring = m.runs + runs * kWideRunBytes;
+  m.size = m.ring + rings * kStages * stage_bytes;
   return m;
 }
 

@@ -16,12 +16,13 @@ struct PartialSum {
   float4 o = {};
 };
 
-// Parts first, first + step ... below count. Several parts' loads are on their way
+// Parts first, first + step ... below count. The loads of Parts::kBatch of them are on their way
 // together.
 constexpr float kNoPart = 2 * kLeastScore;
-template <int kBatch = 6, class Parts>
+template <class Parts>
 TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int count, int column,
                                 int quad) {
+  constexpr int kBatch = Parts::kBatch;
   PartialSum sum;
   for (int base = first; base < count; base += kBatch * step) {
     float2 state[kBatch];
@@ -56,6 +57,7 @@ TQ_DEVICE PartialSum MergeParts(const Parts& parts, int first, int step, int cou
 // Parts of consecutive blocks in global memory; the first one begins the head.
 template <int kDim>
 struct BlockParts {
+  static constexpr int kBatch = 4;  // of a warp's
   const DecodeParams& p;
   int first;
 

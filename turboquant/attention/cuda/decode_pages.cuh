@@ -117,4 +117,5 @@ TQ_DEVICE void LoadNext(const Block& block, const Segment& s, int stage, bool re
   }
   CopyCommit();
 }
+
 }  // namespace tq::cuda

@@ -77,6 +77,12 @@ struct DecodeParams {
   AgeWindows ages;
   PageForm aged[kMaxAges];
 
+  // Heads that the merging kernel looks at: all or, if they are more, those that begin in a block
+  // and end in another.
+  constexpr int heads() const { return tables.slots * kv_heads * items; }
+  constexpr bool merges_by_block() const { return heads() >= blocks; }
+  constexpr int merges() const { return merges_by_block() ? blocks - 1 : heads(); }
+
   constexpr FormEnds EndsOfSlot(int slot) const { return EndsOf(tables, visibility, ages, slot); }
   constexpr const PageForm& Form(int form) const {
     return form == kOpenForm ? open : form == kSealedForm ? sealed : aged[form - kSealedForm - 1];

@@ -28,6 +28,7 @@ TQ_DEVICE void LeaveWarpPart(const Block& block,
 // Parts of the crew's warps that have a column.
 template <class Block>
 struct WarpParts {
+  static constexpr int kBatch = Block::kWide ? kMostWideRuns : 6;
   const Block& block;
   const Crew& crew;
 
@@ -44,10 +45,6 @@ struct WarpParts {
   }
 };
 
-// Parts of warps that are loaded together: in a wide kernel there are no more.
-template <class Block>
-inline constexpr int kPartsOfWarps = Block::kWide ? kMostDecodeWarps / kWideWarps : 6;
-
 // Leaves this block's part of a KV head.
 template <class Block>
 TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& crew) {
@@ -55,8 +52,8 @@ TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
   float* to = Parts::Of(block.p, BlockId(), s.begin == 0);
   for (int i = crew.thread(); i < block.columns * Block::kQuads; i += crew.threads()) {
     const int column = i / Block::kQuads, quad = i % Block::kQuads;
-    const PartialSum sum = MergeParts<kPartsOfWarps<Block>>(WarpParts<Block>{block, crew}, 0, 1,
-                                                            crew.phases, column, quad);
+    const PartialSum sum =
+        MergeParts(WarpParts<Block>{block, crew}, 0, 1, crew.phases, column, quad);
     reinterpret_cast<float4*>(to)[i] = sum.o;
     if (quad == 0) Parts::States(block.p, to)[column] = {sum.m, sum.l};
   }

@@ -136,19 +136,23 @@ class Share {
   TQ_DEVICE bool Done() const { return unit_ >= end_; }
   // Only if not done. No units if the share begins with empty ones.
   TQ_DEVICE Segment Next() {
+    Segment s = HeadHere();
+    s.begin = static_cast<int>(unit_ - s.global);
+    if (static_cast<int>(end_ - s.global) < s.end) s.end = static_cast<int>(end_ - s.global);
+    unit_ = s.end < s.size() ? end_ : s.global + s.work.stride;
+    return s;
+  }
+  // All of the KV head and column item that comes next, whoever's share it is. Only if not done.
+  TQ_DEVICE Segment HeadHere() {
     while (chunk_.end <= unit_) {
       chunk_ = ReadSlots(p_, may_age_, next_slot_, chunk_.end, lane_);
       next_slot_ += 32;
     }
     // The last slot that starts at or before the unit: idle slots start where the next one does.
     const SlotWork work = Broadcast(chunk_.work, LastLane(chunk_.work.start <= unit_));
-    Segment s = AllOf(work, (unit_ - work.start) / work.stride);
-    s.begin = static_cast<int>(unit_ - s.global);
-    if (static_cast<int>(end_ - s.global) < s.end) s.end = static_cast<int>(end_ - s.global);
-    unit_ = s.end < s.size() ? end_ : s.global + work.stride;
-    return s;
+    return AllOf(work, (unit_ - work.start) / work.stride);
   }
-  // All of a KV head and column item of a slot, whoever's share it is; slots in rising order.
+  // The same by number; slots in rising order.
   TQ_DEVICE Segment Head(int slot, int number) {
     while (next_slot_ <= slot) {
       chunk_ = ReadSlots(p_, may_age_, next_slot_, chunk_.end, lane_);

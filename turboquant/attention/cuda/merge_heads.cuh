@@ -5,7 +5,6 @@
 // before: .7 us more for 4 rows of 16 parts, 7 us for 32.
 #pragma once
 
-#include "turboquant/attention/cuda/decode_instances.h"
 #include "turboquant/attention/cuda/decode_merge.cuh"
 
 namespace tq::cuda {
@@ -15,6 +14,7 @@ inline constexpr int kMergeWarps = kMergeThreads / 32;
 // The sums of the warps of a block in shared memory, each of some parts of one row.
 template <int kDim>
 struct MergedParts {
+  static constexpr int kBatch = kMergeWarps;
   float4 outputs[kMergeWarps][kDim / 4];
   float2 states[kMergeWarps];
   float row[kDim];
@@ -23,27 +23,34 @@ struct MergedParts {
   TQ_DEVICE float4 Output(int part, int, int quad) const { return outputs[part][quad]; }
 };
 
-// Blocks: slots times KV heads times items times columns. kAges: pages may age.
+// Blocks: heads to look at times columns. kAges: pages may age.
 template <int kDim, bool kAges>
 TQ_KERNEL(kMergeThreads, 1)
 MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   LetNextStart();
-  TouchParameters(p);
   const int warp = UniformWarpId(), lane = LaneId();
   const int column = BlockId() & ((1 << p.columns_log) - 1);
-  const int number = BlockId() >> p.columns_log;
-  const int heads = p.kv_heads * p.items;
-  Share share(p, kAges, 0, lane);
-  const Segment s = share.Head(number / heads, number % heads);
+  const int number = BlockId() >> p.columns_log;  // of a head, or of the block that begins it
+  const bool by_block = p.merges_by_block();
+  Share share(p, kAges, by_block ? number + 1 : 0, lane);
+  Segment s = {};
+  if (!by_block) {
+    const int heads = p.kv_heads * p.items;
+    s = share.Head(number / heads, number % heads);
+  } else if (!share.Done()) {
+    s = share.HeadHere();
+  }
   const QueryPlace place = PlaceOf(p, s, column);
-  const int count = s.size() > 0 ? share.BlocksOf(s) : 0;
+  const bool any = s.size() > 0;
+  const int first = any ? share.FirstBlockOf(s) : 0, count = any ? share.BlocksOf(s) : 0;
   WaitForInputs();
   if (count < 2 || place.token >= s.work.tokens) return;  // a block alone has written its rows
-  const BlockParts<kDim> parts = {p, share.FirstBlockOf(s)};
+  if (by_block && first != number) return;
+  const BlockParts<kDim> parts = {p, first};
   static_assert(sizeof(MergedParts<kDim>) == MergeBytes(kDim));
   auto& merged = *reinterpret_cast<MergedParts<kDim>*>(SharedMemory());
   for (int quad = lane; quad < kDim / 4; quad += 32) {
-    const PartialSum sum = MergeParts<4>(parts, warp, kMergeWarps, count, column, quad);
+    const PartialSum sum = MergeParts(parts, warp, kMergeWarps, count, column, quad);
     merged.outputs[warp][quad] = sum.o;
     if (quad == 0) merged.states[warp] = {sum.m, sum.l};
   }
@@ -51,17 +58,6 @@ MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   if (warp == 0) {
     FinishRow<kDim>(p, s, place, merged, kMergeWarps, column, merged.row, lane);
   }
-}
-
-template <int... kDims>
-DecodeKernelFn SelectMerger(int head_dim, bool ages) {
-  DecodeKernelFn kernel = nullptr;
-  const auto consider = [&]<int kDim>() {
-    if (head_dim != kDim) return;
-    kernel = ages ? MergeHeadsKernel<kDim, true> : MergeHeadsKernel<kDim, false>;
-  };
-  (consider.template operator()<kDims>(), ...);
-  return kernel;
 }
 
 }  // namespace tq::cuda

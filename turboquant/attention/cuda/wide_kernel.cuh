@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decode attention for more query rows than one warp's registers hold. A block takes the segments
 // of its share one after the other; four warps share each step of a run of units (wide_run.cuh),
-// and the last four load, one for each run. The two kinds need different numbers of registers, so
-// nothing but the number of the next unit outlives the part of either.
+// and of the last four one loads for each run. The two kinds need different numbers of registers,
+// so nothing but the number of the next unit outlives the part of either.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_parts.cuh"
@@ -15,7 +15,6 @@ namespace tq::cuda {
 inline constexpr int kSharedRegisters = 128;
 inline constexpr int kWideRegisters = 160;
 inline constexpr int kLoaderRegisters = 32;
-inline constexpr int kLoaderBarrier = 15;
 
 // Of warps that attend: a segment from its queries to its part of the output.
 template <class Pair, class Block>
@@ -52,7 +51,6 @@ TQ_KERNEL((kMostDecodeWarps + kLoaderWarps) * 32, 1)
 WideKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   using Block = DecodeBlock<kDim, kSets>;
   LetNextStart();
-  TouchParameters(p);
   uint32_t next = 0;
   for (bool first = true, more = true; more; first = false) {
     const int thread = ThreadIdAgain();
@@ -79,7 +77,7 @@ WideKernel(const TQ_GRID_CONSTANT DecodeParams p) {
         WaitForInputs();
         SyncThreads();
       }
-      SyncSome(kLoaderBarrier, 32 * kLoaderWarps);  // before any of them takes registers
+      SyncSome(kLoaderBarrier, 32 * kLoaderWarps);  // they change their registers together
       TakeRegisters<kSharedRegisters>();
     }
     SyncThreads();  // rows, states and rings are the next round's

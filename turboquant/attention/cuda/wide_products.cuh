@@ -33,11 +33,11 @@ struct WideWarp {
   const Column* rows;
   int index;
   int lane;
-  int barrier;  // kLoaderWarps further on: that with their loader
+  int run;
 
-  TQ_DEVICE void Sync() const { SyncSome(barrier, 32 * kWideWarps); }
+  TQ_DEVICE void Sync() const { SyncSome(kTeamBarriers + run, 32 * kWideWarps); }
   // With the warp that loads for these.
-  TQ_DEVICE void SyncWithLoader() const { SyncSome(barrier + kLoaderWarps, 32 * (kWideWarps + 1)); }
+  TQ_DEVICE void SyncWithLoader() const { SyncSome(kLoadBarriers + run, 32 * (kWideWarps + 1)); }
   // This lane's row of a set.
   TQ_DEVICE int RowOf(int set) const { return 4 * set + (lane & 3); }
   TQ_DEVICE WideColumn& ColumnAt(int set) const { return exchange.columns[RowOf(set)]; }

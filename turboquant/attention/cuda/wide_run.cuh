@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run of units of the warps that share their steps (wide_step.cuh), from queries to their part.
 // One more warp loads for them: their registers are full, and their time is what the run takes.
-// Stages of their ring: one that is read, one that has come or is on its way, and one that other
-// warps may still read until all meet in the middle of a step.
+// They meet it once a step, when all that the step reads of its stage is in registers.
 #pragma once
 
 #include "turboquant/attention/cuda/decode_pages.cuh"
@@ -29,7 +28,6 @@ template <class Block, int kDim, int kSets>
 TQ_DEVICE void LeaveWidePart(const Block& block, const WideWarp<kDim, kSets>& warp,
                              const WideState<kDim, kSets>& state) {
   const int g = warp.lane >> 2;
-  warp.Sync();  // all have read their last stage
   auto* outputs = reinterpret_cast<float*>(block.RingOf(block.warp));  // [kColumns][kRow]
 #pragma unroll
   for (int n = 0; n < kSets; ++n) {
@@ -69,7 +67,7 @@ TQ_DEVICE auto MakeWideWarp(const Block& block) {
                                       &block.ColumnAt(0),
                                       block.member,
                                       block.lane,
-                                      2 + block.phase};
+                                      block.phase};
 }
 template <class Block>
 TQ_DEVICE WideRun& RunOf(const Block& block) {
@@ -93,14 +91,13 @@ TQ_DEVICE void LoadWide(const Block& block, const Segment& s, int units, Unit un
   SyncWarp();
   CopyWait<1>();
   warp.SyncWithLoader();
-  int ahead = 2;  // stage of the step after the next one
   for (int i = 0; i < units; ++i) {
     CopyWait<0>();
     SyncWarp();
     if (i + 1 < units) {
       // A page has one vector, which came with its first step.
       static_assert(WideStepTokens(true) * 2 >= kPageTokens);
-      const std::byte* stage = block.StageOf((ahead + (next.token == 0 ? 2 : 1)) % 3);
+      const std::byte* stage = block.StageOf((next.token == 0 ? i + 1 : i) & 1);
       constexpr int kCount = 2;  // at once: registers are few
 #pragma unroll 1
       for (int set = 0; set < Block::kSets; set += kCount) {
@@ -110,10 +107,8 @@ TQ_DEVICE void LoadWide(const Block& block, const Segment& s, int units, Unit un
     }
     warp.SyncWithLoader();
     next = cursor.unit;
-    LoadNext<Pair>(block, run.segment, ahead, false, cursor);
-    ahead = ahead == 2 ? 0 : ahead + 1;
+    LoadNext<Pair>(block, run.segment, i & 1, false, cursor);
   }
-  CopyWait<0>();
 }
 
 template <class Pair, class Block>
@@ -133,15 +128,13 @@ TQ_DEVICE void AttendWide(const Block& block, int units) {
   warp.Sync();
   WideState<kDim, kSets> state;
   state.Clear();
-  int at = 0;  // stage
   for (int i = 0; i < units; ++i) {
     const WideRun::Place& place = run.places[i & 1];
     const StepMask mask = {block.p, run.segment, place.unit};
     Pair::template WithWideStep<kDim>(place.unit.form, [&]<class K, class V, int kTiles>() {
-      WideStep<K, V, kTiles>(warp, block.StageOf(at), block.levels(),
+      WideStep<K, V, kTiles>(warp, block.StageOf(i & 1), block.levels(),
                              warp.exchange.references[i & 1], mask, place.visible, i == 0, state);
     });
-    at = at == 2 ? 0 : at + 1;
   }
   LeaveWidePart(block, warp, state);
 }

@@ -157,7 +157,6 @@ bool DeviceAttention::AttendShort(std::span<const AttentionArgs> calls, const St
   const int64_t bytes = DecodeWorkspaceBytes({.head_dim = open.head_dim,
                                               .kv_heads = open.kv_heads,
                                               .q_heads = first.q_heads,
-                                              .slots = static_cast<int>(calls.size()),
                                               .tokens = tokens});
   const bool grew = Reserve(workspace_, bytes);
   LaunchDecodeAttention(args, workspace_.as<void>(), static_cast<int64_t>(workspace_.size()),
@@ -180,7 +179,7 @@ bool DeviceAttention::AttendRows(const AttentionArgs& first, const StepTables& t
   return grew;
 }
 
-// Zeros at first: kernels leave their counters zero.
+// Zeros at first: attention by rows leaves its counters zero.
 bool DeviceAttention::Reserve(DeviceBytes& workspace, int64_t bytes) {
   return workspace.EnsureZeroed(static_cast<size_t>(bytes), "the workspace of attention", stream_);
 }

@@ -34,7 +34,6 @@ TQ_DEVICE int ThreadIdAgain() {
 TQ_DEVICE int ShuffleUniform(int x) { return __shfl_sync(kAllLanes, x, 0); }
 TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
 TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
-TQ_DEVICE int Blocks() { return static_cast<int>(gridDim.x); }
 
 TQ_DEVICE std::byte* SharedMemory() {
   extern __shared__ __align__(128) std::byte shared_memory[];
@@ -48,8 +47,6 @@ TQ_DEVICE void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
-// A load that nobody waits for, for the sake of the cache.
-TQ_DEVICE void KeepLoad(uint32_t x) { asm volatile("" ::"r"(x)); }
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {
@@ -328,10 +325,6 @@ TQ_DEVICE void CopyAsync(std::byte* shared, const std::byte* global, int bytes) 
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                "r"(bytes)
                : "memory");
-}
-TQ_DEVICE void CopyAsync(uint32_t* shared, const uint32_t* global) {
-  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(global) : "memory");
 }
 TQ_DEVICE void CopyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most kPending groups of this thread are unfinished.

@@ -42,13 +42,11 @@ inline int ThreadIdAgain() { return ThreadId(); }
 inline int ShuffleUniform(int x) { return x; }
 inline int BlockId() { return emulator::Current().block; }
 inline int Threads() { return emulator::Current().threads; }
-inline int Blocks() { return emulator::Current().blocks; }
 inline std::byte* SharedMemory() { return emulator::Current().shared; }
 
 inline void SyncThreads() { emulator::MeetBlock(); }
 inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, threads); }
 inline void SyncWarp() { emulator::MeetWarp(); }
-inline void KeepLoad(uint32_t) {}
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
 inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
@@ -272,10 +270,6 @@ inline void CopyAsync(std::byte* shared, const std::byte* global, int bytes) {
   emulator::Self().copies.push_back({shared, global, bytes, 16});
 }
 inline void CopyAsync(std::byte* shared, const std::byte* global) { CopyAsync(shared, global, 16); }
-inline void CopyAsync(uint32_t* shared, const uint32_t* global) {
-  emulator::Self().copies.push_back(
-      {reinterpret_cast<std::byte*>(shared), reinterpret_cast<const std::byte*>(global), 4, 4});
-}
 inline void CopyCommit() { emulator::CommitCopies(); }
 template <int kPending>
 void CopyWait() {
