@@ -3,9 +3,8 @@
 // Buffers are larger than the second-level cache: launches go round many layers. A launch is timed
 // inside a CUDA graph, as the engine runs it. Correctness is cuda_kernels_test's matter.
 //
-//   bench_cuda_attention OUT.jsonl [one|even|pages|queries]     one JSON object per measurement;
-//   `one`: few, to profile; `even`: one for racecheck; `pages`: encoding and sealing alone;
-//   `queries`: several per sequence
+//   bench_cuda_attention OUT.jsonl [one|pages|queries]     one JSON object per measurement; `one`:
+//   few, to profile; `pages`: encoding and sealing alone; `queries`: several per sequence
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -37,7 +36,6 @@ struct Shape {
   int tokens = 1;
   bool generic = false;
   bool overlap = false;
-  bool once = false;  // not to be timed
 };
 
 FILE* json = nullptr;
@@ -60,7 +58,7 @@ void Measure(const Shape& s) {
   const uint64_t open_pages = static_cast<uint64_t>(list.sink_units + list.open_units);
   const uint64_t bytes = (sealed_pages * sealed.bytes() + open_pages * open.bytes()) *
                          static_cast<uint64_t>(s.sequences);
-  const int layers = s.once ? 1 : LayersFor(bytes);
+  const int layers = LayersFor(bytes);
   const auto round = [](uint64_t n) { return (n + kPageIdUnit - 1) / kPageIdUnit * kPageIdUnit; };
   const uint64_t sealed_block = round(uint64_t{sealed.bytes()} * static_cast<uint64_t>(layers));
   const uint64_t open_block = round(uint64_t{open.bytes()} * static_cast<uint64_t>(layers));
@@ -119,8 +117,8 @@ void Measure(const Shape& s) {
   args.rotate_out = InfoOf(s.v).tiles;
   args.generic = s.generic;
   args.overlap = s.overlap;
-  const int calls = s.once ? 1 : std::max(layers, bytes > (uint64_t{500} << 20) ? 2 : 16);
-  const double us = TimeInGraph(calls, s.once ? 1 : 15, [&](int i, cudaStream_t stream) {
+  const int calls = std::max(layers, bytes > (uint64_t{500} << 20) ? 2 : 16);
+  const double us = TimeInGraph(calls, 15, [&](int i, cudaStream_t stream) {
     cuda::DecodeArgs call = args;
     call.pages.open_layer_offset = static_cast<uint64_t>(i % layers) * open.bytes();
     call.pages.sealed_layer_offset = static_cast<uint64_t>(i % layers) * sealed.bytes();
@@ -220,16 +218,6 @@ void RunOne() {
   s.context = 4096;
   Measure(s);
   s.context = 32768;
-  Measure(s);
-}
-
-// Of a wide kernel, one whose warps all have the same number of steps.
-void RunEven() {
-  roofline = 1;
-  Shape s{Codec::kTurbo3, Codec::kTurbo3};
-  s.tokens = 8;
-  s.context = 285 * kPageTokens;  // 288 steps, 18 of each of 16 blocks: 6 of each of 3 runs
-  s.once = true;
   Measure(s);
 }
 
@@ -334,10 +322,8 @@ int main(int argc, char** argv) {
     if (what.empty()) return tq::Run();
     if (what == "pages") return tq::MeasurePages();
     if (what == "one") return tq::RunOne();
-    if (what == "even") return tq::RunEven();
     if (what != "queries") {
-      tq::Throw(tq::ErrorCode::kInvalidArgument, "'{}' is not one of one, even, pages, queries",
-                what);
+      tq::Throw(tq::ErrorCode::kInvalidArgument, "'{}' is not one of one, pages, queries", what);
     }
     tq::roofline = tq::MeasureReadRoofline();
     tq::MeasureQueries();

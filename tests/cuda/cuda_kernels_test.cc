@@ -175,6 +175,22 @@ void WideCases(const DecodeSpec& base, bool all) {
     spec.lengths = {300};
     Check(spec);
   }
+  for (const int tokens : {8, 1}) {  // runs of many steps, some of a page of two; several segments
+    DecodeSpec spec = wide;
+    spec.tokens = tokens;
+    spec.blocks = 1;
+    spec.lengths = {2000};
+    Check(spec);
+    spec.k = spec.v = Codec::kTurbo8;
+    spec.lengths = {1000};
+    Check(spec);
+    spec = wide;
+    spec.tokens = tokens;
+    spec.blocks = 2;
+    spec.kv_heads = 2;
+    spec.lengths = {1300, 700};
+    Check(spec);
+  }
   {  // launches that follow each other closely
     DecodeSpec spec = wide;
     spec.overlap = true;

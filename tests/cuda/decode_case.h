@@ -34,6 +34,7 @@ struct DecodeSpec {
   std::vector<PageSpec::Age> ages = {};
   bool generic = false;
   bool narrow = false;
+  int blocks = 0;
   bool overlap = false;  // launches that are set up while the one before still runs
   bool rotate = true;    // queries and outputs in the model's basis
   Data data = Data::kGaussian;
@@ -51,6 +52,7 @@ struct DecodeSpec {
                   : "",
         rotate ? "" : " stored basis", static_cast<int>(data));
     for (int n : lengths) text += fmt::format(" {}", n);
+    if (blocks > 0) text += fmt::format(" blocks {}", blocks);
     for (const PageSpec::Age& age : ages)
       text += fmt::format(" age {} k {} v {} below {}", age.window_pages, InfoOf(age.k).name,
                           InfoOf(age.v).name, age.aged_below);
@@ -85,6 +87,7 @@ class DecodeCase {
     args.generic = spec_.generic;
     args.narrow = spec_.narrow;
     args.overlap = spec_.overlap;
+    args.blocks = spec_.blocks;
     const int64_t bytes = cuda::DecodeWorkspaceBytes({d, spec_.kv_heads, heads, spec_.tokens});
     DeviceBuffer<std::byte> workspace(static_cast<size_t>(bytes));
     workspace.Fill(0xff);  // not a number: nothing of it counts

@@ -144,7 +144,8 @@ void LaunchDecodeAttention(const DecodeArgs& args, void* workspace, int64_t work
                            Stream stream) {
   const PageLayout& layout = args.pages.open;
   const int dim = layout.head_dim;
-  const DeviceLimits device = CurrentDeviceLimits();
+  DeviceLimits device = CurrentDeviceLimits();
+  if (args.blocks > 0) device.processors = std::min(device.processors, args.blocks);
   const int group = args.q_heads / layout.kv_heads;
   const Choice choice = ChooseKernel(args, args.tokens * group, device.group_mma);
   const ColumnPlan& columns = choice.columns;

@@ -40,6 +40,7 @@ struct DecodeArgs {
   bool overlap = false;
   bool generic = false;  // tests and benchmarks: run the instance for any pair of codecs
   bool narrow = false;   // tests: no wide kernels, as on devices other than Hopper
+  int blocks = 0;        // tests: of the grid, so that few have long runs; 0: one a multiprocessor
 };
 
 // The most query tokens per sequence that one call takes: 32 (fewer for groups above 16 heads).

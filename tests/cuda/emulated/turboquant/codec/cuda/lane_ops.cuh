@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for turboquant/codec/cuda/lane_ops.cuh on a machine without a GPU (this folder comes
 // first among the include paths): a block's threads are coroutines, and warp and block operations
-// are where they meet. Asynchronous copies arrive no sooner than they are waited for.
+// are where they meet. Asynchronous copies arrive when they are waited for or, in half of the blocks, at once.
 #pragma once
 
 #include <algorithm>
