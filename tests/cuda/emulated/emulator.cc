@@ -37,8 +37,7 @@ struct State {
   size_t current = 0;
   int idle = 0;  // hand-overs since a thread last got on
   int launches = 0;
-  bool copies_early =
-      false;  // of this block: when they are committed, not when they are waited for
+  bool copies_early = false;  // this block's arrive when they are committed, not when waited for
   ucontext_t host;
   const std::function<void()>* kernel = nullptr;
 };

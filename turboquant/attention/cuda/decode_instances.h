@@ -62,7 +62,7 @@ inline constexpr int kMostWideRuns = kMostDecodeWarps / kWideWarps;
 static_assert(kMostWideRuns <= kLoaderWarps);
 constexpr int WideSets(int head_dim) { return head_dim == 128 ? 8 : 0; }
 constexpr bool IsWide(int head_dim, int sets) { return sets > MaxSets(head_dim); }
-// Three steps of open pages must fit into shared memory several times.
+// Two steps of open pages must fit into shared memory several times.
 constexpr int WideStepTokens(bool open) { return open ? 64 : 128; }
 // Warps of a block at most, loaders apart; the kernels ask for registers accordingly. Where
 // tiles are large shared memory has no buffers for more.

@@ -19,8 +19,8 @@ struct DecodeMemory {
                  // as WideQueryByte has them
   int columns;   // Column [columns]
   int states;    // float2 [warps][columns of a warp]: m and l of parts
-  int exchange;  // WideExchange [rings], in a wide kernel
-  int runs;      // WideRun [rings], in a wide kernel
+  int exchange;  // WideExchange [runs], in a wide kernel
+  int runs;      // WideRun [runs], in a wide kernel
   int ring;      // [rings][stages][stage_bytes], then parts of outputs
   int size;
 };

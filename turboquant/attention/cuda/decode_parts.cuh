@@ -60,13 +60,14 @@ TQ_DEVICE void LeaveBlockPart(const Block& block, const Segment& s, const Crew& 
 }
 
 // Rows to the model.
-template <class Block, class Parts>
-TQ_DEVICE void Finish(const Block& block, const Segment& s, const Crew& crew, const Parts& parts,
-                      int count) {
+template <class Block>
+TQ_DEVICE void Finish(const Block& block, const Segment& s, const Crew& crew) {
+  const WarpParts<Block> parts = {block, crew};
   for (int c = block.warp - crew.first_warp; c < block.columns; c += crew.warps) {
     if (block.ColumnAt(crew.first_row + c).position < 0) continue;
     float* row = block.Row(crew.first_row + c);
-    FinishRow<Block::kDim>(block.p, s, PlaceOf(block.p, s, c), parts, count, c, row, block.lane);
+    FinishRow<Block::kDim>(block.p, s, PlaceOf(block.p, s, c), parts, crew.phases, c, row,
+                           block.lane);
   }
 }
 
@@ -75,7 +76,7 @@ template <class Block>
 TQ_DEVICE void MergeSegment(const Block& block, const Segment& s, const Crew& crew) {
   block.Sync(crew);
   if (s.whole()) {
-    Finish(block, s, crew, WarpParts<Block>{block, crew}, crew.phases);
+    Finish(block, s, crew);
     return;
   }
   LeaveBlockPart(block, s, crew);  // merge_heads.cuh does the rest

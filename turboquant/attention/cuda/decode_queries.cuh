@@ -47,6 +47,17 @@ TQ_DEVICE void CopyQueries(const Block& block, const Segment& first, const Segme
 inline constexpr float kLargestQuery = 32600.0f;
 inline constexpr float kLeastQuery = 1e-20f;
 
+// largest: of the row's floats; sum: of the lane's 16-bit values.
+template <class Block>
+TQ_DEVICE void LeaveScaleAndSum(const Block& block, int row, float largest, int32_t sum) {
+  sum = SumOfLanes(sum);
+  if (block.lane == 0) {
+    Column& column = block.ColumnAt(row);
+    column.scale = largest * (1.0f / kLargestQuery);
+    column.sum = sum;
+  }
+}
+
 // Rotated rows of floats, their 16-bit form, scale and sum.
 template <class Block>
 TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
@@ -80,12 +91,7 @@ TQ_DEVICE void PrepareQueries(const Block& block, int rows) {
       }
       sum += value;
     }
-    sum = SumOfLanes(sum);
-    if (lane == 0) {
-      Column& column = block.ColumnAt(r);
-      column.scale = largest * (1.0f / kLargestQuery);
-      column.sum = sum;
-    }
+    LeaveScaleAndSum(block, r, largest, sum);
   }
 }
 

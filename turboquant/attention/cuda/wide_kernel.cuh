@@ -35,7 +35,7 @@ TQ_DEVICE void LoadWideSegment(const Block& block, const Segment& s) {
   const Unit unit = cursor.unit;
   Unit next = unit;
 #pragma unroll 1
-  for (int stage = 0; stage < 2; ++stage) {
+  for (int stage = 0; stage < kStages; ++stage) {
     next = cursor.unit;
     // Pages that are older than the kernel before this one need not wait for it.
     if (!block.p.overlap || next.form == kOpenForm) WaitForInputs();
@@ -54,7 +54,7 @@ WideKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   uint32_t next = 0;
   for (bool first = true, more = true; more; first = false) {
     const int thread = ThreadIdAgain();
-    const int warp = ShuffleUniform(thread >> 5), lane = thread & 31;
+    const int warp = Shuffle(thread >> 5, 0), lane = thread & 31;
     Share share(p, Pair::kAges, BlockId(), lane);
     if (!first) share.GoTo(next);
     Segment s = {};

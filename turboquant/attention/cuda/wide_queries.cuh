@@ -29,12 +29,7 @@ TQ_DEVICE void LeaveWideQuery(const Block& block, int row, float4 x) {
   auto* bytes = block.template Shared<std::byte>(block.at.bytes);
   *reinterpret_cast<uint32_t*>(bytes + at) = low;
   *reinterpret_cast<uint32_t*>(bytes + at + 16) = high;  // the next column
-  sum = SumOfLanes(sum);
-  if (lane == 0) {
-    Column& column = block.ColumnAt(row);
-    column.scale = largest * (1.0f / kLargestQuery);
-    column.sum = sum;
-  }
+  LeaveScaleAndSum(block, row, largest, sum);
 }
 
 // Rows of a segment, zeros where there is no query; several of a warp are on their way at once.

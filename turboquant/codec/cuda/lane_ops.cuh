@@ -31,7 +31,6 @@ TQ_DEVICE int ThreadIdAgain() {
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(id));
   return id;
 }
-TQ_DEVICE int ShuffleUniform(int x) { return __shfl_sync(kAllLanes, x, 0); }
 TQ_DEVICE int BlockId() { return static_cast<int>(blockIdx.x); }
 TQ_DEVICE int Threads() { return static_cast<int>(blockDim.x); }
 

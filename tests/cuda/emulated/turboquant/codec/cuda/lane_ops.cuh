@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for turboquant/codec/cuda/lane_ops.cuh on a machine without a GPU (this folder comes
 // first among the include paths): a block's threads are coroutines, and warp and block operations
-// are where they meet. Asynchronous copies arrive when they are waited for or, in half of the blocks, at once.
+// are where they meet. Asynchronous copies arrive when they are waited for or, in half of the
+// blocks, at once.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +40,6 @@ inline int LaneId() { return ThreadId() & 31; }
 inline int WarpId() { return ThreadId() >> 5; }
 inline int UniformWarpId() { return WarpId(); }
 inline int ThreadIdAgain() { return ThreadId(); }
-inline int ShuffleUniform(int x) { return x; }
 inline int BlockId() { return emulator::Current().block; }
 inline int Threads() { return emulator::Current().threads; }
 inline std::byte* SharedMemory() { return emulator::Current().shared; }
