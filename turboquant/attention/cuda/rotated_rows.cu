@@ -63,10 +63,9 @@ template <class Args>
 void Launch(const Kernel<Args>& kernel, const Args& args, int64_t rows, Side side, bool back,
             cudaStream_t stream) {
   const int64_t of_block = int64_t{kWarps} * QuadVectorsOfWarp(args.head_dim) * kernel.turns;
-  LaunchChainedWithMemory(
-      kernel.run, dim3(static_cast<unsigned>((rows * args.q_heads + of_block - 1) / of_block)),
-      kWarps * 32, static_cast<size_t>(kWarps * QuadScratchBytes(args.head_dim)), stream, args,
-      MakeRotationTable(args.head_dim, side, back));
+  LaunchChainedAs({dim3(static_cast<unsigned>((rows * args.q_heads + of_block - 1) / of_block)),
+                   kWarps * 32, static_cast<size_t>(kWarps * QuadScratchBytes(args.head_dim))},
+                  kernel.run, stream, args, MakeRotationTable(args.head_dim, side, back));
 }
 
 }  // namespace

@@ -305,7 +305,7 @@ void Launch(const Params& params, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(params.splits),
                   static_cast<unsigned>(params.args.pages.open.kv_heads * params.row_tiles),
                   static_cast<unsigned>(params.args.tables.slots));
-  LaunchChainedWithMemory(RowAttention<kD>, grid, 32 * kRowWarps, kBytes, stream, params);
+  LaunchChainedAs({grid, 32 * kRowWarps, kBytes}, RowAttention<kD>, stream, params);
 }
 
 }  // namespace

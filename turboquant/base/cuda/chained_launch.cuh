@@ -22,26 +22,40 @@ __device__ __forceinline__ void LetNextStart() {
 #endif
 }
 
+// What part of a multiprocessor's memory a kernel would have be shared memory; the rest is its
+// first-level cache, in which what it loads arrives. kAnyShared: what the blocks need, and else
+// however the multiprocessor is divided already.
+inline constexpr int kAnyShared = -1;
+
+struct ChainedLaunch {
+  dim3 grid;
+  unsigned threads = 0;
+  size_t shared_bytes = 0;
+  int shared_percent = kAnyShared;
+};
+
 template <typename... Params, typename... Args>
-void LaunchChainedWithMemory(void (*kernel)(Params...), dim3 grid, unsigned threads,
-                             size_t shared_bytes, cudaStream_t stream, Args... args) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+void LaunchChainedAs(const ChainedLaunch& launch, void (*kernel)(Params...), cudaStream_t stream,
+                     Args... args) {
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = static_cast<unsigned>(launch.shared_percent);
   cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
+  config.gridDim = launch.grid;
+  config.blockDim = dim3(launch.threads);
+  config.dynamicSmemBytes = launch.shared_bytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = launch.shared_percent == kAnyShared ? 1 : 2;
   cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
 }
 
 template <typename... Params, typename... Args>
 void LaunchChained(void (*kernel)(Params...), dim3 grid, unsigned threads, cudaStream_t stream,
                    Args... args) {
-  LaunchChainedWithMemory(kernel, grid, threads, 0, stream, args...);
+  LaunchChainedAs({grid, threads}, kernel, stream, args...);
 }
 
 }  // namespace tq::cuda

@@ -46,6 +46,11 @@ TQ_DEVICE void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 TQ_DEVICE void SyncWarp() { __syncwarp(); }
+// Into the first-level cache.
+inline constexpr int kCacheLine = 128;
+TQ_DEVICE void PrefetchLine(const std::byte* p) {
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(p));
+}
 TQ_DEVICE uint32_t AtomicAdd(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
 template <typename T>
 TQ_DEVICE T ShuffleXor(T x, int mask) {

@@ -12,7 +12,6 @@ template <int kDim>
 TQ_KERNEL(kPageThreads, 4)
 EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
   LetNextStart();
-  WaitForInputs();
   const int slices = p.spread ? kEncodeSlices : 1;
   const int key_parts = p.spread ? p.pages * slices : 1;
   const int parts = key_parts + p.pages * slices;
@@ -20,11 +19,16 @@ EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
   const int head = BlockId() / parts % p.kv_heads;
   const int slot = BlockId() / parts / p.kv_heads;
   const int count = p.tables.tokens[slot];
-  if (count == 0) return;
   const int first = p.tables.first_positions[slot];
   const int first_page = first / kPageTokens, last_page = (first + count - 1) / kPageTokens;
   const Encoder<kDim> encoder = {p, slot, head};
   const bool keys = part < key_parts;
+  // Where the tokens go is known before they are: tables do not change within a step.
+  if (count > 0 && ThreadId() * kCacheLine < 2 * kDim) {
+    PrefetchLine(encoder.Open(first_page) + p.open.reference_offset + ThreadId() * kCacheLine);
+  }
+  WaitForInputs();
+  if (count == 0) return;
   if (!keys || p.spread) {
     const int unit = keys ? part : part - key_parts;
     const int page = first_page + unit / slices, slice = unit % slices;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
+#include "turboquant/ops/cuda/token_launch.cuh"
 #include "turboquant/ops/cuda/token_records.cuh"
 #include "turboquant/ops/cuda/wide_floats.cuh"
 
@@ -79,8 +79,8 @@ __global__ void __launch_bounds__(kSmall ? 256 : 1024, kSmall ? 5 : 1)
       StoreBf16(tokens.bf16 + static_cast<int64_t>(blockIdx.x) * n + i, values[j]);
     if constexpr (kWidth == 4) {
       if (tokens.records != nullptr)
-        WriteTokenGroup4(values[j].x, {tokens.records, n / kGroupColumns}, i / kGroupColumns,
-                         blockIdx.x, threadIdx.x % 32);
+        WriteTokenGroup4(values[j].x, {tokens.records, n / kGroupColumns, TokenPlaces(gridDim.x)},
+                         i / kGroupColumns, blockIdx.x, threadIdx.x % 32);
     }
   }
 }
@@ -143,8 +143,9 @@ __global__ void Gated(const float* gate, int64_t gate_stride, const float* up, i
     if (tokens.bf16 != nullptr) StoreBf16(tokens.bf16 + blockIdx.y * cols + i, values[n]);
     if constexpr (kWidth == 1) {
       if (tokens.records != nullptr)
-        WriteTokenGroup(values[n].vector, {tokens.records, cols / kGroupColumns}, i / kGroupColumns,
-                        blockIdx.y, threadIdx.x % 32);
+        WriteTokenGroup(values[n].vector,
+                        {tokens.records, cols / kGroupColumns, TokenPlaces(gridDim.y)},
+                        i / kGroupColumns, blockIdx.y, threadIdx.x % 32);
     }
   }
 }
@@ -237,14 +238,15 @@ void LaunchRmsNorm(MatrixView<float> x, const float* y, int64_t y_stride, const 
     LaunchQuantizeTokens(out, tokens.records, stream);
     return;
   }
-  LaunchChained(kernel, dim3(static_cast<unsigned>(x.rows)), static_cast<unsigned>(threads), stream,
-                x.data, x.stride, y, y_stride, weight, eps, x.cols, out.data, out.stride, tokens);
+  LaunchForTokens(x.rows, kernel, dim3(static_cast<unsigned>(x.rows)),
+                  static_cast<unsigned>(threads), stream, x.data, x.stride, y, y_stride, weight,
+                  eps, x.cols, out.data, out.stride, tokens);
 }
 
 void LaunchAdd(MatrixView<float> x, MatrixView<const float> y, cudaStream_t stream) {
   const bool wide = x.cols % 4 == 0 && HasQuads(x.data, x.stride) && HasQuads(y.data, y.stride);
-  LaunchChained(wide ? Add<4> : Add<1>, GridFor(x.cols, x.rows, wide ? 4 : 1), kThreads, stream,
-                x.data, x.stride, y.data, y.stride, x.cols);
+  LaunchForTokens(x.rows, wide ? Add<4> : Add<1>, GridFor(x.cols, x.rows, wide ? 4 : 1), kThreads,
+                  stream, x.data, x.stride, y.data, y.stride, x.cols);
 }
 
 void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixView<const float> up,
@@ -259,8 +261,9 @@ void LaunchGatedActivation(bool gelu_tanh, MatrixView<const float> gate, MatrixV
       : wide ? (gelu_tanh ? Gated<true, 4, 1> : Gated<false, 4, 1>)
              : (gelu_tanh ? Gated<true, 1, 1> : Gated<false, 1, 1>);
   const int of_thread = many ? 4 * kMostRepeats : wide ? 4 : 1;
-  LaunchChained(kernel, GridFor(gate.cols, gate.rows, of_thread), kThreads, stream, gate.data,
-                gate.stride, up.data, up.stride, out.data, out.stride, gate.cols, tokens);
+  LaunchForTokens(gate.rows, kernel, GridFor(gate.cols, gate.rows, of_thread), kThreads, stream,
+                  gate.data, gate.stride, up.data, up.stride, out.data, out.stride, gate.cols,
+                  tokens);
 }
 
 void LaunchToBf16(MatrixView<const float> x, uint16_t* out, cudaStream_t stream) {

@@ -24,16 +24,22 @@ struct DeviceWeight {
 // Products of few tokens stream the weights once for all of them.
 inline constexpr int kFewTokens = 8;
 
-// Up to kFewTokens tokens at 8 bits, one record per group of 32 columns:
-//   int8 codes [8 tokens][4][2][4 columns]: columns 4t.. and 16 + 4t.. beside each other, as a lane
+// Up to kFewTokens tokens at 8 bits, one record per group of 32 columns, with `places` for tokens:
+//   int8 codes [places][4][2][4 columns]: columns 4t.. and 16 + 4t.. beside each other, as a lane
 //   of a product takes them
-//   f32 scale and scale * sum of codes [8 tokens][2]
+//   f32 scale and scale * sum of codes [places][2]
 // behind all records, per group:
-//   f32 scale * sum of codes [2 halves of 16][8 tokens]
+//   f32 scale * sum of codes [2 halves of 16][places]
 // with the codes of the CPU's products (x = scale * code, scale = largest magnitude / 127).
-inline constexpr int kTokenScales = 256;
-inline constexpr int kTokenRecordBytes = kTokenScales + 64;
-inline constexpr int kHalfSumBytes = 64;
+// A token alone has records of one place: all blocks of a product read them at once, and spread
+// over eight times as many lines they wait for each other in the caches.
+constexpr int TokenPlaces(int64_t tokens) { return tokens == 1 ? 1 : kFewTokens; }
+constexpr int TokenScales(int places) { return places * kGroupColumns; }
+constexpr int TokenRecordBytes(int places) { return TokenScales(places) + places * 8; }
+constexpr int HalfSumBytes(int places) { return places * 8; }
+inline constexpr int kTokenScales = TokenScales(kFewTokens);
+inline constexpr int kTokenRecordBytes = TokenRecordBytes(kFewTokens);
+inline constexpr int kHalfSumBytes = HalfSumBytes(kFewTokens);
 constexpr int64_t TokenRecordsBytes(int64_t cols) {
   return cols / kGroupColumns * (kTokenRecordBytes + kHalfSumBytes);
 }

@@ -3,12 +3,12 @@
 // 8-bit ones of one token, where a panel's group is the 16 x 32 operand of an integer product and
 // dequantising is a scale per row applied to the sums. A block takes one panel of 16 rows; its
 // warps share the columns and add up in shared memory.
-#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
 #include "turboquant/ops/cuda/matvec_block.cuh"
 #include "turboquant/ops/cuda/matvec_few.h"
 #include "turboquant/ops/cuda/matvec_nibbles.h"
+#include "turboquant/ops/cuda/token_launch.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -17,43 +17,38 @@ namespace {
 template <typename L>
 constexpr int kUnitGroups = PlaneWords<L>::kCount == 1 ? 4 : 2;
 
-// acc: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1.
+// acc: rows g and g + 8. All columns of the operand are the one token's.
 template <typename L>
 __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWords<L> (&planes)[2],
                                          const ScaleBytes<L> (&scales)[2], int64_t group, int lane,
-                                         float (&acc)[4]) {
-  const int g = lane >> 2, t = lane & 3;
-  const uint8_t* x = args.records + group * kTokenRecordBytes;
-  // Columns of tokens that are not there come to nothing that anybody reads.
-  const uint2 b = __ldg(reinterpret_cast<const uint2*>(x + g * kGroupColumns) + t);
-  const float4 scales_sums = __ldg(reinterpret_cast<const float4*>(x + kTokenScales) + t);
-  const float2 scale = {scales_sums.x, scales_sums.z};
+                                         float (&acc)[2]) {
+  const int t = lane & 3;
+  const uint8_t* x = args.records + group * TokenRecordBytes(1);
+  const uint2 b = __ldg(reinterpret_cast<const uint2*>(x) + t);
+  const float2 scale_sum = __ldg(reinterpret_cast<const float2*>(x + TokenScales(1)));
   const CodeWordPair upper = SignedCodes<L>(planes[0], t), lower = SignedCodes<L>(planes[1], t);
   const GroupScale w[2] = {ScaleOf<L>(scales[0]), ScaleOf<L>(scales[1])};
-  const auto add = [&](const int(&c)[4], int half, float2 sum) {
+  const auto add = [&](const int(&c)[4], int half, float sum) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float dot = __int_as_float(c[i]) - kMagicFloat;
-      const float x_scale = i % 2 == 0 ? scale.x : scale.y, x_sum = i % 2 == 0 ? sum.x : sum.y;
-      const float y = fmaf(dot, x_scale, -static_cast<float>(L::kZero) * x_sum);
-      acc[i] = fmaf(w[i / 2].scale[half], y, acc[i]);
-      if constexpr (L::kMin) acc[i] = fmaf(w[i / 2].offset[half], x_sum, acc[i]);
+    for (int i = 0; i < 2; ++i) {
+      const float dot = __int_as_float(c[2 * i]) - kMagicFloat;
+      const float y = fmaf(dot, scale_sum.x, -static_cast<float>(L::kZero) * sum);
+      acc[i] = fmaf(w[i].scale[half], y, acc[i]);
+      if constexpr (L::kMin) acc[i] = fmaf(w[i].offset[half], sum, acc[i]);
     }
   };
   int c[4] = {kMagic, kMagic, kMagic, kMagic};
   if constexpr (L::k16) {
-    const auto* half_sums =
-        reinterpret_cast<const float2*>(args.records + int64_t{args.groups} * kTokenRecordBytes +
-                                        group * kHalfSumBytes) +
-        t;
+    const float2 half_sums = __ldg(reinterpret_cast<const float2*>(
+        args.records + int64_t{args.groups} * TokenRecordBytes(1) + group * HalfSumBytes(1)));
     Mma16(c, c, upper.low, lower.low, b.x);
-    add(c, 0, __ldg(half_sums));
+    add(c, 0, half_sums.x);
     c[0] = c[1] = c[2] = c[3] = kMagic;
     Mma16(c, c, upper.high, lower.high, b.y);
-    add(c, 1, __ldg(half_sums + kFewTokens / 2));
+    add(c, 1, half_sums.y);
   } else {
     Mma32(c, c, upper.low, lower.low, upper.high, lower.high, b.x, b.y);
-    add(c, 0, make_float2(scales_sums.y, scales_sums.w));
+    add(c, 0, scale_sum.y);
   }
 }
 
@@ -81,7 +76,7 @@ struct Unit {
     }
   }
   __device__ __forceinline__ void Add(const MatVecParams& args, int first, int lane,
-                                      float (&acc)[4]) const {
+                                      float (&acc)[2]) const {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       if (first + i < args.groups) AddGroup<L>(args, planes[i], scales[i], first + i, lane, acc);
@@ -91,7 +86,7 @@ struct Unit {
 
 template <typename L>
 __global__ void __launch_bounds__(kMatVecThreads, 3) MatVecInt8(const MatVecParams args) {
-  __shared__ float sums[kMatVecWarps * kPanelRows * kFewTokens];
+  __shared__ float sums[kMatVecWarps * kPanelRows];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
@@ -101,7 +96,7 @@ __global__ void __launch_bounds__(kMatVecThreads, 3) MatVecInt8(const MatVecPara
   if (first < args.groups) unit.Load(args, panel, first, lane);  // weights never change
   LetNextStart();
   WaitForInputs();
-  float acc[4] = {};
+  float acc[2] = {};
   while (first < args.groups) {
     Unit<L> next;
     if (first + step < args.groups) next.Load(args, panel, first + step, lane);
@@ -109,10 +104,11 @@ __global__ void __launch_bounds__(kMatVecThreads, 3) MatVecInt8(const MatVecPara
     unit = next;
     first += step;
   }
-  float* mine = sums + warp * kPanelRows * kFewTokens;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) mine[(g + i / 2 * 8) * kFewTokens + 2 * t + i % 2] = acc[i];
-  FinishPanel<kFewTokens>(args, sums);
+  if (t == 0) {
+    sums[warp * kPanelRows + g] = acc[0];
+    sums[warp * kPanelRows + g + 8] = acc[1];
+  }
+  FinishPanel<1>(args, sums);
 }
 
 // f32 products, kT tokens at most.
@@ -154,14 +150,13 @@ __global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams
   FinishPanel<kFewTokens>(args, sums);
 }
 
-// Warps per panel: enough in flight on the whole device, no more than there is work for.
-int WarpsFor(int64_t panels, int groups) {
-  constexpr int64_t kWanted = 132 * 24;
-  const int64_t units = (groups + 3) / 4;
-  int64_t warps = 4;
-  while (warps < kMatVecWarps && warps * panels < kWanted) warps *= 2;
+// Warps per panel: no more than there is work for. A block of few warps lasts longer, and at a
+// kernel's end multiprocessors wait for their last ones (four for many panels: 1 % of a step).
+unsigned WarpsFor(int groups) {
+  const auto units = static_cast<unsigned>((groups + 3) / 4);
+  unsigned warps = kMatVecWarps;
   while (warps > 1 && warps > units) warps /= 2;
-  return static_cast<int>(warps);
+  return warps;
 }
 
 }  // namespace
@@ -182,7 +177,7 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.out = call.out.data;
   args.out_stride = call.out.stride;
   args.accumulate = call.accumulate;
-  const auto threads = static_cast<unsigned>(32 * WarpsFor(panels, args.groups));
+  const unsigned threads = 32 * WarpsFor(args.groups);
   const dim3 grid(static_cast<unsigned>(panels));
   if (call.records != nullptr && args.tokens == 1 &&
       LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))
@@ -192,14 +187,14 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   ForLayout(w.layout, [&]<typename L>() {
     if constexpr (L::kQuantised && L::kBits != 4) {
       if (call.records != nullptr) {
-        LaunchChained(MatVecInt8<L>, grid, threads, stream, args);
+        LaunchForTokens(args.tokens, MatVecInt8<L>, grid, threads, stream, args);
         return;
       }
     }
     if (args.tokens == 1) {
-      LaunchChained(MatVecFloat<L, 1>, grid, threads, stream, args);
+      LaunchForTokens(args.tokens, MatVecFloat<L, 1>, grid, threads, stream, args);
     } else {
-      LaunchChained(MatVecFloat<L, kFewTokens>, grid, threads, stream, args);
+      LaunchForTokens(args.tokens, MatVecFloat<L, kFewTokens>, grid, threads, stream, args);
     }
   });
 }

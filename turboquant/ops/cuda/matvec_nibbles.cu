@@ -5,10 +5,10 @@
 // group of eight: four pairs add up in one accumulator, and every lane ends with sums of the group
 // that it has the scales of.
 // Lane 4 g + t: rows 4 (g % 4).. of the panel, group g / 4 of a pair, columns 4t.. and 16 + 4t...
-#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/matvec_block.cuh"
 #include "turboquant/ops/cuda/matvec_nibbles.h"
+#include "turboquant/ops/cuda/token_launch.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -108,19 +108,30 @@ __device__ __forceinline__ void AddRow(const RowScales<L>& scales, int row, int 
   if constexpr (L::kMin) acc = fmaf(scales.Offset(row), x.y, acc);
 }
 
-__device__ __forceinline__ const uint8_t* XRecord(const MatVecParams& p, int group) {
-  return p.records + int64_t{min(group, p.groups - 1)} * kTokenRecordBytes;
-}
+// What a lane needs of the token for a unit: codes of group g, scale and sum of its own group.
+struct TokenUnit {
+  uint2 codes;
+  float2 scale_sum;
+
+  __device__ __forceinline__ void Load(const MatVecParams& p, int first, int lane) {
+    const int t = lane & 3, g = lane >> 2, half = lane >> 4;
+    const auto record = [&](int group) {
+      return p.records + min(group, p.groups - 1) * TokenRecordBytes(1);
+    };
+    const int own = first + 2 * t + half;
+    codes = __ldg(reinterpret_cast<const uint2*>(record(first + g)) + t);
+    scale_sum = __ldg(reinterpret_cast<const float2*>(record(own) + TokenScales(1)));
+    if (own >= p.groups) scale_sum = {0.0f, 0.0f};
+  }
+};
 
 // Lane's sums: four rows of its group.
 template <typename L>
-__device__ __forceinline__ void AddUnit(const MatVecParams& p, const Unit<L>& unit, int first,
-                                        int lane, float (&acc)[4]) {
-  const int t = lane & 3, g = lane >> 2, half = lane >> 4;
-  const uint2 x = __ldg(reinterpret_cast<const uint2*>(XRecord(p, first + g)) + t);
-  const int own = first + 2 * t + half;
-  float2 scale_sum = __ldg(reinterpret_cast<const float2*>(XRecord(p, own) + kTokenScales));
-  if (own >= p.groups) scale_sum = {0.0f, 0.0f};
+__device__ __forceinline__ void AddUnit(const Unit<L>& unit, const TokenUnit& token, int lane,
+                                        float (&acc)[4]) {
+  const int g = lane >> 2, half = lane >> 4;
+  const uint2 x = token.codes;
+  const float2 scale_sum = token.scale_sum;
   int upper[4] = {kMagic, kMagic, kMagic, kMagic}, lower[4] = {kMagic, kMagic, kMagic, kMagic};
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
@@ -152,12 +163,19 @@ __global__ void __launch_bounds__(kMatVecThreads, 3) NibbleMatVec(const MatVecPa
   if (first + step < p.groups) next.Load(p, panel, first + step, lane);
   LetNextStart();
   WaitForInputs();
+  TokenUnit x, next_x;
+  x.Load(p, first, lane);
+  next_x.Load(p, first + step, lane);
   float acc[4] = {};
   while (first < p.groups) {
-    AddUnit(p, unit, first, lane, acc);
+    AddUnit(unit, x, lane, acc);
     unit = next;
+    x = next_x;
     first += step;
-    if (first + step < p.groups) next.Load(p, panel, first + step, lane);
+    if (first + step < p.groups) {
+      next.Load(p, panel, first + step, lane);
+      next_x.Load(p, first + step, lane);
+    }
   }
   // Lanes that have the same rows: of the other half, and with another t.
   const int t = lane & 3, quad = lane >> 2 & 3;
@@ -182,7 +200,7 @@ bool LaunchNibbleMatVec(int layout, const MatVecParams& params, unsigned panels,
   bool launched = false;
   ForLayout(layout, [&]<typename L>() {
     if constexpr (L::kBits == 4) {
-      LaunchChained(NibbleMatVec<L>, dim3(panels), threads, stream, params);
+      LaunchForTokens(params.tokens, NibbleMatVec<L>, dim3(panels), threads, stream, params);
       launched = true;
     }
   });

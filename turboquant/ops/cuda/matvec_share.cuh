@@ -165,9 +165,9 @@ void LaunchShare(void (*kernel)(ShareParams), void (*unstaged)(ShareParams),
   p.tokens_at = (warps * p.stages * kStage + 15) / 16 * 16;
   // The same for all shapes: a launch on another thread must not find it lowered.
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit + 16);
-  LaunchChainedWithMemory(kernel, dim3(static_cast<unsigned>(blocks)),
-                          static_cast<unsigned>(32 * warps),
-                          static_cast<size_t>(p.tokens_at + token_bytes), stream, p);
+  LaunchChainedAs({dim3(static_cast<unsigned>(blocks)), static_cast<unsigned>(32 * warps),
+                   static_cast<size_t>(p.tokens_at + token_bytes)},
+                  kernel, stream, p);
 }
 
 }  // namespace tq::cuda

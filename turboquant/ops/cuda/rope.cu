@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/elementwise_kernels.h"
+#include "turboquant/ops/cuda/token_launch.cuh"
 #include "turboquant/ops/cuda/wide_floats.cuh"
 
 namespace tq::cuda {
@@ -79,9 +79,9 @@ void LaunchRope(MatrixView<float> x, int heads, int head_dim, int rotary_dim, bo
       wide ? (halves ? Rope<true, 4> : Rope<false, 4>) : (halves ? Rope<true, 1> : Rope<false, 1>);
   const int threads = wide ? 128 : 256;
   const int64_t units = int64_t{heads} * (rotary_dim / 2 / (wide ? 4 : 1));
-  LaunchChained(kernel, dim3(BlocksFor(units, threads), static_cast<unsigned>(x.rows)),
-                static_cast<unsigned>(threads), stream, x.data, x.stride, heads, head_dim,
-                rotary_dim, factors);
+  LaunchForTokens(x.rows, kernel, dim3(BlocksFor(units, threads), static_cast<unsigned>(x.rows)),
+                  static_cast<unsigned>(threads), stream, x.data, x.stride, heads, head_dim,
+                  rotary_dim, factors);
 }
 
 }  // namespace tq::cuda

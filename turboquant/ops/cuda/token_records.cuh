@@ -26,21 +26,22 @@ struct TokenScale {
 struct TokenRecords {
   uint8_t* records;
   int64_t groups;  // of a token
+  int places;
 
   __device__ __forceinline__ uint8_t* Of(int64_t group) const {
-    return records + group * kTokenRecordBytes;
+    return records + group * TokenRecordBytes(places);
   }
   // Word `word` of a token's 32 codes (columns 4 word..).
   __device__ __forceinline__ uint8_t* Codes(int64_t group, int token, int word) const {
     return Of(group) + token * kGroupColumns + (word % 4 * 2 + word / 4) * 4;
   }
   __device__ __forceinline__ void WriteScale(int64_t group, int token, float scale, int sum) const {
-    reinterpret_cast<float2*>(Of(group) + kTokenScales)[token] = {scale,
-                                                                  scale * static_cast<float>(sum)};
+    reinterpret_cast<float2*>(Of(group) + TokenScales(places))[token] = {
+        scale, scale * static_cast<float>(sum)};
   }
   __device__ __forceinline__ void WriteHalfSum(int64_t group, int token, int half, float scale,
                                                int sum) const {
-    reinterpret_cast<float*>(Of(groups) + group * kHalfSumBytes)[half * kFewTokens + token] =
+    reinterpret_cast<float*>(Of(groups) + group * HalfSumBytes(places))[half * places + token] =
         scale * static_cast<float>(sum);
   }
 };

@@ -5,6 +5,7 @@
 #include "turboquant/base/cuda/chained_launch.cuh"
 #include "turboquant/ops/cuda/decode_group.cuh"
 #include "turboquant/ops/cuda/linear_kernels.h"
+#include "turboquant/ops/cuda/token_launch.cuh"
 #include "turboquant/ops/cuda/token_records.cuh"
 #include "turboquant/ops/random_panels.h"
 
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   if (index >= tokens * groups) return;
   const int token = index / groups, group = index % groups;
   const float value = x[token * stride + group * kGroupColumns + lane];
-  WriteTokenGroup(value, {records, groups}, group, token, lane);
+  WriteTokenGroup(value, {records, groups, TokenPlaces(tokens)}, group, token, lane);
 }
 
 __global__ void RandomPanels(uint32_t* words, uint64_t count, uint64_t seed, uint32_t scale) {
@@ -148,9 +149,9 @@ void LaunchEmbed(const DeviceWeight& table, const int32_t* tokens, float scale,
 
 void LaunchQuantizeTokens(MatrixView<const float> x, uint8_t* records, cudaStream_t stream) {
   const int groups = static_cast<int>(x.cols / kGroupColumns), tokens = static_cast<int>(x.rows);
-  LaunchChained(QuantizeTokens,
-                dim3(static_cast<unsigned>((tokens * groups + kWarps - 1) / kWarps)), 32 * kWarps,
-                stream, x.data, x.stride, tokens, groups, records);
+  LaunchForTokens(tokens, QuantizeTokens,
+                  dim3(static_cast<unsigned>((tokens * groups + kWarps - 1) / kWarps)), 32 * kWarps,
+                  stream, x.data, x.stride, tokens, groups, records);
 }
 
 }  // namespace tq::cuda

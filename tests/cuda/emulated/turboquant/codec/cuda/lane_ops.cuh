@@ -49,6 +49,8 @@ inline void SyncSome(int barrier, int threads) { emulator::MeetSome(barrier, thr
 inline void SyncWarp() { emulator::MeetWarp(); }
 inline void WaitForInputs() {}
 inline void LetNextStart() {}
+inline constexpr int kCacheLine = 128;
+inline void PrefetchLine(const std::byte*) {}
 inline uint32_t AtomicAdd(uint32_t* p, uint32_t n) {
   const uint32_t old = *p;
   *p += n;
