@@ -243,7 +243,8 @@ void MeasureStep(Codec k, Codec v) {
       cuda::MatVecCall call;
       call.weight = {next, kRandomLayout, rows, cols, kLayout.panel_bytes(cols)};
       call.x = in;
-      call.records = records.data();
+      call.quantises = in.data == cache.out.data();  // nothing left it with records
+      call.records = call.quantises ? nullptr : records.data();
       call.out = {out, 1, rows, rows};
       next += bytes_of(rows, cols);
       cuda::LaunchMatVec(call, stream);

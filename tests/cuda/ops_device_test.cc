@@ -198,7 +198,7 @@ TEST_F(HandedOverTest, TokensOfProducts) {
   const Weight weight(BlockFormat::kQ4_K, kRows, kCols);
   Backend& gpu = *Gpu();
   for (const Precision precision : {Precision::kFast, Precision::kPrecise, Precision::kFast}) {
-    for (const int64_t tokens : {3, 8, 9, 40}) {
+    for (const int64_t tokens : {1, 3, 8, 9, 40}) {
       OnDevice x(gpu, Gaussian(tokens * kCols, 1), tokens, kCols);
       OnDevice y(gpu, Gaussian(tokens * kCols, 2), tokens, kCols);
       OnDevice norm(gpu, Gaussian(kCols, 3), 1, kCols);
@@ -245,7 +245,7 @@ TEST_F(HandedOverTest, TokensOfProducts) {
       gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
       check(y.view(), "RmsNorm of other tokens");
       gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
-      check({out.data(), tokens - 1, kCols}, "RmsNorm, fewer tokens");
+      if (tokens > 1) check({out.data(), tokens - 1, kCols}, "RmsNorm, fewer tokens");
       gpu.RmsNorm(x.view(), norm.data(), 1e-5f, out.view());
       const std::vector<float> host = Gaussian(tokens * kCols, 6);
       gpu.Write(host.data(), out.data(), host.size());

@@ -75,11 +75,14 @@ ProductTokens DeviceLinear::TokensFor(MatrixView<const float> x) {
   return PlaceOf(x);
 }
 
+bool DeviceLinear::HasTokensOf(MatrixView<const float> x) const {
+  return made_.data == x.data && made_.rows == x.rows && made_.cols == x.cols &&
+         made_.stride == x.stride;
+}
+
 // Of a fast product's tokens: as the operation that made them left them, else converted here.
 ProductTokens DeviceLinear::Converted(MatrixView<const float> x) {
-  const bool there = made_.data == x.data && made_.rows == x.rows && made_.cols == x.cols &&
-                     made_.stride == x.stride;
-  if (there) return PlaceOf(x);
+  if (HasTokensOf(x)) return PlaceOf(x);
   const ProductTokens tokens = TokensFor(x);
   if (tokens.records != nullptr) LaunchQuantizeTokens(x, tokens.records, stream_);
   if (tokens.bf16 != nullptr) LaunchToBf16(x, tokens.bf16, stream_);
@@ -101,7 +104,8 @@ void DeviceLinear::Run(MatrixView<const float> x, std::span<const LinearOut> out
     MatVecCall call;
     call.weight = weight;
     call.x = x;
-    call.records = int8 ? Converted(x).records : nullptr;
+    call.quantises = int8 && outs.size() == 1 && !HasTokensOf(x) && QuantisesFloats(weight, x);
+    call.records = int8 && !call.quantises ? Converted(x).records : nullptr;
     call.bias = out.bias;
     call.out = out.out;
     LaunchMatVec(call, stream_);

@@ -78,6 +78,7 @@ class DeviceLinear {
   void DequantizeAnnounced();
   void Product(const uint16_t* tokens, const uint16_t* panels, int64_t cols, MatrixView<float> out,
                bool accumulate);
+  bool HasTokensOf(MatrixView<const float> x) const;
   ProductTokens Converted(MatrixView<const float> x);
   ProductTokens PlaceOf(MatrixView<const float> x) const;
   void Reserve(DeviceBytes& memory, size_t bytes, const char* what) {

@@ -56,10 +56,13 @@ struct MatVecCall {
   DeviceWeight weight;
   MatrixView<const float> x;         // tokens <= kFewTokens; f32 products
   const uint8_t* records = nullptr;  // of x: 8-bit products; null: f32 ones
+  bool quantises = false;            // an 8-bit product without records (QuantisesFloats)
   const float* bias = nullptr;       // [rows] or null
   MatrixView<float> out;
   bool accumulate = false;  // out += instead of out =
 };
+// Whether an 8-bit product of x can do without records.
+bool QuantisesFloats(const DeviceWeight& weight, MatrixView<const float> x);
 // One launch. Float layouts have f32 products only.
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream);
 

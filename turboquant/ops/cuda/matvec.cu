@@ -9,6 +9,7 @@
 #include "turboquant/ops/cuda/matvec_few.h"
 #include "turboquant/ops/cuda/matvec_nibbles.h"
 #include "turboquant/ops/cuda/token_launch.cuh"
+#include "turboquant/ops/cuda/wide_floats.cuh"
 
 namespace tq::cuda {
 namespace {
@@ -161,6 +162,11 @@ unsigned WarpsFor(int groups) {
 
 }  // namespace
 
+bool QuantisesFloats(const DeviceWeight& weight, MatrixView<const float> x) {
+  const PackedLayout& layout = kPackedLayouts[static_cast<size_t>(weight.layout)];
+  return x.rows == 1 && HasQuads(x.data, x.stride) && layout.quantised() && layout.bits == 4;
+}
+
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   const DeviceWeight& w = call.weight;
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
@@ -179,7 +185,7 @@ void LaunchMatVec(const MatVecCall& call, cudaStream_t stream) {
   args.accumulate = call.accumulate;
   const unsigned threads = 32 * WarpsFor(args.groups);
   const dim3 grid(static_cast<unsigned>(panels));
-  if (call.records != nullptr && args.tokens == 1 &&
+  if ((call.records != nullptr || call.quantises) && args.tokens == 1 &&
       LaunchNibbleMatVec(w.layout, args, grid.x, threads, stream))
     return;
   if (call.records != nullptr && args.tokens > 1 && LaunchFewTokensMatVec(w.layout, args, stream))

@@ -9,11 +9,12 @@
 #include "turboquant/ops/cuda/matvec_block.cuh"
 #include "turboquant/ops/cuda/matvec_nibbles.h"
 #include "turboquant/ops/cuda/token_launch.cuh"
+#include "turboquant/ops/cuda/token_unit.cuh"
 
 namespace tq::cuda {
 namespace {
 
-constexpr int kPairs = 4;  // of groups, of a unit
+constexpr int kPairs = kTokenUnitGroups / 2;  // of groups, of a unit
 
 __device__ __forceinline__ uint4 LoadCodes(const uint8_t* p) {
   uint4 v;
@@ -108,23 +109,6 @@ __device__ __forceinline__ void AddRow(const RowScales<L>& scales, int row, int 
   if constexpr (L::kMin) acc = fmaf(scales.Offset(row), x.y, acc);
 }
 
-// What a lane needs of the token for a unit: codes of group g, scale and sum of its own group.
-struct TokenUnit {
-  uint2 codes;
-  float2 scale_sum;
-
-  __device__ __forceinline__ void Load(const MatVecParams& p, int first, int lane) {
-    const int t = lane & 3, g = lane >> 2, half = lane >> 4;
-    const auto record = [&](int group) {
-      return p.records + min(group, p.groups - 1) * TokenRecordBytes(1);
-    };
-    const int own = first + 2 * t + half;
-    codes = __ldg(reinterpret_cast<const uint2*>(record(first + g)) + t);
-    scale_sum = __ldg(reinterpret_cast<const float2*>(record(own) + TokenScales(1)));
-    if (own >= p.groups) scale_sum = {0.0f, 0.0f};
-  }
-};
-
 // Lane's sums: four rows of its group.
 template <typename L>
 __device__ __forceinline__ void AddUnit(const Unit<L>& unit, const TokenUnit& token, int lane,
@@ -150,22 +134,30 @@ __device__ __forceinline__ void AddUnit(const Unit<L>& unit, const TokenUnit& to
   AddRow(unit.scales, 3, half == 0 ? lower[2] : lower[3], scale_sum, acc[3]);
 }
 
-template <typename L>
+// kFloats: the token comes as floats.
+template <typename L, bool kFloats>
 __global__ void __launch_bounds__(kMatVecThreads, 3) NibbleMatVec(const MatVecParams p) {
-  constexpr int kUnitGroups = 2 * kPairs;
   __shared__ float sums[kMatVecWarps * kPanelRows];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const uint8_t* panel = p.panels + blockIdx.x * p.panel_bytes;
-  const int step = warps * kUnitGroups;
-  int first = warp * kUnitGroups;
+  const int step = warps * kTokenUnitGroups;
+  int first = warp * kTokenUnitGroups;
   Unit<L> unit, next;
   if (first < p.groups) unit.Load(p, panel, first, lane);  // weights never change
   if (first + step < p.groups) next.Load(p, panel, first + step, lane);
   LetNextStart();
   WaitForInputs();
   TokenUnit x, next_x;
-  x.Load(p, first, lane);
-  next_x.Load(p, first + step, lane);
+  if constexpr (kFloats) {
+    FloatUnit floats, next_floats;
+    floats.Load(p, first, lane);
+    next_floats.Load(p, first + step, lane);
+    x = floats.Quantized(lane);
+    next_x = next_floats.Quantized(lane);
+  } else {
+    x.LoadRecords(p, first, lane);
+    next_x.LoadRecords(p, first + step, lane);
+  }
   float acc[4] = {};
   while (first < p.groups) {
     AddUnit(unit, x, lane, acc);
@@ -174,7 +166,13 @@ __global__ void __launch_bounds__(kMatVecThreads, 3) NibbleMatVec(const MatVecPa
     first += step;
     if (first + step < p.groups) {
       next.Load(p, panel, first + step, lane);
-      next_x.Load(p, first + step, lane);
+      if constexpr (kFloats) {
+        FloatUnit floats;
+        floats.Load(p, first + step, lane);
+        next_x = floats.Quantized(lane);
+      } else {
+        next_x.LoadRecords(p, first + step, lane);
+      }
     }
   }
   // Lanes that have the same rows: of the other half, and with another t.
@@ -200,7 +198,9 @@ bool LaunchNibbleMatVec(int layout, const MatVecParams& params, unsigned panels,
   bool launched = false;
   ForLayout(layout, [&]<typename L>() {
     if constexpr (L::kBits == 4) {
-      LaunchForTokens(params.tokens, NibbleMatVec<L>, dim3(panels), threads, stream, params);
+      const auto kernel =
+          params.records == nullptr ? NibbleMatVec<L, true> : NibbleMatVec<L, false>;
+      LaunchForTokens(params.tokens, kernel, dim3(panels), threads, stream, params);
       launched = true;
     }
   });

@@ -8,7 +8,8 @@ namespace tq::cuda {
 
 struct MatVecParams;
 
-// False if the layout's codes are not of 4 bits. threads: of a block, whole warps.
+// False if the layout's codes are not of 4 bits. threads: of a block, whole warps. Without records
+// x is quantised on the way.
 bool LaunchNibbleMatVec(int layout, const MatVecParams& params, unsigned panels, unsigned threads,
                         cudaStream_t stream);
 
