@@ -105,9 +105,7 @@ DecodeKernel(const TQ_GRID_CONSTANT DecodeParams p) {
     AttendSegments<Pair>(block, first, second, split);
     SyncThreads();  // rows, states and rings are the next round's
   }
-  // Else a kernel without work might end before the one ahead of it. One block is enough; the
-  // others make room for what comes next.
-  if (BlockId() == 0) WaitForInputs();
+  WaitForInputs();  // blocks without work too: else the kernel might end before the one before it
 }
 
 }  // namespace tq::cuda

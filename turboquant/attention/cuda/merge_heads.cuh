@@ -43,11 +43,9 @@ MergeHeadsKernel(const TQ_GRID_CONSTANT DecodeParams p) {
   const QueryPlace place = PlaceOf(p, s, column);
   const bool any = s.size() > 0;
   const int first = any ? share.FirstBlockOf(s) : 0, count = any ? share.BlocksOf(s) : 0;
-  // A block alone has written its rows.
-  const bool idle = count < 2 || place.token >= s.work.tokens || (by_block && first != number);
-  if (idle && BlockId() != 0) return;
-  WaitForInputs();  // by one block at least, so that the kernel does not end before the one ahead
-  if (idle) return;
+  WaitForInputs();
+  if (count < 2 || place.token >= s.work.tokens) return;  // a block alone has written its rows
+  if (by_block && first != number) return;
   const BlockParts<kDim> parts = {p, first};
   static_assert(sizeof(MergedParts<kDim>) == MergeBytes(kDim));
   auto& merged = *reinterpret_cast<MergedParts<kDim>*>(SharedMemory());
