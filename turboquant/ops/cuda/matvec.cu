@@ -25,8 +25,8 @@ __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWo
                                          float (&acc)[2]) {
   const int t = lane & 3;
   const uint8_t* x = args.records + group * TokenRecordBytes(1);
-  const uint2 b = __ldg(reinterpret_cast<const uint2*>(x) + t);
-  const float2 scale_sum = __ldg(reinterpret_cast<const float2*>(x + TokenScales(1)));
+  const uint2 b = reinterpret_cast<const uint2*>(x)[t];
+  const auto scale_sum = *reinterpret_cast<const float2*>(x + TokenScales(1));
   const CodeWordPair upper = SignedCodes<L>(planes[0], t), lower = SignedCodes<L>(planes[1], t);
   const GroupScale w[2] = {ScaleOf<L>(scales[0]), ScaleOf<L>(scales[1])};
   const auto add = [&](const int(&c)[4], int half, float sum) {
@@ -40,8 +40,8 @@ __device__ __forceinline__ void AddGroup(const MatVecParams& args, const PlaneWo
   };
   int c[4] = {kMagic, kMagic, kMagic, kMagic};
   if constexpr (L::k16) {
-    const float2 half_sums = __ldg(reinterpret_cast<const float2*>(
-        args.records + int64_t{args.groups} * TokenRecordBytes(1) + group * HalfSumBytes(1)));
+    const auto half_sums = *reinterpret_cast<const float2*>(
+        args.records + int64_t{args.groups} * TokenRecordBytes(1) + group * HalfSumBytes(1));
     Mma16(c, c, upper.low, lower.low, b.x);
     add(c, 0, half_sums.x);
     c[0] = c[1] = c[2] = c[3] = kMagic;
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams
       const float* x = args.x + token * args.x_stride + group * kGroupColumns + 4 * t;
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const float value = __ldg(x + (j < 4 ? j : 12 + j));
+        const float value = x[j < 4 ? j : 12 + j];
         acc[0][token] = fmaf(w[0][j], value, acc[0][token]);
         acc[1][token] = fmaf(w[1][j], value, acc[1][token]);
       }

@@ -2,6 +2,7 @@
 // What a warp needs of one token for a unit of 8 groups, at 8 bits: read from records, or made of
 // floats by the warp itself with the same bits. All blocks of a product do the latter for
 // themselves, which takes less long than a kernel ahead that does it once.
+// By plain loads: another kernel has written it while this one was there already.
 // Lane 4 g + t has the codes of group g, columns 4t.. and 16 + 4t.., and scale and sum of the group
 // whose weights' scales it has (matvec_nibbles.cu): 2 t + g / 4.
 #pragma once
@@ -24,8 +25,8 @@ struct TokenUnit {
       return p.records + min(group, p.groups - 1) * TokenRecordBytes(1);
     };
     const int own = first + OwnGroup(lane);
-    codes = __ldg(reinterpret_cast<const uint2*>(record(first + g)) + t);
-    scale_sum = __ldg(reinterpret_cast<const float2*>(record(own) + TokenScales(1)));
+    codes = reinterpret_cast<const uint2*>(record(first + g))[t];
+    scale_sum = *reinterpret_cast<const float2*>(record(own) + TokenScales(1));
     if (own >= p.groups) scale_sum = {0.0f, 0.0f};
   }
   __device__ __forceinline__ static int OwnGroup(int lane) { return 2 * (lane & 3) + (lane >> 4); }
@@ -40,8 +41,8 @@ struct FloatUnit {
     const int group = first + (lane >> 2);
     if (group >= p.groups) return;
     const auto* x = reinterpret_cast<const float4*>(p.x + group * kGroupColumns) + (lane & 3);
-    low = __ldg(x);
-    high = __ldg(x + 4);
+    low = x[0];
+    high = x[4];
   }
   // By all lanes of a warp.
   __device__ __forceinline__ TokenUnit Quantized(int lane) const {
