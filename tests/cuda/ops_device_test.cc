@@ -154,6 +154,14 @@ TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
                                 out.view()};
             backend.Linear(a.view(), {&one, 1}, precision);
             results[i][static_cast<int>(precision)] = out.Host();
+            if (tokens > 8) continue;
+            // Two products share records, where one of one token may quantise it on its way.
+            OnDevice first(backend, tokens, rows), second(backend, tokens, rows);
+            const LinearOut two[] = {{one.weight, one.bias, first.view()},
+                                     {one.weight, one.bias, second.view()}};
+            backend.Linear(a.view(), two, precision);
+            EXPECT_EQ(first.Host(), out.Host()) << layout.name << ", " << cols << ", " << tokens;
+            EXPECT_EQ(second.Host(), out.Host()) << layout.name << ", " << cols << ", " << tokens;
           }
         }
         const std::string what =
@@ -194,11 +202,17 @@ class HandedOverTest : public DeviceTest {
   }
 };
 
-TEST_F(HandedOverTest, TokensOfProducts) {
-  const Weight weight(BlockFormat::kQ4_K, kRows, kCols);
+class TokensOfProductsTest : public HandedOverTest,
+                             public ::testing::WithParamInterface<BlockFormat> {};
+// Codes of 4 bits, and halves of a group that have scales of their own.
+INSTANTIATE_TEST_SUITE_P(Formats, TokensOfProductsTest,
+                         ::testing::Values(BlockFormat::kQ4_K, BlockFormat::kQ6_K));
+
+TEST_P(TokensOfProductsTest, AsIfConverted) {
+  const Weight weight(GetParam(), kRows, kCols);
   Backend& gpu = *Gpu();
   for (const Precision precision : {Precision::kFast, Precision::kPrecise, Precision::kFast}) {
-    for (const int64_t tokens : {1, 3, 8, 9, 40}) {
+    for (const int64_t tokens : {1, 2, 3, 8, 9, 40}) {
       OnDevice x(gpu, Gaussian(tokens * kCols, 1), tokens, kCols);
       OnDevice y(gpu, Gaussian(tokens * kCols, 2), tokens, kCols);
       OnDevice norm(gpu, Gaussian(kCols, 3), 1, kCols);

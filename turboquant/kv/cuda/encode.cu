@@ -24,7 +24,8 @@ EncodeKernel(const TQ_GRID_CONSTANT EncodeParams p) {
   const Encoder<kDim> encoder = {p, slot, head};
   const bool keys = part < key_parts;
   // Where the tokens go is known before they are: tables do not change within a step.
-  if (count > 0 && ThreadId() * kCacheLine < 2 * kDim) {
+  const bool centred = keys && !p.spread && !p.open.k.rows;
+  if (centred && count > 0 && ThreadId() * kCacheLine <= 2 * kDim) {
     PrefetchLine(encoder.Open(first_page) + p.open.reference_offset + ThreadId() * kCacheLine);
   }
   WaitForInputs();

@@ -55,8 +55,8 @@ struct ProductTokens {
 struct MatVecCall {
   DeviceWeight weight;
   MatrixView<const float> x;         // tokens <= kFewTokens; f32 products
-  const uint8_t* records = nullptr;  // of x: 8-bit products; null: f32 ones
-  bool quantises = false;            // an 8-bit product without records (QuantisesFloats)
+  const uint8_t* records = nullptr;  // of x: 8-bit products
+  bool quantises = false;            // 8-bit ones without records, where QuantisesFloats; else f32
   const float* bias = nullptr;       // [rows] or null
   MatrixView<float> out;
   bool accumulate = false;  // out += instead of out =

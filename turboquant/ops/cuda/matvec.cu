@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kMatVecThreads, 3) MatVecInt8(const MatVecPara
 // f32 products, kT tokens at most.
 template <typename L, int kT>
 __global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams args) {
-  __shared__ float sums[kMatVecWarps * kPanelRows * kFewTokens];
+  __shared__ float sums[kMatVecWarps * kPanelRows * kT];
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
   const int g = lane >> 2, t = lane & 3;
   const uint8_t* panel = args.panels + blockIdx.x * args.panel_bytes;
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams
       }
     }
   }
-  float* mine = sums + warp * kPanelRows * kFewTokens;
+  float* mine = sums + warp * kPanelRows * kT;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
 #pragma unroll
@@ -145,14 +145,15 @@ __global__ void __launch_bounds__(kMatVecThreads) MatVecFloat(const MatVecParams
       float sum = acc[i][token];
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      if (t == 0) mine[(g + 8 * i) * kFewTokens + token] = sum;
+      if (t == 0) mine[(g + 8 * i) * kT + token] = sum;
     }
   }
-  FinishPanel<kFewTokens>(args, sums);
+  FinishPanel<kT>(args, sums);
 }
 
 // Warps per panel: no more than there is work for. A block of few warps lasts longer, and at a
-// kernel's end multiprocessors wait for their last ones (four for many panels: 1 % of a step).
+// kernel's end multiprocessors wait for their last ones (four for many panels: 1 % of a
+// step of one token).
 unsigned WarpsFor(int groups) {
   const auto units = static_cast<unsigned>((groups + 3) / 4);
   unsigned warps = kMatVecWarps;
