@@ -25,31 +25,38 @@ __device__ __forceinline__ PlaneWords<L> LoadPlanes(const uint8_t* group, int ro
   return planes;
 }
 
-// The 16 levels of IQ4 in four words of signed bytes.
-__device__ __forceinline__ uint32_t Iq4Levels(uint32_t codes) {
+// The levels of IQ4 that the nibbles of a word stand for, signed: of its low ones, and its high
+// ones.
+__device__ __forceinline__ CodeWordPair Iq4Levels(uint32_t nibbles) {
   // -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113
   constexpr uint32_t kLevels[4] = {0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u};
-  // Selectors: a nibble per byte of the result. Bit 3 of a code picks the upper eight levels.
-  const uint32_t packed = (codes & 0x00000007u) | (codes & 0x00000700u) >> 4 |
-                          (codes & 0x00070000u) >> 8 | (codes & 0x07000000u) >> 12;
-  const uint32_t lower = __byte_perm(kLevels[0], kLevels[1], packed);
-  const uint32_t upper = __byte_perm(kLevels[2], kLevels[3], packed);
-  const uint32_t mask = (codes >> 3 & 0x01010101u) * 0xffu;
-  return (lower & ~mask) | (upper & mask);
+  // Nibbles as they are select bytes, four at a time: by three bits of each among eight levels,
+  // then by the fourth between those of the lower and the upper eight.
+  const uint32_t of_eight = nibbles & 0x77777777u;
+  const uint32_t of_two = nibbles >> 1 & 0x44444444u | 0x32103210u;
+  uint32_t levels[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t eight = of_eight >> (16 * i);
+    levels[i] = __byte_perm(__byte_perm(kLevels[0], kLevels[1], eight),
+                            __byte_perm(kLevels[2], kLevels[3], eight), of_two >> (16 * i));
+  }
+  return {__byte_perm(levels[0], levels[1], 0x6420u), __byte_perm(levels[0], levels[1], 0x7531u)};
 }
 
 // Codes as signed bytes, L::kZero still to be subtracted.
 template <typename L>
 __device__ __forceinline__ CodeWordPair SignedCodes(const PlaneWords<L>& planes, int t) {
-  CodeWordPair codes = CodeWords<L>(planes, t);
-  if constexpr (L::kBits == 8) {
-    codes.low ^= 0x80808080u;
-    codes.high ^= 0x80808080u;
-  } else if constexpr (L::kTable) {
-    codes.low = Iq4Levels(codes.low);
-    codes.high = Iq4Levels(codes.high);
+  if constexpr (L::kTable) {
+    return Iq4Levels(planes.word[0]);
+  } else {
+    CodeWordPair codes = CodeWords<L>(planes, t);
+    if constexpr (L::kBits == 8) {
+      codes.low ^= 0x80808080u;
+      codes.high ^= 0x80808080u;
+    }
+    return codes;
   }
-  return codes;
 }
 
 template <typename L>
@@ -69,12 +76,12 @@ __device__ __forceinline__ float SignedByte(uint32_t word, int i) {
 // Codes as unsigned bytes, the layout's zero still to be subtracted.
 template <typename L>
 __device__ __forceinline__ CodeWordPair UnsignedCodes(const PlaneWords<L>& planes, int t) {
-  CodeWordPair codes = CodeWords<L>(planes, t);
   if constexpr (L::kTable) {
-    codes.low = Iq4Levels(codes.low) ^ 0x80808080u;
-    codes.high = Iq4Levels(codes.high) ^ 0x80808080u;
+    const CodeWordPair levels = Iq4Levels(planes.word[0]);
+    return {levels.low ^ 0x80808080u, levels.high ^ 0x80808080u};
+  } else {
+    return CodeWords<L>(planes, t);
   }
-  return codes;
 }
 // 2^15 + byte i of a word: bits 8 to 15 of 2^15's mantissa. A conversion would take four times as
 // long.

@@ -67,7 +67,13 @@ TQ_HOST_DEVICE int PlaneOffset(int i, int row, int t) {
   return 64 * i + 4 * row;  // 2 and 3 bits: two planes of pairs, then single bits
 }
 
-// Plane words -> codes, before the level table and with 8-bit codes still unsigned.
+// n: 0 to 31, or less by 32.
+TQ_HOST_DEVICE uint32_t RotateRight(uint32_t word, int n) {
+  return word >> (n & 31) | word << (-n & 31);
+}
+
+// Plane words -> codes, before the level table and with 8-bit codes still unsigned. High bits are
+// turned to their place at once: what other bits come there is masked.
 template <typename L>
 TQ_HOST_DEVICE CodeWordPair CodeWords(const PlaneWords<L>& planes, int t) {
   const uint32_t* w = planes.word;
@@ -76,19 +82,19 @@ TQ_HOST_DEVICE CodeWordPair CodeWords(const PlaneWords<L>& planes, int t) {
   } else if constexpr (L::kBits >= 4) {
     CodeWordPair codes = {w[0] & 0x0f0f0f0fu, w[0] >> 4 & 0x0f0f0f0fu};
     if constexpr (L::kBits == 5) {
-      codes.low |= (w[1] >> t & 0x01010101u) << 4;
-      codes.high |= (w[1] >> (t + 4) & 0x01010101u) << 4;
+      codes.low |= RotateRight(w[1], t - 4) & 0x10101010u;
+      codes.high |= RotateRight(w[1], t) & 0x10101010u;
     }
     if constexpr (L::kBits == 6) {
-      codes.low |= (w[1] >> (2 * t) & 0x03030303u) << 4;
-      codes.high |= (w[2] >> (2 * t) & 0x03030303u) << 4;
+      codes.low |= RotateRight(w[1], 2 * t - 4) & 0x30303030u;
+      codes.high |= RotateRight(w[2], 2 * t - 4) & 0x30303030u;
     }
     return codes;
   } else {
     CodeWordPair codes = {w[0] >> (2 * t) & 0x03030303u, w[1] >> (2 * t) & 0x03030303u};
     if constexpr (L::kBits == 3) {
-      codes.low |= (w[2] >> t & 0x01010101u) << 2;
-      codes.high |= (w[2] >> (t + 4) & 0x01010101u) << 2;
+      codes.low |= RotateRight(w[2], t - 2) & 0x04040404u;
+      codes.high |= RotateRight(w[2], t + 2) & 0x04040404u;
     }
     return codes;
   }

@@ -31,9 +31,11 @@ inline constexpr int kFewTokens = 8;
 // behind all records, per group:
 //   f32 scale * sum of codes [2 halves of 16][places]
 // with the codes of the CPU's products (x = scale * code, scale = largest magnitude / 127).
-// A token alone has records of one place: all blocks of a product read them at once, and spread
-// over eight times as many lines they wait for each other in the caches.
-constexpr int TokenPlaces(int64_t tokens) { return tokens == 1 ? 1 : kFewTokens; }
+// No more places than it takes: all blocks of a product read records at once, and spread over eight
+// times as many lines those of one token made them wait for each other in the caches.
+constexpr int TokenPlaces(int64_t tokens) {
+  return tokens <= 2 ? static_cast<int>(tokens) : tokens <= 4 ? 4 : kFewTokens;
+}
 constexpr int TokenScales(int places) { return places * kGroupColumns; }
 constexpr int TokenRecordBytes(int places) { return TokenScales(places) + places * 8; }
 constexpr int HalfSumBytes(int places) { return places * 8; }
@@ -61,7 +63,7 @@ struct MatVecCall {
   MatrixView<float> out;
   bool accumulate = false;  // out += instead of out =
 };
-// Whether an 8-bit product of x can do without records.
+// Whether an 8-bit product of x had better do without records.
 bool QuantisesFloats(const DeviceWeight& weight, MatrixView<const float> x);
 // One launch. Float layouts have f32 products only.
 void LaunchMatVec(const MatVecCall& call, cudaStream_t stream);

@@ -20,6 +20,7 @@ struct MatVecParams {
   int rows;
   int tokens;
   const uint8_t* records;
+  int places;  // of records
   const float* x;
   int64_t x_stride;
   const float* bias;
@@ -27,6 +28,14 @@ struct MatVecParams {
   int64_t out_stride;
   bool accumulate;
 };
+
+// Of the current device.
+inline int Multiprocessors() {
+  int device = 0, count = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
+}
 
 // Integers added to this, 1.5 * 2^23 as a float, read back as floats.
 inline constexpr int kMagic = 0x4b400000;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 8-bit products of 2 to 8 tokens with packed weights. Weights and tokens come through shared
+// 8-bit products of 5 to 8 tokens with packed weights. Weights and tokens come through shared
 // memory (weight_stream.cuh, staged_tokens.cuh): a panel's group is one operand of an integer
 // product, rows 2g and 2g + 1 in each lane, 8 tokens are the other one, and every lane ends with
 // sums of its own.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 8-bit products of 2 to 8 tokens with quantised weights.
+// 8-bit products of 5 to 8 tokens with quantised weights: records of 8 places.
 #pragma once
 
 #include <cuda_runtime_api.h>

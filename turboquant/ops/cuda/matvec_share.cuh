@@ -134,9 +134,9 @@ template <typename L>
 void LaunchShare(void (*kernel)(ShareParams), void (*unstaged)(ShareParams),
                  const MatVecParams& params, int token_bytes, cudaStream_t stream) {
   if (params.rows == 0 || params.groups == 0) return;
-  int device = 0, processors = 1, shared_memory = 0;
+  const int processors = Multiprocessors();
+  int device = 0, shared_memory = 0;
   cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   constexpr int kStage = kUnitBytes<L> + 8;
   const int limit = shared_memory - static_cast<int>(sizeof(PartSums<kFewTokens>)) - 16;

@@ -19,7 +19,7 @@ void LaunchForTokens(int64_t tokens, void (*kernel)(Params...), dim3 grid, unsig
                      cudaStream_t stream, Args... args) {
   LaunchChainedAs({.grid = grid,
                    .threads = threads,
-                   .shared_percent = tokens == 1 ? kOneTokenShared : kAnyShared},
+                   .shared_percent = tokens <= 2 ? kOneTokenShared : kAnyShared},
                   kernel, stream, args...);
 }
 
