@@ -177,6 +177,30 @@ TEST_F(OpsDeviceTest, LinearOfEveryLayout) {
   }
 }
 
+// More panels than have their blocks at once: few tokens take other kernels then.
+TEST_F(OpsDeviceTest, LinearOfManyRows) {
+  for (const PackedLayout& layout : kPackedLayouts) {
+    for (const int64_t cols : {288, 512, 1312}) {
+      if (cols % layout.record_columns() != 0) continue;
+      const int64_t rows = 16 * 2 * 160 + 7;
+      const Weight weight(layout.format, rows, cols);
+      for (const int64_t tokens : {1, 2, 3, 4, 5, 8}) {
+        const std::vector<float> x = Gaussian(tokens * cols, 17 + static_cast<uint64_t>(tokens));
+        std::vector<float> results[2];
+        for (int i = 0; i < 2; ++i) {
+          Backend& backend = i == 0 ? Cpu() : *Gpu();
+          OnDevice a(backend, x, tokens, cols), out(backend, tokens, rows);
+          const LinearOut one{weight.on[i].get(), nullptr, out.view()};
+          backend.Linear(a.view(), {&one, 1}, Precision::kFast);
+          results[i] = out.Host();
+        }
+        ExpectClose(results[1], results[0], 3e-6, rows,
+                    fmt::format("Linear, {}, {} columns, {} tokens", layout.name, cols, tokens));
+      }
+    }
+  }
+}
+
 // What makes a product's tokens hands them over in the form that the product reads: the same bits
 // as if they had been converted, and never those of what was there before.
 class HandedOverTest : public DeviceTest {
